@@ -1,0 +1,195 @@
+"""Counter-based draws: the batch of a step, test sets, and the prompts held out from training.
+
+Every draw comes from `stream`: Philox keyed by a hash of the seed and of what is drawn. Neighbouring
+seeds or steps share nothing, and no draw depends on what was drawn before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_builders.arrays import Sample
+from data_builders.mixture import Component, Mixture
+from data_builders.symbols import PAD, Codes
+
+TEST_CHUNK = 1024
+PATIENCE = 32
+
+
+def stream(seed: int, *names: str | int) -> np.random.Generator:
+    """The generator of this seed for what `names` say, e.g. ``stream(0, "train", step)``."""
+    key = hashlib.blake2b(repr((int(seed), *names)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+_WEIGHTS = stream(0, "prompt hash").integers(0, 2**64, size=2**15, dtype=np.uint64) | np.uint64(1)
+
+
+def prompt_hashes(prompts: Codes) -> NDArray[np.uint64]:
+    """A 64-bit hash of each row that padding does not change, uint64 [n].
+
+    A collision would make one training example be redrawn needlessly, nothing worse.
+    """
+    mixed = prompts.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    hashes: NDArray[np.uint64] = (mixed * _WEIGHTS[: prompts.shape[1]]).sum(axis=1, dtype=np.uint64)
+    return hashes
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The fixed examples on which a (task, length) is evaluated, no prompt twice."""
+
+    __test__ = False  # pytest: not a test class
+
+    examples: Sample
+    exhausted: bool
+    """fewer than asked for: these are all the prompts there are"""
+    held_out: int
+    """the first so many are never trained on, the rest may be (see `draw_test_set`)"""
+
+
+def draw_test_set(component: Component, length: int, examples: int, seed: int) -> TestSet:
+    """The test set of a (task, length): depends on the task, its options and the seed alone.
+
+    A smaller set is the beginning of a larger one. Where holding out the whole set would take more
+    than half of the length's prompts, `held_out` is half of them. The number of prompts is not
+    declared by a task but found: draws go on until twice `examples` different prompts are there, or
+    until `PATIENCE` times as many draws as there are prompts brought nothing new.
+
+    Args:
+        component: names the task and its options; its lengths and role are not used.
+        length: the length of all examples.
+        examples: how many are wanted.
+        seed: the test seed.
+
+    Raises:
+        TaskError: the length is below the task's smallest.
+    """
+    rng = stream(seed, "test", component.key, length)
+    task, wanted = component.definition, 2 * examples
+    found: dict[int, None] = {}
+    kept: list[Sample] = []
+    barren = 0
+    while len(found) < wanted and barren < PATIENCE * max(len(found), TEST_CHUNK // PATIENCE):
+        drawn = task.sample(rng, length, TEST_CHUNK, **component.options)
+        fresh = []
+        for row, key in enumerate(prompt_hashes(drawn.prompt).tolist()):
+            if key not in found:
+                found[key] = None
+                fresh.append(row)
+        barren = 0 if fresh else barren + TEST_CHUNK
+        if fresh:
+            kept.append(drawn.take(np.array(fresh)))
+    every = _concatenate(kept)
+    n = min(examples, len(every))
+    held_out = n if len(every) >= wanted else min(n, len(every) // 2)
+    return TestSet(every.take(np.arange(n)), n < examples, held_out)
+
+
+def _concatenate(samples: Sequence[Sample]) -> Sample:
+    prompt, target, mask = (
+        np.concatenate([getattr(s, name) for s in samples]) for name in ("prompt", "target", "loss_mask")
+    )
+    return Sample(prompt, target, mask, samples[0].scores_eos)
+
+
+class HeldOut:
+    """The test prompts that no training example may have, by component.
+
+    Args:
+        mixture: the training mixture.
+        lengths: evaluated lengths.
+        examples: test examples a (task, length).
+        seed: the test seed.
+    """
+
+    def __init__(self, mixture: Mixture, lengths: Sequence[int], examples: int, seed: int) -> None:
+        self._components = {component.key: component for component in mixture.components}
+        self._hashes: dict[str, NDArray[np.uint64]] = {}
+        for component in mixture.components:
+            low, high = component.lengths
+            hashes = [np.empty(0, dtype=np.uint64)]
+            for length in sorted({n for n in lengths if low <= n <= high}):
+                test = draw_test_set(component, length, examples, seed)
+                hashes.append(prompt_hashes(test.examples.prompt[: test.held_out]))
+            self._hashes[component.key] = np.unique(np.concatenate(hashes))
+
+    def component(self, like: Component) -> Component | None:
+        """The component of the training mixture with the same task and options."""
+        return self._components.get(like.key)
+
+    def contains(self, component: Component, prompts: Codes) -> NDArray[np.bool_]:
+        """Which of these prompts are held out from training on the component, bool [n]."""
+        known, asked = self._hashes[component.key], prompt_hashes(prompts)
+        if not len(known):
+            return np.zeros(len(asked), dtype=np.bool_)
+        places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        return known[places] == asked
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The training examples of one step, grouped by component.
+
+    Together the rows of all groups are 0..batch_size-1: the place of each example in the batch.
+    """
+
+    component: NDArray[np.int64]
+    """int64 [batch], index into the mixture"""
+    length: NDArray[np.int64]
+    """int64 [batch]"""
+    groups: list[tuple[NDArray[np.int64], Sample]]
+    """for each component: rows of the batch, and their examples"""
+
+
+def draw_batch(
+    mixture: Mixture, step: int, batch_size: int, seed: int, held_out: HeldOut | None = None
+) -> Draw:
+    """The training batch of a step: a pure function of its arguments.
+
+    Component and length are drawn example by example (paper: uniform tasks, uniform lengths); an
+    example with a held-out prompt is drawn again at the same length.
+
+    Args:
+        mixture: what to draw from.
+        step: training step, from 0.
+        batch_size: examples of the global batch.
+        seed: the data seed.
+        held_out: test prompts to avoid.
+    """
+    rng = stream(seed, "train", step)
+    component = rng.choice(len(mixture.components), size=batch_size, p=mixture.shares)
+    bounds = np.array([c.lengths for c in mixture.components])[component]
+    length = rng.integers(bounds[:, 0], bounds[:, 1] + 1)
+    groups = []
+    for index, part in enumerate(mixture.components):
+        rows = np.flatnonzero(component == index)
+        groups.append((rows, _draw_free(rng, part, length[rows], held_out)))
+    return Draw(component, length, groups)
+
+
+def _draw_free(
+    rng: np.random.Generator,
+    component: Component,
+    lengths: NDArray[np.int64],
+    held_out: HeldOut | None,
+) -> Sample:
+    """Draw one example a length, none with a held-out prompt."""
+    task = component.definition
+    sample = task.sample(rng, lengths, len(lengths), **component.options)
+    while held_out is not None:
+        taken = np.flatnonzero(held_out.contains(component, sample.prompt))
+        if not len(taken):
+            break
+        again = task.sample(rng, lengths[taken], len(taken), **component.options)
+        sample = sample.replace(taken, again)
+    return sample
+
+
+assert PAD == 0, "padding must not change a prompt's hash"

@@ -1,0 +1,57 @@
+"""Fine-tune language models and ask whether a related task teaches them to extrapolate in length.
+
+Names are loaded when first used: importing `hf_lgt` loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_lgt.codec import Codec
+    from hf_lgt.config import Config, ConfigError, load_config
+    from hf_lgt.evaluation.curves import generalization_gap, normalized_gap, transfer
+    from hf_lgt.evaluation.harness import evaluate
+    from hf_lgt.evaluation.records import EvalRecord
+    from hf_lgt.run import RunResult, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Codec": "codec",
+    "Config": "config",
+    "ConfigError": "config",
+    "load_config": "config",
+    "generalization_gap": "evaluation.curves",
+    "normalized_gap": "evaluation.curves",
+    "transfer": "evaluation.curves",
+    "evaluate": "evaluation.harness",
+    "EvalRecord": "evaluation.records",
+    "RunResult": "run",
+    "train": "run",
+}
+
+__all__ = [
+    "Codec",
+    "Config",
+    "ConfigError",
+    "EvalRecord",
+    "RunResult",
+    "evaluate",
+    "generalization_gap",
+    "load_config",
+    "normalized_gap",
+    "train",
+    "transfer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hf_lgt' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"hf_lgt.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,170 @@
+"""From token ids to forward passes: length buckets, right padding, answer positions.
+
+Right padding needs no attention mask under causal attention, so attention keeps its fast path; the
+price, padding, is kept small by sorting a step's examples by length and cutting them into buckets.
+
+Dimensions: B examples, W tokens, K positions whose logits are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from hf_lgt.codec import Encoded, Ids
+
+IGNORE = -100  # what torch's cross entropy skips by default
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The examples of a step, of all processes together."""
+
+    ids: Ids
+    """int64 [B, W], right-padded"""
+    lengths: NDArray[np.int64]
+    """int64 [B], tokens of each sequence"""
+    scored: NDArray[np.bool_]
+    """bool [B, W]"""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens without padding."""
+        return int(self.lengths.sum())
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens that the loss is taken on."""
+        return int(self.scored.sum())
+
+    @classmethod
+    def collate(cls, rows: int, groups: Sequence[tuple[NDArray[np.int64], Encoded]], pad_id: int) -> Batch:
+        """One batch from encoded groups and the rows they take."""
+        width = max((g.ids.shape[1] for _, g in groups if len(g.ids)), default=1)
+        ids = np.full((rows, width), pad_id, dtype=np.int64)
+        lengths = np.zeros(rows, dtype=np.int64)
+        scored = np.zeros((rows, width), dtype=np.bool_)
+        for at, group in groups:
+            ids[at, : group.ids.shape[1]] = group.ids
+            scored[at, : group.ids.shape[1]] = group.scored
+            lengths[at] = group.lengths
+        return cls(ids, lengths, scored)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass takes."""
+
+    input_ids: torch.Tensor
+    """int64 [b, w]"""
+    keep: torch.Tensor
+    """int64 [K], positions whose logits predict a scored token of some example"""
+    labels: torch.Tensor
+    """int64 [b, K], the token to predict, `IGNORE` where it does not count"""
+
+    def to(self, device: torch.device) -> Pass:
+        """A copy on a device."""
+        return Pass(*(t.to(device, non_blocking=True) for t in (self.input_ids, self.keep, self.labels)))
+
+
+def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -> Pass:
+    """The forward pass of some rows, padded to `width` or to the longest of them.
+
+    The last token of the longest sequence is only predicted, never read.
+    """
+    width = int(batch.lengths[rows].max()) if width is None else width
+    ids, scored = batch.ids[rows, :width], batch.scored[rows, :width]
+    keep = np.flatnonzero(scored[:, 1:].any(axis=0))
+    labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
+    return Pass(torch.from_numpy(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels))
+
+
+def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
+    """Logits at the kept positions only, [b, K, vocabulary]."""
+    logits: torch.Tensor = model(
+        input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep
+    ).logits
+    return logits
+
+
+def answer_loss(model: torch.nn.Module, work: Pass) -> torch.Tensor:
+    """Cross entropy summed over the scored tokens of a pass, a float32 scalar.
+
+    The caller divides by the answer tokens of the global batch, so that neither the number of
+    passes nor that of processes changes a gradient.
+    """
+    logits = logits_of(model, work)
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), work.labels.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+
+
+def split(batch: Batch, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
+    """Cut a global batch into passes for one process.
+
+    All processes make the same number of passes with the same widths, of which each takes every
+    `world`-th row.
+
+    Args:
+        batch: the step's examples; their number must be a multiple of `world`.
+        buckets: passes, at most one for each `world` examples.
+        rank: this process.
+        world: number of processes.
+    """
+    assert len(batch.lengths) % world == 0, "checked at the start of training"
+    order = np.argsort(batch.lengths, kind="stable")
+    passes = []
+    for start, stop in _cut(batch.lengths[order], buckets, world):
+        width = int(batch.lengths[order[stop - 1]])
+        passes.append(make_pass(batch, order[start + rank : stop : world], width))
+    return passes
+
+
+def even_split(batch: Batch, pieces: int, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
+    """As `split`, with no pass of more than 1/`pieces` of the examples: bounds memory."""
+    order = np.argsort(batch.lengths, kind="stable")
+    groups = np.array_split(order.reshape(-1, world), min(pieces, len(order) // world))
+    each = max(1, round(buckets / len(groups)))
+    passes = []
+    for rows in (group.ravel() for group in groups):
+        part = Batch(batch.ids[rows], batch.lengths[rows], batch.scored[rows])
+        passes += split(part, each, rank, world)
+    return passes
+
+
+def _cut(lengths: NDArray[np.int64], buckets: int, multiple: int) -> list[tuple[int, int]]:
+    """Cut sorted lengths into `buckets` runs with the least padding, by dynamic programming.
+
+    Args:
+        lengths: int64 [B], ascending.
+        buckets: number of runs, less where there are fewer places to cut.
+        multiple: cuts are made at multiples of this.
+
+    Returns:
+        (start, stop) of each run.
+    """
+    widest = lengths[multiple - 1 :: multiple]
+    # a cut between equal widths saves nothing: candidates are the places where the width changes
+    ends = np.append(np.flatnonzero(np.diff(widest)), len(widest) - 1)
+    edges = np.concatenate([[0], ends + 1])
+    widths = widest[ends]
+    n, runs = len(ends), min(buckets, len(ends))
+    cost = np.full((runs + 1, n + 1), np.inf)
+    cost[0, 0] = 0
+    back = np.zeros((runs + 1, n + 1), dtype=np.int64)
+    for run in range(1, runs + 1):
+        for end in range(run, n + 1):
+            total = cost[run - 1, :end] + (edges[end] - edges[:end]) * widths[end - 1]
+            back[run, end] = np.argmin(total)
+            cost[run, end] = total[back[run, end]]
+    cuts, end = [], n
+    for run in range(runs, 0, -1):
+        start = int(back[run, end])
+        cuts.append((int(edges[start]) * multiple, int(edges[end]) * multiple))
+        end = start
+    return cuts[::-1]

@@ -1,0 +1,166 @@
+"""Checkpoints: written under another name, flushed to disk, renamed; verified when read.
+
+A checkpoint is a folder that `from_pretrained` reads (weights, config, tokenizer), with the
+optimizer's state and the counters of the loop beside them and a manifest of SHA-256 hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_lgt.codec import Codec
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"step-(\d+)")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message names the file."""
+
+
+@dataclass
+class LoopState:
+    """Counters of the training loop."""
+
+    step: int = 0
+    """optimizer steps taken"""
+    examples: int = 0
+    tokens: int = 0
+    """without padding"""
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A folder that appears at `path` whole or not at all.
+
+    Yields a folder beside `path`; when the block ends well, its files are flushed to disk and it is
+    renamed, else it is removed.
+
+    Raises:
+        FileExistsError: `path` exists.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        for file in draft.rglob("*"):
+            _sync(file)
+        _sync(draft)
+        draft.rename(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """The path of a file beside `path` that replaces it when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the suffix stays last: writers of figures go by it
+    draft = path.parent / f".{path.stem}.{os.getpid()}{path.suffix}"
+    try:
+        yield draft
+        _sync(draft)
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """``checkpoints/step-000500`` below the run's folder."""
+    return run_dir / "checkpoints" / f"step-{step:06d}"
+
+
+def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: Codec, state: LoopState) -> Path:
+    """Write the checkpoint of a step; one that is there already stays."""
+    import torch
+
+    path = checkpoint_path(run_dir, state.step)
+    if path.exists():
+        return path
+    with atomic_directory(path) as draft:
+        model.save_pretrained(draft)
+        codec.save(draft)
+        torch.save(optimizer.state_dict(), draft / "optimizer.pt")
+        (draft / "state.json").write_text(json.dumps(asdict(state)) + "\n")
+        hashes = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
+        (draft / MANIFEST).write_text(json.dumps(hashes, indent=1) + "\n")
+    return path
+
+
+def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of each checkpoint, by ascending step."""
+    folder = run_dir / "checkpoints"
+    found = [(_NAME.fullmatch(p.name), p) for p in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(match[1]), p) for match, p in found if match)
+
+
+def verify(path: Path) -> None:
+    """Compare a checkpoint's files with its manifest.
+
+    Raises:
+        CheckpointError: a file is missing or differs; names it.
+    """
+    try:
+        hashes = json.loads((path / MANIFEST).read_text())
+        wrong = [name for name, digest in hashes.items() if _sha256(path / name) != digest]
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"checkpoint {path} is not whole: {error}") from None
+    if wrong:
+        raise CheckpointError(f"checkpoint {path}: {', '.join(wrong)} changed since it was written")
+
+
+def load_checkpoint(path: Path, model: Any, optimizer: Any) -> LoopState:
+    """Read a verified checkpoint into a model and its optimizer; no pickled code is run.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    import torch
+    from safetensors.torch import load_model
+
+    verify(path)
+    load_model(model, path / "model.safetensors", device=str(next(model.parameters()).device))
+    optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"))
+    return LoopState(**json.loads((path / "state.json").read_text()))
+
+
+def newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is whole, and what is wrong with newer ones."""
+    faults = []
+    for _, path in reversed(list_checkpoints(run_dir)):
+        try:
+            verify(path)
+            return path, faults
+        except CheckpointError as error:
+            faults.append(str(error))
+    return None, faults
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""What the recipes share: arguments, config overrides, and errors a user can read."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_lgt.config import Config
+
+USER_ERROR = 2
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=100)
+
+
+def parser(description: str, *, keys: bool = True) -> argparse.ArgumentParser:
+    """An argument parser whose help lists the config's keys."""
+    epilog = None
+    if keys and {"-h", "--help"} & set(sys.argv):
+        from hf_lgt.config import describe_keys
+
+        rows = [f"  {key:<38} {meaning}" for key, meaning in describe_keys()]
+        epilog = "any key of the config overrides the file's, as --section.key VALUE:\n" + "\n".join(rows)
+    return argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
+    )
+
+
+def parse(
+    arguments: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Known options, and the others as overrides ``section.key=value``.
+
+    Ends the program with status 2 where an option has no value or a word belongs to none.
+    """
+    known, rest = arguments.parse_known_args(argv)
+    flags = [flag for action in arguments._actions for flag in action.option_strings]
+    overrides, words = [], list(rest)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) < 3:
+            arguments.error(f"unexpected {word!r}")
+        key, equals, value = word[2:].partition("=")
+        close = difflib.get_close_matches(f"--{key}", flags, n=1, cutoff=0.8)
+        if close and "." not in key:
+            arguments.error(f"unknown option --{key}; did you mean {close[0]}?")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                arguments.error(f"--{key} needs a value")
+            value = words.pop(0)
+        overrides.append(f"{key}={value}")
+    return known, overrides
+
+
+def guard(main: Callable[[], int]) -> int:
+    """Run a recipe; a user's mistake becomes a message and status 2, never a traceback."""
+    from hf_lgt.config import ConfigError
+
+    try:
+        return main()
+    except ConfigError as error:
+        faults = error.faults
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    # each process of a launch finds the same faults; one tells them
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", file=sys.stderr)
+        for fault in faults:
+            print(f"  {fault}", file=sys.stderr)
+    return USER_ERROR
+
+
+def load(path: str, overrides: Sequence[str]) -> Config:
+    """`load_config`, imported late so that ``--help`` stays quick."""
+    from hf_lgt.config import load_config
+
+    return load_config(path, overrides)

@@ -1,0 +1,1 @@
+"""Extrapolation evaluation: accuracy by length, and what follows from its curves."""

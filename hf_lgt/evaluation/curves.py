@@ -1,0 +1,149 @@
+"""Accuracy-by-length curves: the gap between two, transfer, and the three regimes of length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from hf_lgt.evaluation.records import EvalRecord
+
+Curve = Mapping[int, float]
+"""length -> exact match"""
+
+
+def curve(records: Iterable[EvalRecord], task: str) -> dict[int, float]:
+    """One task's curve from the records of one evaluation, by ascending length."""
+    return {r.length: r.exact_match for r in sorted(records, key=lambda r: r.length) if r.task == task}
+
+
+def mean_curve(curves: Sequence[Curve]) -> dict[int, float]:
+    """Mean of several curves at the lengths that all of them have."""
+    if not curves:
+        return {}
+    shared = set(curves[0]).intersection(*curves[1:])
+    return {length: fmean(c[length] for c in curves) for length in sorted(shared)}
+
+
+def generalization_gap(target_curve: Curve, auxiliary_curve: Curve, up_to: int) -> float:
+    """Mean absolute difference of two curves over lengths 1..`up_to`; 0 = the same curve.
+
+    The paper sums the discrepancy over the evaluated lengths and prints numbers in [0, 1]; the mean
+    over all lengths up to the longer training length is our reading (paper, figure 10). Lengths at
+    which either curve has no value, such as those below a task's smallest, are left out.
+
+    Args:
+        target_curve: length -> exact match of the target.
+        auxiliary_curve: the same of the auxiliary, or the mean of several (`mean_curve`).
+        up_to: the longer of the two training lengths.
+
+    Raises:
+        ValueError: no shared length, or the curves end before `up_to`.
+    """
+    shared = [length for length in target_curve if length in auxiliary_curve and length <= up_to]
+    reach = min(max(target_curve, default=0), max(auxiliary_curve, default=0))
+    if not shared or reach < up_to:
+        raise ValueError(f"the gap needs both curves up to length {up_to}; they reach {reach}")
+    return fmean(abs(target_curve[length] - auxiliary_curve[length]) for length in shared)
+
+
+def normalized_gap(gap: float, target_length: int, auxiliary_length: int) -> float:
+    """``gap / (1 - min/max)`` of the two training lengths: about 1 with no transfer at all.
+
+    Raises:
+        ValueError: the training lengths are equal, so that no transfer could be seen.
+    """
+    low, high = sorted((target_length, auxiliary_length))
+    if low == high:
+        raise ValueError(f"both tasks were trained up to length {low}: there is no gap to close")
+    return gap / (1 - low / high)
+
+
+def transfer(gap: float, target_length: int, auxiliary_length: int) -> float:
+    """``1 - normalized_gap``: 1 = the target follows its auxiliaries, about 0 = no transfer."""
+    return 1 - normalized_gap(gap, target_length, auxiliary_length)
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """Mean exact match of the target in three ranges of length (paper, figure 11).
+
+    None where no length of the range was evaluated.
+    """
+
+    within: float | None
+    """lengths that the target was trained on"""
+    transfer: float | None
+    """longer ones, up to the auxiliary's training length"""
+    beyond: float | None
+    """longer than any training length"""
+
+
+def regimes(target_curve: Curve, target_length: int, auxiliary_length: int) -> Regimes:
+    """Average a target's curve in the three regimes.
+
+    Args:
+        target_curve: length -> exact match.
+        target_length: longest training length of the target.
+        auxiliary_length: longest training length of the auxiliaries.
+    """
+
+    def mean(low: int, high: float) -> float | None:
+        inside = [v for length, v in target_curve.items() if low < length <= high]
+        return fmean(inside) if inside else None
+
+    far = max(target_length, auxiliary_length)
+    return Regimes(mean(0, target_length), mean(target_length, far), mean(far, float("inf")))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one evaluation says about one target task."""
+
+    target: str
+    target_length: int
+    """longest training length"""
+    auxiliary_length: int
+    curve: dict[int, float]
+    regimes: Regimes
+    gap: float | None
+    """None without an auxiliary, or where the evaluation ends too early"""
+    normalized_gap: float | None
+    """None where `gap` is, or where both were trained up to the same length"""
+    transfer: float | None
+
+
+def summarize(
+    records: Sequence[EvalRecord],
+    target: tuple[str, int],
+    auxiliaries: Sequence[tuple[str, int]],
+    auxiliary_curve: Curve | None = None,
+) -> Summary:
+    """Gap, transfer and regimes of one target.
+
+    Args:
+        records: of one evaluation.
+        target: task name and longest training length.
+        auxiliaries: the same of each auxiliary.
+        auxiliary_curve: measure against this curve instead of the records' own, as `compare` does
+            for an arm that has no auxiliary.
+    """
+    name, target_length = target
+    auxiliary_length = max((length for _, length in auxiliaries), default=target_length)
+    own = curve(records, name)
+    against = auxiliary_curve or mean_curve([curve(records, task) for task, _ in auxiliaries])
+    far, gap, normalized = max(target_length, auxiliary_length), None, None
+    if against and min(max(own, default=0), max(against)) >= far:
+        gap = generalization_gap(own, against, far)
+        if target_length != auxiliary_length:
+            normalized = normalized_gap(gap, target_length, auxiliary_length)
+    return Summary(
+        target=name,
+        target_length=target_length,
+        auxiliary_length=auxiliary_length,
+        curve=own,
+        regimes=regimes(own, target_length, auxiliary_length),
+        gap=gap,
+        normalized_gap=normalized,
+        transfer=None if normalized is None else 1 - normalized,
+    )

@@ -1,0 +1,94 @@
+"""Figures: one function each. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_lgt.checkpoints import atomic_file
+from hf_lgt.config import Config
+from hf_lgt.evaluation.curves import curve
+from hf_lgt.evaluation.records import EvalRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TARGET_COLOR = "#D55E00"
+COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("s", "^", "D", "v", "P", "X")
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure that needs no display, with one row of axes that share their scales."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)
+    return figure, list(axes[0])
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure whole or not at all; the ending of the name says the format."""
+    with atomic_file(path) as draft:
+        figure.savefig(draft, dpi=150)
+    return path
+
+
+def style_length_axes(axes: Any, lengths: Sequence[int]) -> None:
+    """Labels, limits and grid of an accuracy-by-length plot."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("length")
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlim(min(lengths) - 0.5, max(lengths) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="#dddddd", linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def mark_training_lengths(axes: Any, target_length: int, auxiliary_length: int) -> None:
+    """Shade the target's training lengths and draw both ends, each named at the top."""
+    axes.axvspan(axes.get_xlim()[0], target_length + 0.5, color="#f1f1f1", zorder=0)
+    ends = {target_length: "target trained"}
+    if auxiliary_length != target_length:
+        ends[auxiliary_length] = "auxiliary trained"
+    for length, label in ends.items():
+        axes.axvline(length + 0.5, color="#666666", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"{label} ≤ {length}",
+            xy=(length + 0.5, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="#444444",
+        )
+
+
+def curves_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
+    """Exact match by length of every task of a run, with 95 % intervals (as the paper's figure 3)."""
+    figure, (axes,) = new_figure(7.5, 4.2)
+    style_length_axes(axes, [r.length for r in records])
+    auxiliaries = iter(zip(COLORS, MARKERS, strict=True))
+    for component in config.mixture:
+        points = curve(records, component.task)
+        low, high = (
+            [getattr(r, bound) for r in records if r.task == component.task]
+            for bound in ("ci_low", "ci_high")
+        )
+        target = component.role == "target"
+        color, marker = (TARGET_COLOR, "o") if target else next(auxiliaries)
+        label = f"{component.task} ({component.role}, ≤ {component.lengths[1]})"
+        width = 2.2 if target else 1.4
+        axes.plot(*zip(*points.items(), strict=True), color=color, marker=marker, ms=4, lw=width, label=label)
+        axes.fill_between(list(points), low, high, color=color, alpha=0.15, linewidth=0)
+    lengths = {role: [c.lengths[1] for c in config.mixture if c.role == role] for role in ("target", "auxiliary")}
+    mark_training_lengths(axes, max(lengths["target"]), max(lengths["auxiliary"] + lengths["target"]))
+    axes.set_ylabel("exact match")
+    axes.legend(loc="lower left", fontsize=8, framealpha=0.9)
+    figure.suptitle(f"{config.name}, init seed {config.seed.init}", fontsize=10)
+    return figure
