@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ class Sample:
     """int16 [n, P], right-padded with `PAD`"""
     target: Codes
     """int16 [n, T], right-padded with `PAD`"""
-    loss_mask: Mask = field(default=None)  # type: ignore[assignment]
+    loss_mask: Mask = field(default=cast("Mask", None))
     """bool [n, T], the target symbols that count in loss and exact match; all of them by default"""
     scores_eos: bool = True
     """whether the end-of-sequence symbol counts too"""
@@ -93,13 +93,19 @@ class Sample:
 
     def replace(self, rows: NDArray[Any], new: Sample) -> Sample:
         """A copy in which the examples at `rows` are those of `new`, which may be narrower."""
-        arrays = []
-        for name in ("prompt", "target", "loss_mask"):
-            old = getattr(self, name).copy()
-            old[rows] = 0
-            old[rows, : getattr(new, name).shape[1]] = getattr(new, name)
-            arrays.append(old)
-        return Sample(*arrays, self.scores_eos)
+
+        def merged(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+            out = old.copy()
+            out[rows] = 0
+            out[rows, : new.shape[1]] = new
+            return out
+
+        return Sample(
+            merged(self.prompt, new.prompt),
+            merged(self.target, new.target),
+            merged(self.loss_mask, new.loss_mask),
+            self.scores_eos,
+        )
 
     def text(self) -> list[tuple[str, str]]:
         """(prompt, target) of each example."""

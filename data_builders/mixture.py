@@ -93,7 +93,8 @@ class Mixture:
     def shares(self) -> NDArray[np.float64]:
         """Expected share of each component, float64 [components], sums to 1."""
         weights = np.array([c.weight for c in self.components], dtype=np.float64)
-        return weights / weights.sum()
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
     def with_role(self, role: str) -> list[Component]:
         """The components of one role."""

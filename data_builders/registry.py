@@ -124,9 +124,7 @@ class Task:
         """A text that is the same for the same task and resolved options: names random streams."""
         return f"{self.name} {json.dumps(self.resolve(options), sort_keys=True)}"
 
-    def sample(
-        self, rng: np.random.Generator, length: int | NDArray[Any], n: int, **options: Any
-    ) -> Sample:
+    def sample(self, rng: np.random.Generator, length: int | NDArray[Any], n: int, **options: Any) -> Sample:
         """Draw n examples.
 
         Args:
@@ -173,9 +171,7 @@ def register_task(family: Family) -> Callable[[Rule], Rule]:
             rule.__module__,
             getattr(rule, "__qualname__", name),
         ):
-            raise ValueError(
-                f"task {name!r} exists already, in {known.rule.__module__}; choose another name"
-            )
+            raise ValueError(f"task {name!r} exists already, in {known.rule.__module__}; choose another name")
         add_tag(name)
         _tasks[name] = Task(name, family.name, family.length_unit, dict(family.options), rule, family)
         return rule

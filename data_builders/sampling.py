@@ -130,7 +130,8 @@ class HeldOut:
         if not len(known):
             return np.zeros(len(asked), dtype=np.bool_)
         places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        return known[places] == asked
+        found: NDArray[np.bool_] = known[places] == asked
+        return found
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,7 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
 
 def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
     """Logits at the kept positions only, [b, K, vocabulary]."""
-    logits: torch.Tensor = model(
-        input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep
-    ).logits
+    logits: torch.Tensor = model(input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep).logits
     return logits
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_lgt.codec import Codec
+from hf_lgt.files import atomic_directory
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
@@ -36,55 +33,6 @@ class LoopState:
     examples: int = 0
     tokens: int = 0
     """without padding"""
-
-
-@contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """A folder that appears at `path` whole or not at all.
-
-    Yields a folder beside `path`; when the block ends well, its files are flushed to disk and it is
-    renamed, else it is removed.
-
-    Raises:
-        FileExistsError: `path` exists.
-    """
-    if path.exists():
-        raise FileExistsError(f"{path} exists")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{path.name}.{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    try:
-        yield draft
-        for file in draft.rglob("*"):
-            _sync(file)
-        _sync(draft)
-        draft.rename(path)
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """The path of a file beside `path` that replaces it when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # the suffix stays last: writers of figures go by it
-    draft = path.parent / f".{path.stem}.{os.getpid()}{path.suffix}"
-    try:
-        yield draft
-        _sync(draft)
-        draft.rename(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -148,7 +96,7 @@ def load_checkpoint(path: Path, model: Any, optimizer: Any) -> LoopState:
 
 def newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is whole, and what is wrong with newer ones."""
-    faults = []
+    faults: list[str] = []
     for _, path in reversed(list_checkpoints(run_dir)):
         try:
             verify(path)

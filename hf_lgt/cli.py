@@ -83,3 +83,26 @@ def load(path: str, overrides: Sequence[str]) -> Config:
     from hf_lgt.config import load_config
 
     return load_config(path, overrides)
+
+
+def positive(text: str) -> int:
+    """Argument type: a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number >= 1")
+    return int(text)
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Seeds as ``0,1,2``.
+
+    Raises:
+        ConfigError: not such a list, or a seed twice.
+    """
+    from hf_lgt.comparison import seed_faults
+    from hf_lgt.config import ConfigError
+
+    words = [word.strip() for word in text.split(",")]
+    values = [int(word) if word.isdecimal() else word for word in words]
+    if faults := seed_faults(values):
+        raise ConfigError([f"--{fault}" for fault in faults])
+    return tuple(int(value) for value in values)

@@ -84,7 +84,7 @@ class Codec:
         words.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, texts.index(bos))]
         )
-        tokenizer = PreTrainedTokenizerFast(
+        tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=words,
             pad_token=pad,
             bos_token=bos,
@@ -105,7 +105,8 @@ class Codec:
         """
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(path), tags=tags)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        return cls(tokenizer, tags=tags)
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer into a folder."""

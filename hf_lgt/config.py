@@ -43,11 +43,16 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.faults))
 
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""names that are safe as a folder"""
+
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Positive = Annotated[StrictInt, Field(ge=1, le=2**31)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Fraction = Annotated[StrictFloat, Field(ge=0, le=1)]
+
+
 def _pair(wanted: str) -> BeforeValidator:
     """Takes a YAML list of two for a tuple; `wanted` says what the two are."""
 
@@ -66,6 +71,8 @@ Betas = Annotated[tuple[_Beta, _Beta], _pair("two numbers from 0 to 1")]
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class SeedConfig:
+    """Seeds of the random draws."""
+
     init: Seed = Field(default=0, description="draws the initial weights")
     data: Seed = Field(default=0, description="draws the training batches")
 
@@ -86,11 +93,16 @@ class ModelConfig:
     )
     rope_theta: StrictFloat = Field(default=1e5, gt=0, description="base of the rotary frequencies")
     max_positions: Positive = Field(default=2048, description="longest sequence, in tokens")
+    initializer_range: StrictFloat = Field(
+        default=0.02, gt=0, description="standard deviation of the initial weights"
+    )
     tie_embeddings: StrictBool = Field(default=False, description="share input and output embeddings")
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class ComponentConfig:
+    """One task of the mixture, see `data_builders.Component`."""
+
     task: StrictStr = Field(description="name of a registered task")
     role: Literal["target", "auxiliary"] = Field(description="target (the paper's main task) or auxiliary")
     lengths: Bounds = Field(description="smallest and largest training length, both included")
@@ -100,6 +112,8 @@ class ComponentConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class DataConfig:
+    """Where training batches come from."""
+
     source: Literal["generated"] = Field(
         default="generated", description="generated: each batch is drawn when it is needed"
     )
@@ -108,7 +122,7 @@ class DataConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class TrainConfig:
-    """Defaults are the paper's from-scratch setting as far as it is known (shared facts: README)."""
+    """Defaults are the paper's from-scratch setting as far as it is known (inferred values; see README)."""
 
     steps: Positive = Field(default=20_000, description="optimizer steps")
     batch_size: Positive = Field(default=1024, description="examples a step, over all processes")
@@ -117,8 +131,12 @@ class TrainConfig:
     decay: Fraction = Field(default=0.4, description="share of the steps with falling rate (cosine)")
     min_lr_ratio: Fraction = Field(default=0.01, description="last learning rate / highest")
     betas: Betas = Field(default=(0.9, 0.98), description="AdamW's averaging coefficients")
-    weight_decay: StrictFloat = Field(default=0.01, ge=0, description="AdamW's weight decay, on matrices only")
-    max_grad_norm: StrictFloat | None = Field(default=1.0, gt=0, description="gradient norm is clipped to this")
+    weight_decay: StrictFloat = Field(
+        default=0.01, ge=0, description="AdamW's weight decay, on matrices only"
+    )
+    max_grad_norm: StrictFloat | None = Field(
+        default=1.0, gt=0, description="gradient norm is clipped to this"
+    )
     precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision")
     compile: StrictBool = Field(default=False, description="torch.compile the model")
     gradient_accumulation_steps: Positive = Field(
@@ -128,7 +146,9 @@ class TrainConfig:
         default=4, description="passes that a batch is sorted into by length, so that little is padding"
     )
     log_every: Positive = Field(default=10, description="steps between lines of train.jsonl")
-    eval_every: Positive | None = Field(default=1000, description="steps between evaluations; null: last only")
+    eval_every: Positive | None = Field(
+        default=1000, description="steps between evaluations; null: last only"
+    )
     save_every: Positive | None = Field(default=1000, description="steps between checkpoints; null: none")
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list, description="Accelerate trackers that also get every log line"
@@ -137,6 +157,8 @@ class TrainConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class EvalConfig:
+    """Which lengths are evaluated, on which test sets."""
+
     lengths: Bounds = Field(default=(1, 40), description="smallest and largest evaluated length")
     every: Positive = Field(default=1, description="evaluate every so many lengths")
     examples: Positive = Field(default=1024, description="test examples a task and length")
@@ -151,6 +173,8 @@ class EvalConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class Config:
+    """A run; `load_config` makes and checks it."""
+
     name: StrictStr = Field(description="name of the run, a folder below output_dir")
     mixture: list[ComponentConfig] = Field(description="the tasks, a list")
     output_dir: StrictStr = Field(default="runs", min_length=1, description="where runs are written")
@@ -216,7 +240,8 @@ _PLACEHOLDERS = {"name": "x", "mixture": None, "task": "reverse_add", "role": "t
 
 
 def _checked(data: dict[str, Any], faults: list[str]) -> Config:
-    data, faulty = copy.deepcopy(data), set()
+    data = copy.deepcopy(data)
+    faulty: set[str] = set()
     while True:
         try:
             config = TypeAdapter(Config).validate_python(data)
@@ -226,7 +251,7 @@ def _checked(data: dict[str, Any], faults: list[str]) -> Config:
             places = [_repair(data, e["loc"]) for e in error.errors()]
         if None in places or faulty.issuperset(places):
             raise ConfigError(faults)
-        faulty.update(places)
+        faulty.update(place for place in places if place)
     for fault in _cross_faults(config):
         # what a stand-in caused is not the user's fault
         if not any(str(place) in fault for place in faulty):
@@ -245,7 +270,7 @@ def _repair(data: Any, location: Sequence[Any]) -> str | None:
     at = data
     for part in path[:-1]:
         at = at[part]
-    if path[0] == "mixture" and len(path) < 3 or not isinstance(at, dict):
+    if (path[0] == "mixture" and len(path) < 3) or not isinstance(at, dict):
         return None
     at.pop(path[-1], None)
     if _PLACEHOLDERS.get(str(path[-1])) is not None and len(path) != 2:
@@ -324,7 +349,9 @@ def _describe(error: Any) -> str:
         return f"{key}: is missing"
     if kind in ("dataclass_type", "dataclass_exact_type"):
         return f"{key}: {_short(error['input'])} must be a mapping of keys"
-    message = error["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
+    message = (
+        error["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
+    )
     return f"{key}: {_short(error['input'])} {message}"
 
 
@@ -382,13 +409,14 @@ def _cross_faults(config: Config) -> list[str]:
     low, high = config.eval.lengths
     if not 1 <= low <= high:
         faults.append(f"eval.lengths: {[low, high]} must be [smallest, largest], from 1")
-    mixture_faults = list(_mixture_faults(config))
-    # lengths can be held against the model only where the mixture itself makes sense
-    return faults + (mixture_faults or (list(_length_faults(config)) if 1 <= low <= high else []))
+    faults += list(_mixture_faults(config))
+    if 1 <= low <= high:
+        faults += list(_length_faults(config))
+    return faults
 
 
 def _name_faults(config: Config) -> Iterator[str]:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", config.name):
+    if not NAME.fullmatch(config.name):
         yield f"name: {_short(config.name)} must be letters, digits, '.', '_', '-', at most 100, no '/'"
     if "\0" in config.output_dir:
         yield "output_dir: must not hold a NUL character"
@@ -422,7 +450,10 @@ def _mixture_faults(config: Config) -> Iterator[str]:
 def _length_faults(config: Config) -> Iterator[str]:
     """Lengths that do not fit the model's positions or that a task cannot draw."""
     limit = config.model.max_positions
-    for i, component in enumerate(config.build_mixture().components):
+    for i, c in enumerate(config.mixture):
+        if component_faults(c.task, c.role, c.lengths, c.weight, c.options):
+            continue  # told already, and there is nothing to draw
+        component = Component(c.task, c.role, c.lengths, c.weight, c.options)
         least = component.definition.smallest_length(component.options)
         if config.eval.grid[-1] < least:
             yield f"eval.lengths: {component.task} starts at length {least}; nothing to evaluate"

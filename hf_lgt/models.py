@@ -35,6 +35,7 @@ def build_model(config: ModelConfig, codec: Codec, seed: int) -> PreTrainedModel
         "num_key_value_heads": config.kv_heads or config.heads,
         "max_position_embeddings": config.max_positions,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "initializer_range": config.initializer_range,
         "tie_word_embeddings": config.tie_embeddings,
         "pad_token_id": codec.pad_id,
         "bos_token_id": codec.bos_id,

@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from tqdm.auto import tqdm
 from transformers import get_wsd_schedule
 
 from hf_lgt.batching import Batch, answer_loss, even_split
 from hf_lgt.checkpoints import LoopState, load_checkpoint, save_checkpoint
 from hf_lgt.codec import Codec
 from hf_lgt.config import Config, TrainConfig
+from hf_lgt.progress import bar
 from hf_lgt.sources import Source
 
 Evaluate = Callable[[torch.nn.Module, int], None]
@@ -106,8 +106,13 @@ def fit(
     bare = accelerator.unwrap_model(wrapped, keep_torch_compile=False)
 
     log = TrainLog(config.run_dir / "train.jsonl", accelerator, state)
-    hidden = not (progress and accelerator.is_main_process)
-    bar = tqdm(total=train.steps, initial=state.step, desc=config.name, disable=hidden, unit="step")
+    steps = bar(
+        visible=progress and accelerator.is_main_process,
+        total=train.steps,
+        initial=state.step,
+        desc=config.name,
+        unit="step",
+    )
     wrapped.train()
     while state.step < train.steps:
         batch = source.batch(state.step)
@@ -121,17 +126,17 @@ def fit(
         state.step += 1
         state.examples += len(batch.lengths)
         state.tokens += batch.tokens
-        bar.update()
+        steps.update()
 
         last = state.step == train.steps
         if last or state.step == 1 or state.step % train.log_every == 0:
-            bar.set_postfix(loss=f"{log.write(loss, rate):.4f}", refresh=False)
+            steps.set_postfix(loss=f"{log.write(loss, rate):.4f}", refresh=False)
         with log.paused():
             if last or (train.eval_every and state.step % train.eval_every == 0):
                 evaluate(bare, state.step)
             if train.save_every and state.step % train.save_every == 0 and accelerator.is_main_process:
                 save_checkpoint(config.run_dir, bare, optimizer, codec, state)
-    bar.close()
+    steps.close()
     return bare
 
 

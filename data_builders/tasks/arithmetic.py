@@ -96,9 +96,7 @@ def draw_operands(rng: np.random.Generator, lengths: Counts, *, base: int, opera
     return Operands(a, b, a_digits, b_digits, base)
 
 
-def draw_factors(
-    rng: np.random.Generator, lengths: Counts, *, base: int, multiplier_digits: int
-) -> Operands:
+def draw_factors(rng: np.random.Generator, lengths: Counts, *, base: int, multiplier_digits: int) -> Operands:
     """Draw a first number of exactly `lengths` digits and a multiplier of `multiplier_digits`."""
     other = np.full_like(lengths, multiplier_digits)
     width = max(int(lengths.max(initial=1)), multiplier_digits)

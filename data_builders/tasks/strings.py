@@ -69,12 +69,8 @@ def _check_alphabet(value: Any) -> str | None:
     return None if fine else "different lower-case letters, such as 'abcd'"
 
 
-ALPHABET = Option(
-    string.ascii_lowercase, "the lower-case letters in use; both cases occur", _check_alphabet
-)
-STRINGS = Family(
-    name="strings", length_unit="characters", draw=draw_strings, options={"alphabet": ALPHABET}
-)
+ALPHABET = Option(string.ascii_lowercase, "the lower-case letters in use; both cases occur", _check_alphabet)
+STRINGS = Family(name="strings", length_unit="characters", draw=draw_strings, options={"alphabet": ALPHABET})
 
 
 @register_task(STRINGS)

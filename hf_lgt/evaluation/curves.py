@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from hf_lgt.config import Config
 from hf_lgt.evaluation.records import EvalRecord
 
 Curve = Mapping[int, float]
@@ -111,6 +112,14 @@ class Summary:
     normalized_gap: float | None
     """None where `gap` is, or where both were trained up to the same length"""
     transfer: float | None
+    auxiliary_mean: float | None
+    """mean exact match of the auxiliaries on lengths they were trained on: where it is low, nothing was
+    learned that could transfer, and a small gap means nothing"""
+
+
+def training_lengths(config: Config, role: str) -> list[tuple[str, int]]:
+    """(task, longest training length) of each component of a role."""
+    return [(c.task, c.lengths[1]) for c in config.mixture if c.role == role]
 
 
 def summarize(
@@ -132,6 +141,7 @@ def summarize(
     auxiliary_length = max((length for _, length in auxiliaries), default=target_length)
     own = curve(records, name)
     against = auxiliary_curve or mean_curve([curve(records, task) for task, _ in auxiliaries])
+    trained = [v for length, v in against.items() if length <= auxiliary_length]
     far, gap, normalized = max(target_length, auxiliary_length), None, None
     if against and min(max(own, default=0), max(against)) >= far:
         gap = generalization_gap(own, against, far)
@@ -146,4 +156,5 @@ def summarize(
         gap=gap,
         normalized_gap=normalized,
         transfer=None if normalized is None else 1 - normalized,
+        auxiliary_mean=fmean(trained) if trained else None,
     )

@@ -13,7 +13,7 @@ from data_builders import Component
 from data_builders.sampling import draw_test_set
 from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
 from hf_lgt.codec import Codec
-from hf_lgt.evaluation.harness import inference, test_batch
+from hf_lgt.evaluation.harness import inference, encode_test_set
 from hf_lgt.evaluation.metrics import score_tokens
 
 
@@ -48,7 +48,7 @@ def check_generation(
     test = draw_test_set(component, length, examples, seed)
     if not test.examples.scores_eos:
         raise ValueError(f"{component.task} gives parts of its target; greedy generation is no check")
-    batch = test_batch(codec, component, test)
+    batch = encode_test_set(codec, component, test)
     device = next(model.parameters()).device
     with inference(model):
         work = make_pass(batch, np.arange(len(batch.lengths)))

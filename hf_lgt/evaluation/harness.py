@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from data_builders import Component
 from data_builders.sampling import HeldOut, TestSet, draw_test_set
@@ -20,6 +19,7 @@ from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
 from hf_lgt.codec import Codec
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.progress import bar
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def evaluate(
     counts: list[tuple[int, int, int, int]] = []
     overlaps: list[int | None] = []
     with inference(model):
-        for component, length in tqdm(cells, "evaluate", leave=False, disable=not progress):
+        for component, length in bar(iterable=cells, desc="evaluate", leave=False, visible=progress):
             test = draw_test_set(component, length, examples, seed)
             counts.append(_count(model, codec, component, test, batch_tokens))
             overlaps.append(_overlap(component, length, test, held_out))
@@ -86,7 +86,7 @@ def evaluate(
     ]
 
 
-def test_batch(codec: Codec, component: Component, test: TestSet) -> Batch:
+def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
     """A whole test set as one batch."""
     encoded = codec.encode(test.examples, component.task)
     return Batch(encoded.ids, encoded.lengths, encoded.scored)
@@ -97,7 +97,7 @@ def _count(
 ) -> tuple[int, int, int, int]:
     """Examples, exact matches, scored tokens and right tokens of this process's share."""
     rank, world = _process()
-    batch = test_batch(codec, component, test)
+    batch = encode_test_set(codec, component, test)
     rows = np.arange(len(batch.lengths))[rank::world]
     if not len(rows):
         return 0, 0, 0, 0

@@ -41,9 +41,7 @@ class LengthExactMatch(evaluate.Metric):  # type: ignore[misc]
             features=datasets.Features({"predictions": text, "references": text, "lengths": number}),
         )
 
-    def _compute(
-        self, predictions: list[str], references: list[str], lengths: list[int]
-    ) -> dict[str, Any]:
+    def _compute(self, predictions: list[str], references: list[str], lengths: list[int]) -> dict[str, Any]:
         groups: dict[int, list[tuple[str, str]]] = defaultdict(list)
         for prediction, reference, length in zip(predictions, references, lengths, strict=True):
             groups[length].append((prediction, reference))

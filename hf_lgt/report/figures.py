@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lgt.checkpoints import atomic_file
+from hf_lgt.comparison import ArmResult
 from hf_lgt.config import Config
-from hf_lgt.evaluation.curves import curve
+from hf_lgt.evaluation.curves import curve, mean_curve, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.files import atomic_file
+from hf_lgt.report.tables import by_arm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,9 +88,50 @@ def curves_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
         width = 2.2 if target else 1.4
         axes.plot(*zip(*points.items(), strict=True), color=color, marker=marker, ms=4, lw=width, label=label)
         axes.fill_between(list(points), low, high, color=color, alpha=0.15, linewidth=0)
-    lengths = {role: [c.lengths[1] for c in config.mixture if c.role == role] for role in ("target", "auxiliary")}
-    mark_training_lengths(axes, max(lengths["target"]), max(lengths["auxiliary"] + lengths["target"]))
+    ends = {role: [n for _, n in training_lengths(config, role)] for role in ("target", "auxiliary")}
+    mark_training_lengths(axes, max(ends["target"]), max(ends["target"] + ends["auxiliary"]))
     axes.set_ylabel("exact match")
     axes.legend(loc="lower left", fontsize=8, framealpha=0.9)
     figure.suptitle(f"{config.name}, init seed {config.seed.init}", fontsize=10)
+    return figure
+
+
+def comparison_figure(name: str, results: Sequence[ArmResult]) -> Figure:
+    """The target's exact match by length: a panel an arm, a line a seed, their mean in bold."""
+    arms = by_arm(results)
+    figure, panels = new_figure(1.2 + 3.6 * len(arms), 3.8, len(arms))
+    for axes, (arm, members) in zip(panels, arms.items(), strict=True):
+        style_length_axes(axes, [length for r in members for length in r.summary.curve])
+        for i, r in enumerate(members):
+            label = f"target, each of {len(members)} seeds" if i == 0 else None
+            axes.plot(
+                *zip(*r.summary.curve.items(), strict=True),
+                color=TARGET_COLOR,
+                lw=0.9,
+                alpha=0.6,
+                label=label,
+            )
+        mean = mean_curve([r.summary.curve for r in members])
+        axes.plot(
+            *zip(*mean.items(), strict=True),
+            color=TARGET_COLOR,
+            lw=2.6,
+            marker="o",
+            ms=4,
+            label="target, mean",
+        )
+        auxiliary = mean_curve([r.auxiliary_curve for r in members if r.auxiliary_curve])
+        if auxiliary:
+            axes.plot(
+                *zip(*auxiliary.items(), strict=True),
+                color=COLORS[0], lw=1.4, ls="--", marker="s", ms=3, label="auxiliaries, mean",
+            )  # fmt: skip
+        config = members[0].config
+        lengths = [n for role in ("target", "auxiliary") for _, n in training_lengths(config, role)]
+        mark_training_lengths(axes, members[0].summary.target_length, max(lengths))
+        axes.set_title(arm.replace("_", " "), fontsize=10, pad=16)
+        axes.legend(loc="lower left", fontsize=7, framealpha=0.9)
+    target = results[0].summary.target
+    panels[0].set_ylabel(f"exact match of {target}")
+    figure.suptitle(name, fontsize=11)
     return figure

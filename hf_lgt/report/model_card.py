@@ -19,7 +19,7 @@ _CARD = """---
 
 # {name}
 
-A {layers}-layer causal language model trained with [hf_lgt] to see whether its target task
+A {layers}-layer causal language model trained with `hf_lgt` to see whether its target task
 extrapolates to lengths that only its auxiliary tasks were trained on, as in
 [Extrapolation by Association: Length Generalization Transfer in Transformers]({paper}).
 
@@ -48,8 +48,6 @@ print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0], skip_spec
 
 ```yaml
 {config}```
-
-[hf_lgt]: {paper}
 """
 
 

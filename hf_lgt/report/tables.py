@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from tabulate import tabulate
 
+from hf_lgt.comparison import ArmResult
 from hf_lgt.config import Config
-from hf_lgt.evaluation.curves import Summary, curve, summarize
+from hf_lgt.evaluation.curves import Summary, curve, summarize, training_lengths
+from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.evaluation.statistics import bootstrap_interval
 
 STYLE = "github"
+LEARNED = 0.5
+"""mean exact match of the auxiliaries below which a small gap is no transfer"""
 
 
 def number(value: float | None) -> str:
     """Three decimals, or a dash."""
     return "–" if value is None else f"{value:.3f}"
-
-
-def training_lengths(config: Config, role: str) -> list[tuple[str, int]]:
-    """(task, longest training length) of each component of a role."""
-    return [(c.task, c.lengths[1]) for c in config.mixture if c.role == role]
 
 
 def summaries(config: Config, records: Sequence[EvalRecord]) -> list[Summary]:
@@ -67,6 +68,12 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
             f"{number(means.transfer)}, beyond {number(means.beyond)}; generalization gap "
             f"{number(s.gap)}, normalised {number(s.normalized_gap)}, transfer {number(s.transfer)}"
         )
+        mean = s.auxiliary_mean
+        if mean is not None and mean < LEARNED:
+            lines.append(
+                f"{s.target}: the auxiliaries themselves score {number(mean)} on their training lengths; "
+                "they were not learned, so the gap and the transfer say nothing"
+            )
     small = [f"{r.task} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
     if small:
         lines.append(f"fewer prompts exist than eval.examples={config.eval.examples}: {', '.join(small)}")
@@ -74,3 +81,69 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
     if seen:
         lines.append(f"test prompts that training could draw: {', '.join(seen)}")
     return lines
+
+
+SUCCESS = 0.5
+"""transfer from which on a seed counts as a success"""
+
+
+def comparison_table(results: Sequence[ArmResult]) -> str:
+    """Every seed of every arm: the target's exact match by length, gap and transfer; then the means.
+
+    The interval is a percentile bootstrap over seeds.
+    """
+    lengths = _transfer_lengths(results)
+    near = max(r.summary.target_length for r in results)
+    far = max(r.summary.auxiliary_length for r in results)
+    headers = ["arm", "seed", f"worst ≤ {near}", *map(str, lengths), f"mean > {far}", "gap", "transfer"]
+    rows: list[list[str]] = []
+    for arm, members in by_arm(results).items():
+        columns = [_columns(r, lengths) for r in members]
+        rows += [[arm, str(r.seed), *map(number, values)] for r, values in zip(members, columns, strict=True)]
+        means, intervals = [], []
+        for values in zip(*columns, strict=True):
+            known = [v for v in values if v is not None]
+            means.append(number(fmean(known)) if known else "–")
+            intervals.append("{:.2f}–{:.2f}".format(*bootstrap_interval(known)) if known else "–")
+        rows += [[arm, "mean", *means], [arm, "95 %", *intervals]]
+    return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
+
+
+def success_lines(results: Sequence[ArmResult]) -> list[str]:
+    """Share of each arm's seeds with transfer >= 0.5, with a Wilson interval."""
+    lines = []
+    for arm, members in by_arm(results).items():
+        known = [r.summary.transfer for r in members if r.summary.transfer is not None]
+        if not known:
+            lines.append(f"{arm}: no transfer can be measured (no auxiliary to follow)")
+            continue
+        won = sum(t >= SUCCESS for t in known)
+        low, high = wilson_interval(won, len(known))
+        lines.append(
+            f"{arm}: transfer {fmean(known):.3f}, success rate {won}/{len(known)} seeds "
+            f"(95 % {low:.2f}–{high:.2f})"
+        )
+    return lines
+
+
+def by_arm(results: Sequence[ArmResult]) -> Mapping[str, list[ArmResult]]:
+    """Results of each arm, arms and seeds in their order."""
+    arms: dict[str, list[ArmResult]] = {}
+    for r in results:
+        arms.setdefault(r.arm, []).append(r)
+    return arms
+
+
+def _columns(result: ArmResult, lengths: Sequence[int]) -> list[float | None]:
+    s = result.summary
+    worst = min((v for length, v in s.curve.items() if length <= s.target_length), default=None)
+    by_length = [s.curve.get(length) for length in lengths]
+    return [worst, *by_length, s.regimes.beyond, s.gap, s.transfer]
+
+
+def _transfer_lengths(results: Sequence[ArmResult], most: int = 10) -> list[int]:
+    """Evaluated lengths of the transfer region, thinned out to `most`, its end always there."""
+    start = min(r.summary.target_length for r in results)
+    end = max(r.summary.auxiliary_length for r in results)
+    lengths = sorted({n for r in results for n in r.summary.curve if start < n <= end}, reverse=True)
+    return lengths[:: -(-len(lengths) // most) or 1][::-1]

@@ -1,0 +1,113 @@
+"""The folder of a run: made ready, continued or refused, never overwritten unasked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_lgt import yaml12
+from hf_lgt.checkpoints import newest_checkpoint
+from hf_lgt.config import Config, ConfigError, config_from_dict
+from hf_lgt.environment import describe_environment
+from hf_lgt.files import write_text
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether a run came to its end: its model is written last."""
+    return (run_dir / "model").is_dir()
+
+
+def read_run_config(run_dir: Path) -> Config:
+    """The config that a run was made with.
+
+    Raises:
+        ConfigError: there is none, or it is not valid.
+    """
+    try:
+        data = yaml12.load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml12.YAMLError):
+        data = None
+    if not isinstance(data, dict):
+        raise ConfigError([f"{run_dir} is no run: it has no config.yaml that can be read"])
+    return config_from_dict(data)
+
+
+def prepare_folder(
+    config: Config, overwrite: bool, accelerator: Accelerator
+) -> tuple[Path | None, list[str]]:
+    """Make the run's folder ready; gives the checkpoint to continue from, and news for the user.
+
+    Raises:
+        ConfigError: the folder must not be touched, or cannot be made.
+    """
+    run_dir = config.run_dir
+    faults: list[str] = []
+    resume_from: Path | None = None
+    news: list[str] = []
+    exists = run_dir.is_dir() and any(run_dir.iterdir())
+    if exists and not overwrite:
+        faults = refusals(config)
+        if not faults:
+            resume_from, news = newest_checkpoint(run_dir)
+    # all processes have looked at the folder before one of them changes it
+    accelerator.wait_for_everyone()
+    if faults:
+        raise ConfigError(faults)
+    if accelerator.is_main_process:
+        try:
+            if exists and overwrite:
+                _remove_run(run_dir)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_text(run_dir / "config.yaml", yaml12.dump(config.to_dict()))
+            about = describe_environment(str(accelerator.device), accelerator.num_processes)
+            write_text(run_dir / "environment.json", json.dumps(about, indent=1) + "\n")
+        except OSError as error:
+            raise ConfigError([f"output_dir: {run_dir}: {error.strerror}"]) from None
+        step = int(resume_from.name.removeprefix("step-")) if resume_from else 0
+        if exists and not overwrite:
+            for name in ("train.jsonl", "eval.jsonl"):
+                _cut_log(run_dir / name, step)
+            news = [*news, f"{run_dir} was interrupted; it goes on from step {step}"]
+    accelerator.wait_for_everyone()
+    return resume_from, news
+
+
+def refusals(config: Config, finished_is_fine: bool = False) -> list[str]:
+    """Why an existing folder must not be trained into."""
+    run_dir = config.run_dir
+    advice = "choose another name or output_dir, or give --overwrite to remove it"
+    if not (run_dir / "config.yaml").is_file():
+        return [f"output_dir: {run_dir} holds files that are no run of hf_lgt; {advice}"]
+    if is_finished(run_dir) and not finished_is_fine:
+        return [f"name: {run_dir} holds a finished run; {advice}"]
+    # a run may have been moved: where it lies is no part of what it is
+    if dataclasses.replace(read_run_config(run_dir), output_dir=config.output_dir) != config:
+        return [f"name: {run_dir} holds a run of another config; {advice}"]
+    return []
+
+
+def _remove_run(run_dir: Path) -> None:
+    if not (run_dir / "config.yaml").is_file():
+        raise ConfigError([f"output_dir: {run_dir} holds files that are no run; --overwrite spares them"])
+    shutil.rmtree(run_dir)
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Keep the lines up to a step; what was logged after the checkpoint will be logged again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError, TypeError):
+            break  # the line that was being written when the run was stopped
+        kept.append(line)
+    write_text(path, "".join(kept))

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from data_builders import get_task, list_tasks, register_task
+from data_builders.registry import _tasks
+from data_builders.sampling import stream
+from data_builders.symbols import base_symbols
+from data_builders.tasks.arithmetic import numbers, reverse_add
+from data_builders.tasks.strings import STRINGS, capitalize, mqar, recall, strings
+from hf_lgt.codec import Codec
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return Codec.build(nodes=4)
+
+
+def tokens(codec, encoded, row=0):
+    ids = encoded.ids[row, : encoded.lengths[row]]
+    return codec.tokenizer.convert_ids_to_tokens(ids.tolist())
+
+
+def test_a_sequence_is_bos_tag_prompt_target_eos(codec):
+    encoded = codec.encode(reverse_add(numbers(57, 68)), "reverse_add")
+    assert tokens(codec, encoded) == ["<bos>", "<reverse_add>", *"75+86=521", "<eos>"]
+    assert encoded.scored[0].tolist() == [False] * 8 + [True] * 4
+
+
+def test_without_tags_the_tag_is_left_out():
+    codec = Codec.build(tags=False)
+    encoded = codec.encode(capitalize(strings("aB")), "capitalize")
+    assert tokens(codec, encoded) == ["<bos>", *"aB=Ab", "<eos>"]
+
+
+def test_ragged_rows_are_right_padded(codec):
+    encoded = codec.encode(reverse_add(numbers(999, 1, 5, 5)), "reverse_add")
+    assert encoded.lengths.tolist() == [13, 9]
+    assert (encoded.ids[1, 9:] == codec.pad_id).all()
+    assert not encoded.scored[1, 9:].any()
+
+
+def test_mqar_scores_answer_characters_and_no_eos(codec):
+    encoded = codec.encode(mqar(recall("abCdeFgh", 3, 0)), "mqar")
+    scored = np.array(tokens(codec, encoded))[encoded.scored[0, : encoded.lengths[0]]]
+    assert scored.tolist() == ["F", "C"]
+
+
+def test_every_symbol_is_one_token_and_comes_back(codec):
+    for text in [*base_symbols(), "[1]", "[4]"]:
+        ids = codec.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert codec.tokenizer.convert_ids_to_tokens(ids) == [text]
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_the_tokenizer_encodes_text_to_the_ids_of_training(codec, name):
+    sample = get_task(name).sample(stream(0, "codec"), 6, 20)
+    encoded = codec.encode(sample, name)
+    for row, (prompt, target) in enumerate(sample.text()):
+        text = f"<{name}>{prompt}{target}"
+        trained = encoded.ids[row, : encoded.lengths[row] - 1]  # text has no EOS
+        assert codec.tokenizer(text)["input_ids"] == trained.tolist()
+        assert codec.decode(encoded.ids[row : row + 1]) == [text]
+
+
+def test_a_saved_tokenizer_gives_the_same_ids(codec, tmp_path):
+    codec.save(tmp_path)
+    sample = get_task("cot_multiply").sample(stream(1, "codec"), 5, 8)
+    again = Codec.load(tmp_path)
+    assert (codec.encode(sample, "cot_multiply").ids == again.encode(sample, "cot_multiply").ids).all()
+    assert again.vocab_size == codec.vocab_size
+
+
+def test_a_symbol_without_a_token_is_named():
+    codec = Codec.build()
+
+    @register_task(STRINGS)
+    def made_up_for_this_test(drawn):
+        return capitalize(drawn)
+
+    try:
+        with pytest.raises(ValueError, match="lacks <made_up_for_this_test>, which made_up"):
+            codec.encode(capitalize(strings("a")), "made_up_for_this_test")
+    finally:
+        del _tasks["made_up_for_this_test"]
+
+
+def test_an_unknown_character_is_no_silent_loss(codec):
+    assert codec.tokenizer.convert_ids_to_tokens(codec.tokenizer("a!b")["input_ids"]) == [
+        "<bos>",
+        "a",
+        "<unk>",
+        "b",
+    ]

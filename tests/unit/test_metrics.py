@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from hf_lgt.evaluation.metrics import exact_match, score_tokens, wilson_interval
+from hf_lgt.evaluation.statistics import bootstrap_interval
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_is_scipys(case):
+    successes, n = case
+    expected = binomtest(successes, n).proportion_ci(method="wilson")
+    low, high = wilson_interval(successes, n)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= low <= successes / n <= high <= 1
+
+
+def test_wilson_interval_is_exact_at_the_ends():
+    assert wilson_interval(0, 10)[0] == 0.0
+    assert wilson_interval(10, 10)[1] == 1.0
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_wilson_interval_refuses_impossible_counts(successes, n):
+    with pytest.raises(ValueError, match=f"{successes} successes of {n}"):
+        wilson_interval(successes, n)
+
+
+def test_only_scored_tokens_count():
+    predicted = np.array([[1, 2, 3], [1, 2, 9], [9, 2, 3]])
+    reference = np.array([[1, 2, 3], [1, 2, 3], [1, 2, 3]])
+    scored = np.array([[True, True, True], [True, True, True], [False, True, True]])
+    exact, right, total = score_tokens(predicted, reference, scored)
+    assert exact.tolist() == [True, False, True]
+    assert right.tolist() == [3, 2, 2]
+    assert total.tolist() == [3, 3, 2]
+
+
+def test_exact_match_is_the_share_of_equal_texts():
+    assert exact_match(["ab", "ab", "a"], ["ab", "aB", "a"]) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="0 predictions"):
+        exact_match([], [])
+    with pytest.raises(ValueError, match="1 predictions and 2 references"):
+        exact_match(["a"], ["a", "b"])
+
+
+def test_bootstrap_interval_is_fixed_and_covers_the_mean_as_often_as_it_says():
+    values = [0.1, 0.5, 0.4, 0.9, 0.7]
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+    low, high = bootstrap_interval(values)
+    assert min(values) <= low < np.mean(values) < high <= max(values)
+    assert bootstrap_interval([0.3, 0.3, 0.3]) == pytest.approx((0.3, 0.3))
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_interval([])
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(100):
+        low, high = bootstrap_interval(rng.normal(0, 1, 40).tolist())
+        hits += low < 0 < high
+    assert 85 <= hits <= 99
