@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt.codec import Codec
+from hf_lgt.errors import CheckpointError
 from hf_lgt.files import atomic_directory
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used; the message names the file."""
 
 
 @dataclass

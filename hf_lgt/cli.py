@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import os
 import sys
@@ -20,17 +21,25 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=32, width=100)
 
 
+class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        if self.epilog is None and self.lists_keys:
+            # read only when asked for, so that a start stays quick
+            from hf_lgt.config import describe_keys
+
+            rows = [f"  {key:<38} {meaning}" for key, meaning in describe_keys()]
+            self.epilog = "any key of the config overrides the file's, as --section.key VALUE:\n"
+            self.epilog += "\n".join(rows)
+        return super().format_help()
+
+    lists_keys = True
+
+
 def parser(description: str, *, keys: bool = True) -> argparse.ArgumentParser:
     """An argument parser whose help lists the config's keys."""
-    epilog = None
-    if keys and {"-h", "--help"} & set(sys.argv):
-        from hf_lgt.config import describe_keys
-
-        rows = [f"  {key:<38} {meaning}" for key, meaning in describe_keys()]
-        epilog = "any key of the config overrides the file's, as --section.key VALUE:\n" + "\n".join(rows)
-    return argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
-    )
+    made = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
+    made.lists_keys = keys
+    return made
 
 
 def parse(
@@ -40,23 +49,42 @@ def parse(
 
     Ends the program with status 2 where an option has no value or a word belongs to none.
     """
-    known, rest = arguments.parse_known_args(argv)
-    flags = [flag for action in arguments._actions for flag in action.option_strings]
-    overrides, words = [], list(rest)
+    words = list(sys.argv[1:] if argv is None else argv)
+    flags = {flag: action for action in arguments._actions for flag in action.option_strings}
+    # Overrides are taken out first: argparse would take their values for its positional arguments.
+    own: list[str] = []
+    overrides: list[str] = []
     while words:
         word = words.pop(0)
-        if not word.startswith("--") or len(word) < 3:
-            arguments.error(f"unexpected {word!r}")
-        key, equals, value = word[2:].partition("=")
-        close = difflib.get_close_matches(f"--{key}", flags, n=1, cutoff=0.8)
-        if close and "." not in key:
-            arguments.error(f"unknown option --{key}; did you mean {close[0]}?")
-        if not equals:
-            if not words or words[0].startswith("--"):
-                arguments.error(f"--{key} needs a value")
-            value = words.pop(0)
-        overrides.append(f"{key}={value}")
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            takes_value = flags[flag].nargs is None and not equals
+            own += [word, *([words.pop(0)] if takes_value and words else [])]
+        elif word.startswith("--") and len(word) > 2:
+            if fault := _misspelt(flag, list(flags)):
+                arguments.error(fault)
+            if not equals:
+                if not words or words[0].startswith("--"):
+                    arguments.error(f"{flag} needs a value")
+                value = words.pop(0)
+            overrides.append(f"{flag[2:]}={value}")
+        else:
+            own.append(word)
+    known, stray = arguments.parse_known_args(own)
+    if stray:
+        arguments.error(f"unexpected {stray[0]!r}")
     return known, overrides
+
+
+def _misspelt(flag: str, flags: Sequence[str]) -> str | None:
+    """Whether something is an option that was meant, rather than a key of the config."""
+    close = difflib.get_close_matches(flag, flags, n=1, cutoff=0.8)
+    if not close or "." in flag:
+        return None
+    from hf_lgt.config import Config
+
+    keys = [field.name for field in dataclasses.fields(Config)]
+    return None if flag[2:] in keys else f"unknown option {flag}; did you mean {close[0]}?"
 
 
 def guard(main: Callable[[], int]) -> int:
@@ -102,7 +130,8 @@ def seeds(text: str) -> tuple[int, ...]:
     from hf_lgt.config import ConfigError
 
     words = [word.strip() for word in text.split(",")]
-    values = [int(word) if word.isdecimal() else word for word in words]
+    # longer numbers are no seeds, and may be too long to read
+    values = [int(word) if word.isdecimal() and len(word) < 20 else word for word in words]
     if faults := seed_faults(values):
         raise ConfigError([f"--{fault}" for fault in faults])
     return tuple(int(value) for value in values)

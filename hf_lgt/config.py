@@ -6,7 +6,6 @@ key. `load_config` is the entry; the dataclasses are the reference of all keys.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import importlib.util
 import re
@@ -14,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -30,16 +28,16 @@ from pydantic.dataclasses import dataclass
 
 from data_builders import Component, Mixture, TaskError
 from data_builders.mixture import component_faults
-from data_builders.registry import unknown
+from data_builders.registry import get_task, unknown
 from data_builders.sampling import stream
 from hf_lgt import yaml12
 
 
 class ConfigError(ValueError):
-    """A user's mistake in settings; `faults` are all of them, each naming its key."""
+    """A user's mistake in settings; `faults` are all of them, each naming its key, none twice."""
 
     def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = list(faults)
+        self.faults = list(dict.fromkeys(faults))
         super().__init__("\n".join(self.faults))
 
 
@@ -48,7 +46,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Positive = Annotated[StrictInt, Field(ge=1, le=2**31)]
+LARGEST = 2**31
+"""sizes and counts are at most this"""
+LONGEST_PROMPT = 2**15
+"""symbols; `data_builders.sampling.prompt_hashes` takes no longer prompt"""
+
+Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Fraction = Annotated[StrictFloat, Field(ge=0, le=1)]
 
@@ -203,7 +206,7 @@ class Config:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -235,34 +238,34 @@ def config_from_dict(data: dict[str, Any]) -> Config:
     return _checked(data, [])
 
 
-# Stand-ins for a faulty value, so that the other keys can still be checked against each other.
-_PLACEHOLDERS = {"name": "x", "mixture": None, "task": "reverse_add", "role": "target", "lengths": [1, 1]}
+# Stand-ins for faulty values, so that the other keys can still be checked against each other.
+_COMPONENT: dict[str, Any] = {"task": "reverse_add", "role": "target", "lengths": [1, 1]}
 
 
 def _checked(data: dict[str, Any], faults: list[str]) -> Config:
-    data = copy.deepcopy(data)
+    data = _plain(data)
     faulty: set[str] = set()
-    while True:
+    for repaired in (False, True):
         try:
             config = TypeAdapter(Config).validate_python(data)
             break
         except ValidationError as error:
-            faults += [_describe(e) for e in error.errors()]
-            places = [_repair(data, e["loc"]) for e in error.errors()]
-        if None in places or faulty.issuperset(places):
+            errors = error.errors(include_url=False)
+        faults += map(_describe, errors)
+        if repaired:
             raise ConfigError(faults)
-        faulty.update(place for place in places if place)
-    for fault in _cross_faults(config):
+        faulty.update([_repair(data, e["loc"]) for e in errors])
+    for keys, fault in _cross_faults(config):
         # what a stand-in caused is not the user's fault
-        if not any(str(place) in fault for place in faulty):
+        if not any(f"{key}.".startswith(f"{place}.") for key in keys for place in faulty):
             faults.append(fault)
     if faults:
         raise ConfigError(faults)
     return config
 
 
-def _repair(data: Any, location: Sequence[Any]) -> str | None:
-    """Replace a faulty value by its default or a stand-in; gives its key, None if that cannot be."""
+def _repair(data: Any, location: Sequence[Any]) -> str:
+    """Replace a faulty value by its default or a stand-in; gives its key."""
     # pydantic names the element of a pair, the key is what holds it
     path = [*location]
     while len(path) > 1 and path[-2] in ("lengths", "betas", "trackers"):
@@ -270,33 +273,39 @@ def _repair(data: Any, location: Sequence[Any]) -> str | None:
     at = data
     for part in path[:-1]:
         at = at[part]
-    if (path[0] == "mixture" and len(path) < 3) or not isinstance(at, dict):
-        return None
-    at.pop(path[-1], None)
-    if _PLACEHOLDERS.get(str(path[-1])) is not None and len(path) != 2:
-        at[path[-1]] = _PLACEHOLDERS[str(path[-1])]
-    key = ".".join(map(str, path))
-    return key if path[-1] != "task" else ".".join(map(str, path[:-1]))
+    if isinstance(at, list):
+        at[path[-1]] = _COMPONENT
+    else:
+        at.pop(path[-1], None)
+        stand_ins = {1: {"name": "x", "mixture": [_COMPONENT]}, 3: _COMPONENT}
+        if path[-1] in stand_ins.get(len(path), {}):
+            at[path[-1]] = stand_ins[len(path)][path[-1]]
+    return ".".join(map(str, path))
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise ConfigError([f"base: {path} names itself, by way of {len(seen)} files"])
+    file = f"base: config file {path}" if seen else f"config file {path}"
     try:
         data = yaml12.load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError([f"config file {path}: {reason}"]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([f"config file {path} is not YAML: {' '.join(str(error).split())}"]) from None
+        place = path.resolve()
+    except OSError as error:
+        raise ConfigError([f"{file}: {error.strerror}"]) from None
+    except ValueError as error:
+        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "is no path of a file"
+        raise ConfigError([f"{file} {reason}"]) from None
+    except yaml12.YAMLError as error:
+        raise ConfigError([f"{file} is not YAML: {error}"]) from None
+    if place in seen:
+        raise ConfigError([f"base: {path} is based on itself, by way of {len(seen)} file(s)"])
     if not isinstance(data, dict):
-        raise ConfigError([f"config file {path} holds no keys: {str(data)[:60]!r}"])
+        what = "is empty" if data is None else f"holds {_short(data)}"
+        raise ConfigError([f"{file} {what}; it must hold keys, as in 'name: my-run'"])
     base = data.pop("base", None)
     if base is None:
         return data
     if not isinstance(base, str):
-        raise ConfigError([f"base: {base!r} is not the path of a config file"])
-    return _merge(_read(path.parent / base, (*seen, path.resolve())), data)
+        raise ConfigError([f"base: {_short(base)} must be the path of a config file"])
+    return _merge(_read(path.parent / base, (*seen, place)), data)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -310,64 +319,83 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _override(data: dict[str, Any], override: str) -> str | None:
     """Set one key in place; gives the fault, if any."""
     key, equals, text = override.removeprefix("--").partition("=")
-    if not equals or not key:
+    if not equals or not key or not key.isprintable():
         return f"override {override!r} is not of the form section.key=value"
+    if key == "base":
+        return f"base: {_short(text)} can only stand in a config file"
     try:
         value = yaml12.load(text)
-    except yaml.YAMLError:
-        return f"{key}: the value {text!r} is not YAML"
+    except yaml12.YAMLError as error:
+        return f"{key}: the value {_short(text)} is not YAML: {error}"
+    if value is None and text.strip() not in yaml12.NULLS:
+        return f"{key}: the value {_short(text)} is empty; for no value write null"
     at: Any = data
-    *path, last = key.split(".")
-    for part in path:
+    parts = key.split(".")
+    for i, part in enumerate(parts):
+        place: str | int = part
         if isinstance(at, list):
-            if not part.isdecimal() or int(part) >= len(at):
-                return f"{key}: {part!r} is no index of a list of {len(at)}"
-            at = at[int(part)]
-        elif isinstance(at, dict):
-            at = at.setdefault(part, {})
+            # no list has a billion items, and a longer number need not be read
+            place = int(part) if re.fullmatch("[0-9]{1,9}", part) else len(at)
+            if place >= len(at):
+                return f"{key}: {part!r} is no index of {'.'.join(parts[:i])}, a list of {len(at)}, from 0"
+        elif not isinstance(at, dict):
+            return f"{key}: {'.'.join(parts[:i])} is {_short(at)}, which has no keys"
+        if i == len(parts) - 1:
+            at[place] = value
         else:
-            return f"{key}: {part!r} is below a plain value"
-    if isinstance(at, list):
-        if not last.isdecimal() or int(last) >= len(at):
-            return f"{key}: {last!r} is no index of a list of {len(at)}"
-        at[int(last)] = value
-    elif isinstance(at, dict):
-        at[last] = value
-    else:
-        return f"{key}: {last!r} is below a plain value"
+            at = at.setdefault(place, {}) if isinstance(at, dict) else at[place]
     return None
+
+
+# What must be, for each kind of pydantic's errors that a config can have.
+_MUST = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text (a number or a word such as true is text in quotes)",
+    "string_unicode": "valid text",
+    "string_too_short": "at least one character long",
+    "list_type": "a list, as in [a, b]",
+    "dict_type": "a mapping of keys, as in {{key: value}}",
+    "dataclass_type": "a mapping of keys, as in {{key: value}}",
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+}
 
 
 def _describe(error: Any) -> str:
     """One pydantic error in this project's words."""
     location: tuple[Any, ...] = error["loc"]
-    key = ".".join(map(str, location))
-    kind = error["type"]
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+    key, kind, given = ".".join(map(str, location)), error["type"], _short(error["input"])
+    if kind == "unexpected_keyword_argument":
         return f"{key}: {unknown('key', location[-1], _keys_at(location[:-1]))}"
-    if kind in ("missing", "missing_argument"):
+    if kind == "missing":
         return f"{key}: is missing"
-    if kind in ("dataclass_type", "dataclass_exact_type"):
-        return f"{key}: {_short(error['input'])} must be a mapping of keys"
-    message = (
-        error["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
-    )
-    return f"{key}: {_short(error['input'])} {message}"
+    if kind == "value_error":
+        return f"{key}: {given} {error['ctx']['error']}"
+    wanted = _MUST[kind].format(**error.get("ctx", {})).removesuffix(".0")
+    return f"{key}: {given} must be {wanted}"
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """A value as it stands in YAML, cut where it is long."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
+def _keys_at(location: Sequence[Any]) -> list[str]:
     """Keys that a place of the config may hold."""
     cls: Any = Config
     for part in location:
         if isinstance(part, int):
             continue
         cls = {"mixture": ComponentConfig}.get(part) or SECTIONS.get(part, cls)
-    return [f.name for f in dataclasses.fields(cls)]
+    return [*(() if location else ["base"]), *(f.name for f in dataclasses.fields(cls))]
 
 
 SECTIONS: dict[str, Any] = {
@@ -388,94 +416,138 @@ def describe_keys() -> Iterator[tuple[str, str]]:
             if meaning is None:
                 continue
             required = info.is_required() if hasattr(info, "is_required") else False
-            default = "required" if required else info.get_default(call_default_factory=True)
+            default = "required" if required else _short(_plain(info.get_default(call_default_factory=True)))
             yield f"--{name}.{field.name}".replace("--.", "--"), f"{meaning} [{default}]"
 
 
-def _cross_faults(config: Config) -> list[str]:
-    """Faults that concern more than one key."""
-    faults = list(_name_faults(config)) + list(_model_faults(config.model))
-    train = config.train
+_Fault = tuple[tuple[str, ...], str]
+"""the keys that a fault comes from, and its words"""
+
+
+def _cross_faults(config: Config) -> Iterator[_Fault]:
+    """Faults that take more than a value's type to see, or concern more than one key."""
+    yield from _name_faults(config)
+    yield from _model_faults(config.model)
+    yield from _train_faults(config.train)
+    yield from _mixture_faults(config)
+    yield from _length_faults(config)
+
+
+def _name_faults(config: Config) -> Iterator[_Fault]:
+    if not NAME.fullmatch(config.name):
+        yield (
+            ("name",),
+            f"name: {_short(config.name)} must be letters, digits, '.', '_', '-', at most 100, no '/', "
+            "and begin with a letter or digit",
+        )
+    folder = config.output_dir
+    if "\0" in folder or len(folder) > 1000 or any(len(part.encode()) > 255 for part in Path(folder).parts):
+        yield ("output_dir",), f"output_dir: {_short(folder)} must be the path of a folder"
+
+
+def _model_faults(model: ModelConfig) -> Iterator[_Fault]:
+    width, heads, kv_heads = model.hidden_size, model.heads, model.kv_heads
+    keys = ("model.heads", "model.hidden_size")
+    if width % heads:
+        yield keys, f"model.heads: {heads} does not divide model.hidden_size, {width}"
+    elif model.positions == "rope" and width // heads % 2:
+        yield (
+            (*keys, "model.positions"),
+            f"model.heads: {heads} of model.hidden_size {width} makes heads {width // heads} wide; the "
+            "width must be even for model.positions 'rope'",
+        )
+    if kv_heads and heads % kv_heads:
+        keys = ("model.heads", "model.kv_heads")
+        yield keys, f"model.kv_heads: {kv_heads} does not divide model.heads, {heads}"
+
+
+def _train_faults(train: TrainConfig) -> Iterator[_Fault]:
     if train.warmup + train.decay > 1:
-        faults.append(f"train.warmup, train.decay: {train.warmup} + {train.decay} is more than 1")
+        yield (
+            ("train.warmup", "train.decay"),
+            f"train.warmup, train.decay: {train.warmup} + {train.decay} is more than 1",
+        )
     if train.gradient_accumulation_steps > train.batch_size:
-        faults.append(
+        yield (
+            ("train.gradient_accumulation_steps", "train.batch_size"),
             f"train.gradient_accumulation_steps: {train.gradient_accumulation_steps} is more than "
-            f"train.batch_size, {train.batch_size}"
+            f"train.batch_size, {train.batch_size}",
         )
     for tracker in train.trackers:
         if importlib.util.find_spec(tracker) is None:
-            faults.append(f"train.trackers: {tracker!r} is not installed; pip install {tracker}")
-    low, high = config.eval.lengths
-    if not 1 <= low <= high:
-        faults.append(f"eval.lengths: {[low, high]} must be [smallest, largest], from 1")
-    faults += list(_mixture_faults(config))
-    if 1 <= low <= high:
-        faults += list(_length_faults(config))
+            yield (
+                ("train.trackers",),
+                f"train.trackers: {tracker!r} is not installed; pip install {tracker}",
+            )
+
+
+def _mixture_faults(config: Config) -> Iterator[_Fault]:
+    parts = config.mixture
+    if not parts:
+        yield ("mixture",), "mixture: is empty; it needs at least one component"
+    elif not any(c.role == "target" for c in parts):
+        yield ("mixture",), "mixture: no component has role 'target'"
+    for i, c in enumerate(parts):
+        keys = [f"mixture.{i}.{key}" for key in ("task", "options")]
+        for where, fault in _component_faults(c):
+            yield (*keys, f"mixture.{i}.{where}"), f"mixture.{i}.{where}: {fault}"
+        for j, other in enumerate(parts[:i]):
+            if other.task == c.task:
+                key = f"mixture.{i}.task"
+                fault = f"{c.task!r} stands in the mixture twice, as mixture.{j} too; give it one component"
+                yield (key, f"mixture.{j}.task"), f"{key}: {fault}"
+                break
+
+
+def _component_faults(c: ComponentConfig) -> list[tuple[str, str]]:
+    """(key, fault); beside what the data builders refuse, numbers that no array can hold."""
+    faults = component_faults(c.task, c.role, c.lengths, c.weight, c.options)
+    if c.weight > 0 and not 1e-9 <= c.weight <= 1e9:
+        faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
+    for name, value in c.options.items():
+        if isinstance(value, int) and value > LARGEST:
+            faults.append(("options", f"option {name!r} is {_short(value)}; it must be at most {LARGEST}"))
     return faults
 
 
-def _name_faults(config: Config) -> Iterator[str]:
-    if not NAME.fullmatch(config.name):
-        yield f"name: {_short(config.name)} must be letters, digits, '.', '_', '-', at most 100, no '/'"
-    if "\0" in config.output_dir:
-        yield "output_dir: must not hold a NUL character"
-
-
-def _model_faults(model: ModelConfig) -> Iterator[str]:
-    if model.hidden_size % model.heads:
-        yield f"model.heads: {model.heads} does not divide model.hidden_size, {model.hidden_size}"
-    elif model.positions == "rope" and model.hidden_size // model.heads % 2:
-        yield (
-            f"model.heads: the head width {model.hidden_size // model.heads} must be even for "
-            "model.positions 'rope'"
-        )
-    if model.kv_heads and model.heads % model.kv_heads:
-        yield f"model.kv_heads: {model.kv_heads} does not divide model.heads, {model.heads}"
-
-
-def _mixture_faults(config: Config) -> Iterator[str]:
-    parts = config.mixture
-    if not parts:
-        yield "mixture: is empty; it needs at least one component"
-    elif not any(c.role == "target" for c in parts):
-        yield "mixture: no component has role 'target'"
-    for i, c in enumerate(parts):
-        for where, fault in component_faults(c.task, c.role, c.lengths, c.weight, c.options):
-            yield f"mixture.{i}.{where}: {fault}"
-        if c.task in [other.task for other in parts[:i]]:
-            yield f"mixture.{i}.task: {c.task!r} stands in the mixture twice; give it one component"
-
-
-def _length_faults(config: Config) -> Iterator[str]:
+def _length_faults(config: Config) -> Iterator[_Fault]:
     """Lengths that do not fit the model's positions or that a task cannot draw."""
+    low, high = config.eval.lengths
+    if not 1 <= low <= high:
+        yield ("eval.lengths",), f"eval.lengths: {[low, high]} must be [smallest, largest], from 1"
+    # not `grid`: the list may be too long to make
+    last = range(low, high + 1, config.eval.every)[-1] if 1 <= low <= high else None
     limit = config.model.max_positions
     for i, c in enumerate(config.mixture):
-        if component_faults(c.task, c.role, c.lengths, c.weight, c.options):
+        if {where for where, _ in _component_faults(c)} & {"task", "options"}:
             continue  # told already, and there is nothing to draw
-        component = Component(c.task, c.role, c.lengths, c.weight, c.options)
-        least = component.definition.smallest_length(component.options)
-        if config.eval.grid[-1] < least:
-            yield f"eval.lengths: {component.task} starts at length {least}; nothing to evaluate"
-        for key, length in (
-            (f"mixture.{i}.lengths", component.lengths[1]),
-            ("eval.lengths", max(config.eval.grid[-1], least)),
-        ):
-            # A bound before any array is made: no task writes fewer tokens than its length.
-            tokens = length if length > limit else _sequence_tokens(component, length)
-            if isinstance(tokens, str):
-                yield f"{key}: {tokens}"
-            elif tokens > limit:
-                yield (
-                    f"{key}: length {length} of {component.task} takes at least {tokens} tokens; "
-                    f"model.max_positions is {limit}"
-                )
+        keys = (f"mixture.{i}.task", f"mixture.{i}.options", "model.max_positions")
+        least = get_task(c.task).smallest_length(c.options)
+        if c.lengths[1] >= max(c.lengths[0], least) and (fault := _length_fault(c, c.lengths[1], limit)):
+            yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
+        if last is None:
+            continue
+        if last < least:
+            fault = f"{[low, high]} has no length of {c.task}, which starts at {least}"
+        else:
+            fault = _length_fault(c, last, limit)
+        if fault:
+            yield (*keys, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
 
 
-def _sequence_tokens(component: Component, length: int) -> int | str:
-    """Tokens of the longest sequence of this length, or why none can be drawn."""
-    try:
-        sample = component.definition.sample(stream(0, "check"), length, 4, **component.options)
-    except TaskError as error:
-        return str(error)
-    return int(sample.prompt.shape[1] + sample.target.shape[1] + 3)  # BOS, tag, EOS
+def _length_fault(c: ComponentConfig, length: int, limit: int) -> str | None:
+    """Why a component's examples of this length cannot be used, if they cannot."""
+    tokens, symbols = length, length
+    # A bound before any array is made: no task writes fewer tokens than its length.
+    if length <= min(limit, LONGEST_PROMPT):
+        try:
+            sample = get_task(c.task).sample(stream(0, "check"), length, 4, **c.options)
+        except TaskError as error:
+            return str(error)
+        symbols = sample.prompt.shape[1]
+        tokens = symbols + sample.target.shape[1] + 3  # BOS, tag, EOS
+    if tokens > limit:
+        return f"length {length} of {c.task} takes at least {tokens} tokens; model.max_positions is {limit}"
+    if symbols > LONGEST_PROMPT:
+        return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
+    return None

@@ -23,15 +23,12 @@ from hf_lgt.batching import Batch, answer_loss, even_split
 from hf_lgt.checkpoints import LoopState, load_checkpoint, save_checkpoint
 from hf_lgt.codec import Codec
 from hf_lgt.config import Config, TrainConfig
+from hf_lgt.errors import TrainingError
 from hf_lgt.progress import bar
 from hf_lgt.sources import Source
 
 Evaluate = Callable[[torch.nn.Module, int], None]
 """called with the bare model and the steps taken"""
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which step and why."""
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ from data_builders import Component
 from data_builders.sampling import draw_test_set
 from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
 from hf_lgt.codec import Codec
-from hf_lgt.evaluation.harness import inference, encode_test_set
+from hf_lgt.evaluation.harness import encode_test_set, inference
 from hf_lgt.evaluation.metrics import score_tokens
 
 

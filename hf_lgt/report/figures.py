@@ -53,11 +53,14 @@ def style_length_axes(axes: Any, lengths: Sequence[int]) -> None:
 
 def mark_training_lengths(axes: Any, target_length: int, auxiliary_length: int) -> None:
     """Shade the target's training lengths and draw both ends, each named at the top."""
-    axes.axvspan(axes.get_xlim()[0], target_length + 0.5, color="#f1f1f1", zorder=0)
+    low, high = axes.get_xlim()
+    axes.axvspan(low, min(max(target_length + 0.5, low), high), color="#f1f1f1", zorder=0)
     ends = {target_length: "target trained"}
     if auxiliary_length != target_length:
         ends[auxiliary_length] = "auxiliary trained"
     for length, label in ends.items():
+        if not low < length < high:
+            continue  # not among the evaluated lengths
         axes.axvline(length + 0.5, color="#666666", linestyle="--", linewidth=1)
         axes.annotate(
             f"{label} ≤ {length}",
@@ -76,7 +79,8 @@ def curves_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
     figure, (axes,) = new_figure(7.5, 4.2)
     style_length_axes(axes, [r.length for r in records])
     auxiliaries = iter(zip(COLORS, MARKERS, strict=True))
-    for component in config.mixture:
+    # targets last, so that their lines lie on top
+    for component in sorted(config.mixture, key=lambda c: c.role == "target"):
         points = curve(records, component.task)
         low, high = (
             [getattr(r, bound) for r in records if r.task == component.task]

@@ -14,7 +14,10 @@ from hf_lgt.models import build_model
 from hf_lgt.sources import GeneratedSource
 
 MIXTURE = Mixture(
-    [Component("reverse_add", "target", (1, 5)), Component("mqar", "auxiliary", (3, 12), options={"alphabet": "abc"})]
+    [
+        Component("reverse_add", "target", (1, 5)),
+        Component("mqar", "auxiliary", (3, 12), options={"alphabet": "abc"}),
+    ]
 )
 
 

@@ -6,7 +6,7 @@ from data_builders import Component
 from data_builders.sampling import HeldOut, draw_test_set
 from hf_lgt import evaluate
 from hf_lgt.codec import Codec
-from hf_lgt.evaluation.harness import inference, encode_test_set
+from hf_lgt.evaluation.harness import encode_test_set, inference
 
 ALPHABET = {"alphabet": "abcd"}
 
@@ -51,7 +51,8 @@ def test_counts_are_those_of_a_model_with_known_mistakes(codec, batch_tokens):
     (record,) = evaluate(
         model, codec, [component], [3], examples=40, seed=9, step=7, batch_tokens=batch_tokens
     )
-    assert (record.step, record.task, record.role, record.length, record.n) == (7, "reverse_add", "target", 3, 40)
+    named = (record.step, record.task, record.role, record.length, record.n)
+    assert named == (7, "reverse_add", "target", 3, 40)
     assert record.exact_match == 38 / 40
     assert record.token_accuracy == pytest.approx(1 - 3 / batch.answer_tokens)
     assert record.ci_low < record.exact_match < record.ci_high
@@ -62,16 +63,23 @@ def test_given_query_characters_and_eos_do_not_count_for_mqar(codec):
     component = Component("mqar", "target", (3, 8))
     batch = encode_test_set(codec, component, draw_test_set(component, 8, 10, seed=9))
     unscored = {(r, p) for r in range(10) for p in range(batch.lengths[r]) if not batch.scored[r, p]}
-    (record,) = evaluate(Oracle(batch, codec.vocab_size, unscored), codec, [component], [8], examples=10, seed=9)
+    model = Oracle(batch, codec.vocab_size, unscored)
+    (record,) = evaluate(model, codec, [component], [8], examples=10, seed=9)
     assert record.exact_match == record.token_accuracy == 1
     hit = {(2, int(batch.scored[2].argmax()))}
-    (record,) = evaluate(Oracle(batch, codec.vocab_size, hit), codec, [component], [8], examples=10, seed=9)
+    model = Oracle(batch, codec.vocab_size, hit)
+    (record,) = evaluate(model, codec, [component], [8], examples=10, seed=9)
     assert record.exact_match == 0.9
 
 
 def test_lengths_below_a_tasks_smallest_are_left_out_and_small_spaces_say_their_n(codec):
-    components = [Component("mqar", "auxiliary", (3, 4)), Component("capitalize", "target", (1, 2), options=ALPHABET)]
-    empty = Oracle(encode_test_set(codec, components[1], draw_test_set(components[1], 1, 1, 0)), codec.vocab_size, set())
+    components = [
+        Component("mqar", "auxiliary", (3, 4)),
+        Component("capitalize", "target", (1, 2), options=ALPHABET),
+    ]
+    empty = Oracle(
+        encode_test_set(codec, components[1], draw_test_set(components[1], 1, 1, 0)), codec.vocab_size, set()
+    )
     records = evaluate(empty, codec, components, [1, 2, 3], examples=50, seed=0)
     assert [(r.task, r.length) for r in records] == [("mqar", 3), *(("capitalize", n) for n in (1, 2, 3))]
     assert [r.n for r in records] == [50, 8, 50, 50]

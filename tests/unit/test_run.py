@@ -6,7 +6,8 @@ import yaml
 from safetensors.torch import load_file
 
 from hf_lgt import ConfigError, EvalRecord, train
-from hf_lgt.checkpoints import CheckpointError, list_checkpoints, newest_checkpoint, verify
+from hf_lgt.checkpoints import list_checkpoints, newest_checkpoint, verify
+from hf_lgt.errors import CheckpointError
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.folders import read_run_config
 
@@ -67,7 +68,7 @@ def test_eval_jsonl_has_a_line_for_each_step_task_and_length(tiny_run):
     wanted = ["step", "task", "role", "length", "n", "exact_match", "ci_low", "ci_high", "token_accuracy"]
     assert list(line)[:9] == wanted
     by_length = {r.length: (r.n, r.overlap) for r in records if r.task == "capitalize_reverse"}
-    assert by_length == {1: (8, 4)} | {n: (32, 0) for n in range(2, 11)}
+    assert by_length == {1: (8, 4)} | dict.fromkeys(range(2, 11), (32, 0))
 
 
 def test_the_result_holds_the_last_evaluation(tiny):
@@ -200,7 +201,7 @@ def test_a_folder_that_is_no_run_is_never_removed(tiny, overwrite):
 
 def test_an_output_folder_that_cannot_be_made_is_a_clear_fault(tiny, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="output_dir: .*Not a directory"):
+    with pytest.raises(ConfigError, match=r"output_dir: .*Not a directory"):
         train(tiny(f"output_dir={tmp_path / 'file'}"), progress=False)
 
 

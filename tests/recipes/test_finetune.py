@@ -1,0 +1,168 @@
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tests.conftest import ROOT, TINY
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Calls a recipe's main in this process, which spares an import of torch."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def call(recipe, *arguments):
+        spec = importlib.util.spec_from_file_location(recipe[:-3], ROOT / "recipes" / recipe)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        capsys.readouterr()
+        code = module.main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return call
+
+
+def tiny_arguments(*extra):
+    return [f"--{override}" for override in [*TINY, *extra]]
+
+
+def is_png(path):
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size > 10_000
+
+
+def test_finetune_prints_a_table_and_writes_a_figure_and_refuses_to_do_it_again(run, tmp_path):
+    first = run("finetune.py", *tiny_arguments(f"output_dir={tmp_path}"))
+    assert first.returncode == 0, first.stderr
+    rows = [line for line in first.stdout.splitlines() if line.startswith("| ")]
+    assert "capitalize_reverse (target, ≤ 8)" in rows[0]
+    assert [row.split("|")[1].strip() for row in rows[1:]] == [str(n) for n in range(1, 11)]
+    assert [row.split("|")[2].strip() for row in rows[8:]] == ["within", "transfer", "transfer"]
+    assert "capitalize_reverse 1 (4 of 8)" in first.stdout
+    run_dir = tmp_path / "tiny" / "seed-0"
+    assert is_png(run_dir / "curves.png")
+    assert f"model:  {run_dir / 'model'}" in first.stdout
+
+    again = run("finetune.py", *tiny_arguments(f"output_dir={tmp_path}"))
+    assert again.returncode == 2
+    assert "holds a finished run" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_compare_runs_every_arm_once_and_keeps_what_is_finished(run, tmp_path):
+    overrides = [o for o in TINY if not o.startswith("name=")]
+    overrides += [f"output_dir={tmp_path}", "eval.lengths=[1,17]"]
+    arguments = [ROOT / "recipes/demo", "--seeds", "0,3", *(f"--{o}" for o in overrides)]
+    first = run("compare.py", *arguments)
+    assert first.returncode == 0, first.stderr
+    assert "6 runs, 0 finished" in first.stdout
+    table = [line for line in first.stdout.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table]
+    arms = ("transfer", "target_alone", "control")
+    assert rows[1:] == [[arm, what] for arm in arms for what in ("0", "3", "mean", "95 %")]
+    assert first.stdout.count("success rate") == 3
+    assert is_png(tmp_path / "demo" / "comparison.png")
+    assert (tmp_path / "demo" / "comparison.md").read_text() in first.stdout
+    logs = sorted(p.name for p in (tmp_path / "demo" / "logs").iterdir())
+    assert logs == sorted(f"{arm}-seed-{seed}.log" for arm in arms for seed in (0, 3))
+
+    weights = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("model.safetensors")}
+    again = run("compare.py", *arguments)
+    assert "6 runs, 6 finished" in again.stdout
+    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("model.safetensors")} == weights
+
+    other = run("compare.py", *arguments, "--train.learning_rate", "0.01")
+    assert other.returncode == 2
+    assert "holds a run of another config" in other.stderr
+
+
+def test_compare_tells_which_runs_failed_and_where_to_look(run, tmp_path):
+    overrides = [o for o in TINY if not o.startswith("name=")]
+    overrides += ["train.learning_rate=1e30", "train.warmup=0", "train.max_grad_norm=null"]
+    overrides += [f"output_dir={tmp_path}"]
+    arguments = [ROOT / "recipes/demo", "--seeds", "0", *(f"--{o}" for o in overrides)]
+    done = run("compare.py", *arguments)
+    assert done.returncode == 1
+    assert "target_alone, seed 0 failed; see" in done.stderr
+    log = (tmp_path / "demo" / "logs" / "target_alone-seed-0.log").read_text()
+    assert "the loss is nan at step" in log
+    assert "Traceback" not in log + done.stderr
+
+
+def test_evaluate_scores_a_run_again_at_other_lengths(run, tiny_run, tmp_path):
+    out = tmp_path / "out"
+    arguments = [tiny_run, "--output", out, "--eval.lengths", "[2,4]", "--eval.examples", "64"]
+    done = run("evaluate.py", *arguments, "--check_generation")
+    assert done.returncode == 0, done.stderr
+    assert "capitalize_reverse at length 3: teacher-forced" in done.stdout
+    assert "0 of 64 disagree" in done.stdout
+    assert len((out / "eval.jsonl").read_text().splitlines()) == 9
+    assert is_png(out / "curves.png")
+    # only 32 of the 64 were held out from training
+    assert "capitalize_reverse 3 (32 of 64)" in done.stdout
+    again = run("evaluate.py", *arguments)
+    assert again.returncode == 2
+    assert "exists; choose another" in again.stderr
+
+
+def test_evaluate_gives_the_records_of_training_for_the_same_test_sets(run, tiny_run, tmp_path):
+    out = tmp_path / "out"
+    done = run("evaluate.py", tiny_run / "checkpoints" / "step-000006", "--output", out)
+    assert done.returncode == 0, done.stderr
+    trained = (tiny_run / "eval.jsonl").read_text().splitlines()
+    assert (out / "eval.jsonl").read_text().splitlines() == trained[: len(trained) // 2]
+
+
+def test_evaluate_takes_any_local_model_with_the_tasks_of_a_config(run, tiny_run, tmp_path):
+    model = tmp_path / "somebodys-model"
+    shutil.copytree(tiny_run / "model", model)
+    without = run("evaluate.py", model)
+    assert without.returncode == 2
+    assert "--config must name the tasks" in without.stderr
+    done = run(
+        "evaluate.py", model, "--config", ROOT / "recipes/demo/control.yaml", "--output", tmp_path / "out",
+        "--eval.lengths", "[1,3]", "--eval.examples", "16",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "string_copy (auxiliary, ≤ 16)" in done.stdout
+
+
+@pytest.mark.parametrize(("path", "told"), [("nowhere", "no run and no model"), (".", "no run and no model")])
+def test_evaluate_names_a_path_without_a_model(run, tmp_path, path, told):
+    done = run("evaluate.py", tmp_path / path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_processes_give_the_losses_of_one(tiny_run, tmp_path):
+    command = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, str(ROOT / "recipes/finetune.py"),
+         *tiny_arguments(f"output_dir={tmp_path}")],
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("figure:") == 1
+
+    def lines(run_dir, name):
+        return [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
+
+    two = lines(tmp_path / "tiny" / "seed-0", "train.jsonl")
+    one = lines(tiny_run, "train.jsonl")
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-4)
+    keys = ("step", "examples", "tokens")
+    assert [[line[k] for k in keys] for line in two] == [[line[k] for k in keys] for line in one]
+    records = lines(tmp_path / "tiny" / "seed-0", "eval.jsonl")
+    assert [(r["task"], r["length"], r["n"]) for r in records] == [
+        (r["task"], r["length"], r["n"]) for r in lines(tiny_run, "eval.jsonl")
+    ]
+    assert json.loads((tmp_path / "tiny/seed-0/environment.json").read_text())["processes"] == 2

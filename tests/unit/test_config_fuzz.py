@@ -1,0 +1,124 @@
+"""Whatever a file or an override holds, `load_config` gives a config or tells its faults."""
+
+import copy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_lgt import yaml12
+from hf_lgt.config import Config, ConfigError, config_from_dict, load_config
+from tests.conftest import ROOT
+
+DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
+DATA = yaml12.load(DEMO.read_text(encoding="utf-8"))
+
+
+def places(value, path=()):
+    """Paths of everything in a config."""
+    yield path
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from places(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from places(item, (*path, index))
+
+
+FULL = config_from_dict(DATA).to_dict()
+PLACES = [path for path in places(FULL) if path]
+KEYS = sorted({str(part) for path in PLACES for part in path} | {"base", "x", "", "alphabet", "queries"})
+WORDS = ["reverse", "mqar", "cot_multiply", "target", "auxiliary", "nope", "tensorboard", "no", "a/b", ".."]
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+numbers = st.integers(-3, 40) | st.integers() | st.sampled_from([2**31, 2**63, 2**64, 10**30, 511, 512])
+scalars = st.none() | st.booleans() | numbers | st.floats() | st.sampled_from(WORDS) | texts
+keys = st.sampled_from(KEYS) | texts
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=6,
+)
+changes = st.lists(st.tuples(st.sampled_from(PLACES), values), min_size=1, max_size=4)
+dotted = st.lists(st.sampled_from(KEYS) | st.text(max_size=4), min_size=1, max_size=4).map(".".join)
+written = values.map(yaml12.dump) | st.text(max_size=20)
+overrides = st.builds("{}={}".format, dotted, written) | st.text(max_size=30)
+
+
+def merged(changed):
+    """The demo's config with some of its places taken by other values."""
+    data = copy.deepcopy(FULL)
+    for path, value in changed:
+        at = data
+        try:
+            for part in path[:-1]:
+                at = at[part]
+            at[path[-1]] = copy.deepcopy(value)
+        except (TypeError, IndexError, KeyError):
+            pass  # an earlier change took the place away
+    return data
+
+
+def check(load):
+    """A config that comes back from its own file, or faults, each told once."""
+    try:
+        config = load()
+    except ConfigError as error:
+        faults = error.faults
+    else:
+        faults = None
+    if faults is not None:
+        assert faults
+        assert all(fault.strip() for fault in faults)
+        assert len(set(faults)) == len(faults)
+        return
+    assert isinstance(config, Config)
+    assert config_from_dict(yaml12.load(yaml12.dump(config.to_dict()))) == config
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz") / "config.yaml"
+
+
+@given(changed=changes)
+@settings(derandomize=True, deadline=None, max_examples=250)
+def test_any_values_in_a_file(path, changed):
+    path.write_text(yaml12.dump(merged(changed)), encoding="utf-8")
+    check(lambda: load_config(path))
+
+
+@given(changed=changes)
+@settings(derandomize=True, deadline=None, max_examples=250)
+def test_any_values_in_plain_data(changed):
+    data = merged(changed)
+    check(lambda: config_from_dict(data))
+
+
+@given(given_overrides=st.lists(overrides, min_size=1, max_size=3))
+@settings(derandomize=True, deadline=None, max_examples=250)
+def test_any_overrides(given_overrides):
+    check(lambda: load_config(DEMO, given_overrides))
+
+
+@given(content=st.binary(max_size=60) | texts.map(str.encode) | values.map(yaml12.dump).map(str.encode))
+@settings(derandomize=True, deadline=None, max_examples=250)
+def test_any_file(path, content):
+    path.write_bytes(content)
+    check(lambda: load_config(path))
+
+
+@given(below=values, above=values)
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_any_base(path, below, above):
+    base = path.with_name("base.yaml")
+    base.write_text(yaml12.dump({**DATA, "train": below, "mixture": above}), encoding="utf-8")
+    path.write_text(yaml12.dump({"base": "base.yaml", "train": above, "model": below}), encoding="utf-8")
+    check(lambda: load_config(path))
+
+
+@given(text=st.text("{}[]:,-?&*!|>'\"%@`#~ \n\tabc019.eE<=x", max_size=40))
+@settings(derandomize=True, deadline=None, max_examples=250)
+def test_any_yaml_signs(path, text):
+    path.write_text(f"base: {DEMO}\ntrain: {text}\n", encoding="utf-8")
+    check(lambda: load_config(path, [f"model={text}"]))

@@ -1,0 +1,157 @@
+import ast
+import subprocess
+import sys
+
+import pytest
+
+import data_builders
+import hf_lgt
+from tests.conftest import ROOT
+
+HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "matplotlib", "pydantic")
+
+# A module may import from the layers above its own in this list, and nothing else of the project
+# but the modules of its own package, such as `evaluation`. What stands side by side is apart.
+LAYERS = [
+    ["data_builders"],
+    ["yaml12", "files", "environment", "progress"],
+    ["config", "codec"],
+    ["batching"],
+    ["sources"],
+    ["models", "checkpoints"],
+    ["folders"],
+    ["trainer", "evaluation"],
+    ["analysis"],
+    ["comparison"],
+    ["report"],
+    ["run", "reevaluate"],
+    ["cli"],
+    ["recipes"],
+]
+EVALUATION_TAKES = {"data_builders", "progress", "config", "codec", "batching"}
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+
+def part_of(module):
+    """``hf_lgt.evaluation.curves`` -> ``evaluation``; None for what is not of the project."""
+    names = module.split(".")
+    if names[0] in ("data_builders", "recipes"):
+        return names[0]
+    return None if names[0] != "hf_lgt" else ".".join(names[1:2]) or "hf_lgt"
+
+
+def is_module(name):
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def imports_of(source):
+    """Every module that a source imports, within functions and for type checkers too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                yield below if is_module(below) else node.module
+
+
+def modules(*folders):
+    """(name, source) of the project's modules."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), path.read_text(encoding="utf-8")
+
+
+def test_the_parser_finds_imports_wherever_they_are():
+    source = """
+import numpy as np, torch.nn
+from hf_lgt import yaml12, ConfigError
+def f():
+    from hf_lgt.evaluation import curves
+    if TYPE_CHECKING:
+        import datasets
+"""
+    assert sorted(imports_of(source)) == [
+        "datasets",
+        "hf_lgt",
+        "hf_lgt.evaluation.curves",
+        "hf_lgt.yaml12",
+        "numpy",
+        "torch.nn",
+    ]
+
+
+def test_every_module_has_a_layer():
+    parts = {part_of(name) for name, _ in modules("data_builders", "hf_lgt", "recipes")}
+    assert parts - {"hf_lgt"} - set(LEVEL) == set(), "give it a place in LAYERS"
+
+
+def test_modules_import_from_lower_layers_only():
+    wrong = []
+    for name, source in modules("data_builders", "hf_lgt", "recipes"):
+        part = part_of(name)
+        if part == "hf_lgt":
+            continue  # the front door, which nothing inside uses: see below
+        for imported in imports_of(source):
+            other = part_of(imported)
+            if other not in (None, part) and LEVEL.get(other, len(LAYERS)) >= LEVEL[part]:
+                wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+
+
+def test_the_evaluation_needs_little():
+    taken = {
+        part_of(imported)
+        for name, source in modules("hf_lgt")
+        if part_of(name) == "evaluation"
+        for imported in imports_of(source)
+    }
+    assert taken - {None, "evaluation"} <= EVALUATION_TAKES
+
+
+def test_the_data_builders_need_numpy_alone():
+    taken = {
+        imported.split(".")[0] for _, source in modules("data_builders") for imported in imports_of(source)
+    }
+    assert taken - set(sys.stdlib_module_names) == {"numpy", "data_builders"}
+
+
+@pytest.mark.parametrize("package", ["data_builders", "hf_lgt", "hf_lgt.cli"])
+def test_importing_a_package_loads_nothing_heavy(package):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {package}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert {name.split(".")[0] for name in done.stdout.split()} & set(HEAVY) == set()
+
+
+def test_a_config_is_read_without_torch():
+    code = f"import sys, hf_lgt; hf_lgt.load_config({str(ROOT / 'recipes/demo/transfer.yaml')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert loaded & set(HEAVY) == {"pydantic"}
+
+
+@pytest.mark.parametrize("package", [data_builders, hf_lgt])
+def test_every_public_name_is_there(package):
+    assert len(set(package.__all__)) == len(package.__all__) > 5
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+        assert name in dir(package)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'hf_lgt' has no attribute 'nothing'"):
+        _ = hf_lgt.nothing
