@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from hf_lgt.errors import RunError
+
 if TYPE_CHECKING:
     from hf_lgt.config import Config
 
+RUN_ERROR = 1
 USER_ERROR = 2
 
 
@@ -88,13 +91,21 @@ def _misspelt(flag: str, flags: Sequence[str]) -> str | None:
 
 
 def guard(main: Callable[[], int]) -> int:
-    """Run a recipe; a user's mistake becomes a message and status 2, never a traceback."""
+    """Run a recipe; its errors become messages, never tracebacks.
+
+    Returns:
+        The recipe's own status; 2 after a user's mistake, 1 for a run that could not go on, 130 when
+        interrupted.
+    """
     from hf_lgt.config import ConfigError
 
     try:
         return main()
     except ConfigError as error:
         faults = error.faults
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return RUN_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -561,6 +561,8 @@ def test_many_faults_are_all_told_at_once_and_nothing_else(file):
     "first",
     [
         "e=5",
+        "mod=5",
+        "model.head=5",
         "train.a=5",
         "mixture=5",
         "mixture.0=5",

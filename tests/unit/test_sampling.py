@@ -1,5 +1,6 @@
 """Random streams, training batches, test sets and what is held out from training."""
 
+import signal
 from collections import Counter
 from itertools import permutations, product
 
@@ -17,6 +18,20 @@ WIDE = Mixture(
         Component("mqar", "auxiliary", (3, 9), weight=5.0),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def draws_end():
+    """Drawing again until a prompt is free would never end if no prompt were."""
+
+    def stop(*_):
+        raise TimeoutError("the draws do not end")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def component(task="reverse_add", lengths=(1, 10), role="target", weight=1.0, **options):
@@ -114,6 +129,16 @@ def test_a_batch_with_held_out_prompts_is_the_same_whenever_it_is_drawn():
     forward = [texts_of(draw_batch(mixture, step, 40, 1, one)) for step in range(6)]
     backward = {step: texts_of(draw_batch(mixture, step, 40, 1, other)) for step in (5, 2, 4, 0, 3, 1)}
     assert forward == [backward[step] for step in range(6)]
+
+
+def test_replaced_examples_leave_nothing_of_the_old_ones():
+    recall = get_task("mqar")
+    old, new = (recall.sample(np.random.default_rng(n), n, 3, queries=n // 3) for n in (12, 6))
+    mixed = old.replace(np.array([2, 0]), new.take(np.array([0, 1])))
+    assert mixed.text() == [new.text()[1], old.text()[1], new.text()[0]]
+    assert mixed.loss_mask.sum(axis=1).tolist() == [2, 4, 2]
+    assert not mixed.scores_eos
+    assert old.take(np.array([True, False, True])).text() == [old.text()[0], old.text()[2]]
 
 
 def test_the_held_out_prompts_alone_are_replaced():
