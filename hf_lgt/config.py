@@ -392,9 +392,7 @@ def _keys_at(location: Sequence[Any]) -> list[str]:
     """Keys that a place of the config may hold."""
     cls: Any = Config
     for part in location:
-        if isinstance(part, int):
-            continue
-        cls = {"mixture": ComponentConfig}.get(part) or SECTIONS.get(part, cls)
+        cls = {"mixture": ComponentConfig, **SECTIONS}.get(part, cls)
     return [*(() if location else ["base"]), *(f.name for f in dataclasses.fields(cls))]
 
 

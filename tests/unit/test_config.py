@@ -495,6 +495,11 @@ def test_a_tracker_that_is_not_installed_is_told_once_with_the_remedy(monkeypatc
     assert faults == [f"train.trackers: {tracker!r} is not installed; pip install {tracker}"]
 
 
+def test_bounds_are_told_as_one_writes_them():
+    assert faults_of(DEMO, "train.warmup=2") == ["train.warmup: 2 must be at most 1"]
+    assert faults_of(DEMO, "train.min_lr_ratio=-0.5") == ["train.min_lr_ratio: -0.5 must be at least 0"]
+
+
 def test_long_values_are_cut():
     (fault,) = faults_of(DEMO, f"train.steps={'x' * 5000}")
     assert len(fault) < 200
