@@ -1,6 +1,16 @@
-"""Errors that end a run with a message rather than a traceback; `config.ConfigError` is the user's."""
+"""Errors that end a program with a message rather than a traceback."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ConfigError(ValueError):
+    """A user's mistake in settings; `faults` are all of them, each naming its key, none twice."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = list(dict.fromkeys(faults))
+        super().__init__("\n".join(self.faults))
 
 
 class RunError(RuntimeError):

@@ -84,9 +84,7 @@ def test_all_processes_together_see_each_example_once_in_passes_of_one_width(bat
     for passes in zip(*ranks, strict=True):
         assert len({p.input_ids.shape for p in passes}) == 1
     # tokens that are read: all but the last of each sequence, padding apart
-    seen = sorted(
-        tuple(row[row != 0].tolist()) for passes in ranks for p in passes for row in p.input_ids
-    )
+    seen = sorted(tuple(row[row != 0].tolist()) for passes in ranks for p in passes for row in p.input_ids)
     widest = {len(r) for r in seen}
     assert len(seen) == len(batch.lengths)
     assert max(widest) == batch.lengths.max() - 1

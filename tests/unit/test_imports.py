@@ -14,7 +14,9 @@ HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "matplot
 # but the modules of its own package, such as `evaluation`. What stands side by side is apart.
 LAYERS = [
     ["data_builders"],
-    ["yaml12", "files", "environment", "progress"],
+    ["yaml12", "files", "environment", "progress", "errors"],
+    ["schema"],
+    ["config_checks"],
     ["config", "codec"],
     ["batching"],
     ["sources"],

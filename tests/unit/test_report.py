@@ -151,5 +151,3 @@ def test_a_figure_of_few_lengths_draws_without_a_warning(planned, tmp_path):
     config = planned[0].config
     records = [r for r in read_records(config.run_dir / "eval.jsonl") if 2 <= r.length <= 4]
     save_figure(curves_figure(config, records), tmp_path / "a.png")
-
-

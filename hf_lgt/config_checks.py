@@ -1,0 +1,148 @@
+"""Faults of a config that its types cannot see: values that do not fit each other, a task or a model."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_builders import TaskError
+from data_builders.mixture import component_faults
+from data_builders.registry import get_task
+from data_builders.sampling import stream
+from hf_lgt.schema import LARGEST, NAME, ComponentConfig, Config, ModelConfig, TrainConfig, short
+
+LONGEST_PROMPT = 2**15
+"""symbols; `data_builders.sampling.prompt_hashes` takes no longer prompt"""
+
+Fault = tuple[tuple[str, ...], str]
+"""the keys that a fault comes from, and its words"""
+
+
+def cross_faults(config: Config) -> Iterator[Fault]:
+    """Faults that take more than a value's type to see, or concern more than one key."""
+    yield from _name_faults(config)
+    yield from _model_faults(config.model)
+    yield from _train_faults(config.train)
+    yield from _mixture_faults(config)
+    yield from _length_faults(config)
+
+
+def _name_faults(config: Config) -> Iterator[Fault]:
+    if not NAME.fullmatch(config.name):
+        yield (
+            ("name",),
+            f"name: {short(config.name)} must be letters, digits, '.', '_', '-', at most 100, no '/', "
+            "and begin with a letter or digit",
+        )
+    folder = config.output_dir
+    if "\0" in folder or len(folder) > 1000 or any(len(part.encode()) > 255 for part in Path(folder).parts):
+        yield ("output_dir",), f"output_dir: {short(folder)} must be the path of a folder"
+
+
+def _model_faults(model: ModelConfig) -> Iterator[Fault]:
+    width, heads, kv_heads = model.hidden_size, model.heads, model.kv_heads
+    keys = ("model.heads", "model.hidden_size")
+    if width % heads:
+        yield keys, f"model.heads: {heads} does not divide model.hidden_size, {width}"
+    elif model.positions == "rope" and width // heads % 2:
+        yield (
+            (*keys, "model.positions"),
+            f"model.heads: {heads} of model.hidden_size {width} makes heads {width // heads} wide; the "
+            "width must be even for model.positions 'rope'",
+        )
+    if kv_heads and heads % kv_heads:
+        keys = ("model.heads", "model.kv_heads")
+        yield keys, f"model.kv_heads: {kv_heads} does not divide model.heads, {heads}"
+
+
+def _train_faults(train: TrainConfig) -> Iterator[Fault]:
+    if train.warmup + train.decay > 1:
+        yield (
+            ("train.warmup", "train.decay"),
+            f"train.warmup, train.decay: {train.warmup} + {train.decay} is more than 1",
+        )
+    if train.gradient_accumulation_steps > train.batch_size:
+        yield (
+            ("train.gradient_accumulation_steps", "train.batch_size"),
+            f"train.gradient_accumulation_steps: {train.gradient_accumulation_steps} is more than "
+            f"train.batch_size, {train.batch_size}",
+        )
+    for tracker in train.trackers:
+        if importlib.util.find_spec(tracker) is None:
+            yield (
+                ("train.trackers",),
+                f"train.trackers: {tracker!r} is not installed; pip install {tracker}",
+            )
+
+
+def _mixture_faults(config: Config) -> Iterator[Fault]:
+    parts = config.mixture
+    if not parts:
+        yield ("mixture",), "mixture: is empty; it needs at least one component"
+    elif not any(c.role == "target" for c in parts):
+        yield ("mixture",), "mixture: no component has role 'target'"
+    for i, c in enumerate(parts):
+        keys = [f"mixture.{i}.{key}" for key in ("task", "options")]
+        for where, fault in _component_faults(c):
+            yield (*keys, f"mixture.{i}.{where}"), f"mixture.{i}.{where}: {fault}"
+        for j, other in enumerate(parts[:i]):
+            if other.task == c.task:
+                key = f"mixture.{i}.task"
+                fault = f"{c.task!r} stands in the mixture twice, as mixture.{j} too; give it one component"
+                yield (key, f"mixture.{j}.task"), f"{key}: {fault}"
+                break
+
+
+def _component_faults(c: ComponentConfig) -> list[tuple[str, str]]:
+    """(key, fault); beside what the data builders refuse, numbers that no array can hold."""
+    faults = component_faults(c.task, c.role, c.lengths, c.weight, c.options)
+    if c.weight > 0 and not 1e-9 <= c.weight <= 1e9:
+        faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
+    for name, value in c.options.items():
+        if isinstance(value, int) and value > LARGEST:
+            faults.append(("options", f"option {name!r} is {short(value)}; it must be at most {LARGEST}"))
+    return faults
+
+
+def _length_faults(config: Config) -> Iterator[Fault]:
+    """Lengths that do not fit the model's positions or that a task cannot draw."""
+    low, high = config.eval.lengths
+    if not 1 <= low <= high:
+        yield ("eval.lengths",), f"eval.lengths: {[low, high]} must be [smallest, largest], from 1"
+    # not `grid`: the list may be too long to make
+    last = range(low, high + 1, config.eval.every)[-1] if 1 <= low <= high else None
+    limit = config.model.max_positions
+    for i, c in enumerate(config.mixture):
+        if {where for where, _ in _component_faults(c)} & {"task", "options"}:
+            continue  # told already, and there is nothing to draw
+        keys = (f"mixture.{i}.task", f"mixture.{i}.options", "model.max_positions")
+        least = get_task(c.task).smallest_length(c.options)
+        if c.lengths[1] >= max(c.lengths[0], least) and (fault := _length_fault(c, c.lengths[1], limit)):
+            yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
+        if last is None:
+            continue
+        if last < least:
+            fault = f"{[low, high]} has no length of {c.task}, which starts at {least}"
+        else:
+            fault = _length_fault(c, last, limit)
+        if fault:
+            yield (*keys, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
+
+
+def _length_fault(c: ComponentConfig, length: int, limit: int) -> str | None:
+    """Why a component's examples of this length cannot be used, if they cannot."""
+    tokens, symbols = length, length
+    # A bound before any array is made: no task writes fewer tokens than its length.
+    if length <= min(limit, LONGEST_PROMPT):
+        try:
+            sample = get_task(c.task).sample(stream(0, "check"), length, 4, **c.options)
+        except TaskError as error:
+            return str(error)
+        symbols = sample.prompt.shape[1]
+        tokens = symbols + sample.target.shape[1] + 3  # BOS, tag, EOS
+    if tokens > limit:
+        return f"length {length} of {c.task} takes at least {tokens} tokens; model.max_positions is {limit}"
+    if symbols > LONGEST_PROMPT:
+        return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
+    return None
