@@ -33,7 +33,8 @@ class Component:
     """the task's own options, see `Task.options`"""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lengths", tuple(self.lengths))
+        if isinstance(self.lengths, Sequence):
+            object.__setattr__(self, "lengths", tuple(self.lengths))
         faults = component_faults(self.task, self.role, self.lengths, self.weight, self.options)
         if faults:
             raise TaskError("; ".join(f"{where}: {fault}" for where, fault in faults))
@@ -56,11 +57,13 @@ def component_faults(
     faults = []
     if role not in ROLES:
         faults.append(("role", f"{role!r} is neither 'target' nor 'auxiliary'"))
-    if not weight > 0 or weight == float("inf"):
+    if not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
         faults.append(("weight", f"{weight!r} must be a number above 0"))
-    low, high = lengths if len(lengths) == 2 else (0, -1)
+    pair = isinstance(lengths, Sequence) and len(lengths) == 2 and all(type(n) is int for n in lengths)
+    low, high = lengths if pair else (0, -1)
     if low > high:
-        faults.append(("lengths", f"{list(lengths)} must be [smallest, largest]"))
+        shown = list(lengths) if isinstance(lengths, Sequence) else lengths
+        faults.append(("lengths", f"{shown} must be [smallest, largest], two whole numbers"))
     try:
         definition = get_task(task)
     except TaskError as error:
@@ -77,7 +80,7 @@ class Mixture:
     """Target and auxiliary tasks, drawn example by example in proportion to their weights.
 
     Raises:
-        TaskError: there is no component, or none is a target.
+        TaskError: there is no component, none is a target, or a task stands there twice.
     """
 
     components: Sequence[Component]
@@ -86,6 +89,12 @@ class Mixture:
         object.__setattr__(self, "components", tuple(self.components))
         if not self.components:
             raise TaskError("the mixture is empty; it needs at least one component")
+        names = [c.task for c in self.components]
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            # test prompts are held out, and results told apart, by task
+            raise TaskError(
+                f"task {name!r} stands in the mixture {names.count(name)} times; once is right"
+            )
         if not any(c.role == "target" for c in self.components):
             raise TaskError("the mixture has no component with role 'target'")
 

@@ -46,13 +46,13 @@ def one_of(*choices: Any) -> Callable[[Any], str | None]:
     return check
 
 
-def whole_number(smallest: int, largest: int | None = None) -> Callable[[Any], str | None]:
+def whole_number(smallest: int, largest: int = 2**31) -> Callable[[Any], str | None]:
     """A check that admits whole numbers from `smallest` to `largest`."""
-    wanted = f"a whole number from {smallest} to {largest}" if largest else f"a whole number >= {smallest}"
+    wanted = f"a whole number from {smallest} to {largest}"
 
     def check(value: Any) -> str | None:
         fine = isinstance(value, int) and not isinstance(value, bool)
-        return None if fine and smallest <= value <= (largest or value) else wanted
+        return None if fine and smallest <= value <= largest else wanted
 
     return check
 
@@ -140,9 +140,18 @@ class Task:
             TaskError: unknown option, a value that is not admitted, a length that is too small.
         """
         resolved = self.resolve(options)
-        lengths: Counts = np.broadcast_to(np.asarray(length, dtype=np.int64), (n,))
-        smallest = self._family.min_length(resolved)
-        if n and lengths.min() < smallest:
+        given, smallest = np.asarray(length), self._family.min_length(resolved)
+        if n < 0 or given.dtype.kind not in "iu" or given.shape not in ((), (n,)):
+            raise TaskError(
+                f"{self.name}: length {length!r} for n={n} must be a whole number, or n={n} of them"
+            )
+        if n == 0:
+            # one example says how wide the arrays are
+            one = np.random.Generator(np.random.Philox(0))
+            length = int(given) if given.shape == () else smallest
+            return self.sample(one, length, 1, **options).take(np.arange(0))
+        lengths: Counts = np.broadcast_to(given.astype(np.int64), (n,))
+        if lengths.min() < smallest:
             raise TaskError(f"{self.name}: length {lengths.min()} is below {smallest}, its smallest")
         return self.rule(self._family.draw(rng, lengths, **resolved))
 

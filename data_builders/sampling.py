@@ -70,7 +70,10 @@ def draw_test_set(component: Component, length: int, examples: int, seed: int) -
 
     Raises:
         TaskError: the length is below the task's smallest.
+        ValueError: no examples are wanted.
     """
+    if examples < 1:
+        raise ValueError(f"a test set of {examples} examples")
     rng = stream(seed, "test", component.key, length)
     task, wanted = component.definition, 2 * examples
     found: dict[int, None] = {}

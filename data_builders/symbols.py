@@ -31,6 +31,7 @@ FIRST_NODE = 1024  # the code of node k is FIRST_NODE + k
 LAST_NODE = 2**15 - 1 - FIRST_NODE
 
 _SYMBOL = re.compile(r"<[A-Za-z_][A-Za-z0-9_]*>|\[[0-9]+\]|.", re.DOTALL)
+_NODE = re.compile(r"\[[1-9][0-9]{0,4}\]")
 _tags: list[str] = []
 
 
@@ -91,9 +92,9 @@ def code_of(text: str) -> int:
     Raises:
         KeyError: the text is no symbol.
     """
-    if text.startswith("[") and text.endswith("]") and text[1:-1].isdigit():
-        return node(int(text[1:-1]))
     known = base_symbols()
+    if _NODE.fullmatch(text) and int(text[1:-1]) <= LAST_NODE:
+        return node(int(text[1:-1]))
     if text not in known:
         raise KeyError(f"{text!r} is not a symbol")
     return known[text]

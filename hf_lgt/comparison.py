@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_builders.registry import unknown
 from hf_lgt import yaml12
 from hf_lgt.config import NAME, Config, ConfigError, load_config
 from hf_lgt.evaluation.curves import Summary, curve, mean_curve, summarize, training_lengths
@@ -74,7 +75,8 @@ def load_comparison(path: str | Path) -> Comparison:
         raise ConfigError([f"comparison {file}: {reason}"]) from None
     if not isinstance(data, dict):
         raise ConfigError([f"comparison {file}: must hold the keys name, arms and seeds"])
-    faults = [f"comparison {file}: unknown key {k!r}" for k in data if k not in ("name", "arms", "seeds")]
+    keys = ("name", "arms", "seeds")
+    faults = [f"comparison {file}: {unknown('key', key, keys)}" for key in data if key not in keys]
     name: Any = data.get("name")
     arms: Any = data.get("arms")
     seeds: Any = data.get("seeds")
@@ -108,20 +110,27 @@ def plan(comparison: Comparison, overrides: Sequence[str] = ()) -> list[Planned]
     planned: list[Planned] = []
     faults: list[str] = []
     folders: dict[Path, str] = {}
+    names = [arm for arm, _ in comparison.arms]
+    for arm in dict.fromkeys(arm for arm in names if names.count(arm) > 1):
+        faults.append(f"arms: {names.count(arm)} files are named {arm}; an arm is told by its file's name")
+    for override in overrides:
+        if override.removeprefix("--").split("=")[0] in ("seed", "seed.init"):
+            faults.append("seed.init: is set by the comparison; --seeds 0,1,2 chooses the seeds")
     for arm, path in comparison.arms:
         for seed in comparison.seeds:
             every = [*overrides, f"seed.init={seed}"]
             try:
                 config = load_config(path, every)
+                if config.run_dir.is_dir() and any(config.run_dir.iterdir()):
+                    faults += [f"{arm}: {fault}" for fault in refusals(config, finished_is_fine=True)]
             except ConfigError as error:
                 faults += [f"{arm}: {fault}" for fault in error.faults]
                 break
             if config.run_dir in folders:
-                faults.append(f"{arm}: name: its runs would be those of {folders[config.run_dir]}")
+                if folders[config.run_dir] != arm:  # else it stands there twice, which is told already
+                    faults.append(f"{arm}: name: its runs would be those of {folders[config.run_dir]}")
                 break
             folders[config.run_dir] = arm
-            if is_finished(config.run_dir) and (wrong := refusals(config, finished_is_fine=True)):
-                faults += [f"{arm}: {fault}" for fault in wrong]
             arguments = ("--config", str(path), *(f"--{override}" for override in every))
             planned.append(Planned(arm, seed, config, arguments))
     if faults:

@@ -10,7 +10,7 @@ from data_builders import TaskError
 from data_builders.mixture import component_faults
 from data_builders.registry import get_task
 from data_builders.sampling import stream
-from hf_lgt.schema import LARGEST, NAME, ComponentConfig, Config, ModelConfig, TrainConfig, short
+from hf_lgt.schema import NAME, ComponentConfig, Config, ModelConfig, TrainConfig, short
 
 LONGEST_PROMPT = 2**15
 """symbols; `data_builders.sampling.prompt_hashes` takes no longer prompt"""
@@ -99,9 +99,6 @@ def _component_faults(c: ComponentConfig) -> list[tuple[str, str]]:
     faults = component_faults(c.task, c.role, c.lengths, c.weight, c.options)
     if c.weight > 0 and not 1e-9 <= c.weight <= 1e9:
         faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
-    for name, value in c.options.items():
-        if isinstance(value, int) and value > LARGEST:
-            faults.append(("options", f"option {name!r} is {short(value)}; it must be at most {LARGEST}"))
     return faults
 
 

@@ -79,9 +79,16 @@ def prepare_folder(
 
 
 def refusals(config: Config, finished_is_fine: bool = False) -> list[str]:
-    """Why an existing folder must not be trained into."""
+    """Why an existing folder must not be trained into.
+
+    Args:
+        config: the run that would be trained.
+        finished_is_fine: a finished run of the same config will be kept, as a comparison does.
+    """
     run_dir = config.run_dir
-    advice = "choose another name or output_dir, or give --overwrite to remove it"
+    advice = "choose another name or output_dir, or " + (
+        "remove the folder" if finished_is_fine else "give --overwrite to remove it"
+    )
     if not (run_dir / "config.yaml").is_file():
         return [f"output_dir: {run_dir} holds files that are no run of hf_lgt; {advice}"]
     if is_finished(run_dir) and not finished_is_fine:

@@ -230,9 +230,13 @@ def cot_multiply(operands: Operands) -> Sample:
         digits = _carry(product, operands.base)
         total[shift : shift + width + 1] += digits
         shifted = np.concatenate([np.zeros((shift, n), dtype=np.uint8), digits])
-        parts += [_text(shifted, _significant(digits) + shift), char("+")]
+        exists = (operands.b_digits > shift)[:, None]
+        codes, written = _text(shifted, _significant(digits) + shift)
+        if shift:
+            parts.append((np.full_like(codes[:, :1], char("+")), exists))
+        parts.append((codes, written & exists))
     digits = _carry(total, operands.base)
-    parts[-1] = char("=")
+    parts.append(char("="))
     prompt = operands.prompt("*")[:, : width + rows + 2]
     return Sample(prompt, join(n, [*parts, _text(digits, _significant(digits))]))
 

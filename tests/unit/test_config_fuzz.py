@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_lgt import yaml12
@@ -11,6 +11,9 @@ from hf_lgt.config import Config, ConfigError, config_from_dict, load_config
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
+# a loaded machine draws slowly, which is no fault
+STEADY = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 DATA = yaml12.load(DEMO.read_text(encoding="utf-8"))
 
 
@@ -82,34 +85,34 @@ def path(tmp_path_factory):
 
 
 @given(changed=changes)
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(STEADY, max_examples=250)
 def test_any_values_in_a_file(path, changed):
     path.write_text(yaml12.dump(merged(changed)), encoding="utf-8")
     check(lambda: load_config(path))
 
 
 @given(changed=changes)
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(STEADY, max_examples=250)
 def test_any_values_in_plain_data(changed):
     data = merged(changed)
     check(lambda: config_from_dict(data))
 
 
 @given(given_overrides=st.lists(overrides, min_size=1, max_size=3))
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(STEADY, max_examples=250)
 def test_any_overrides(given_overrides):
     check(lambda: load_config(DEMO, given_overrides))
 
 
 @given(content=st.binary(max_size=60) | texts.map(str.encode) | values.map(yaml12.dump).map(str.encode))
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(STEADY, max_examples=250)
 def test_any_file(path, content):
     path.write_bytes(content)
     check(lambda: load_config(path))
 
 
 @given(below=values, above=values)
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(STEADY, max_examples=60)
 def test_any_base(path, below, above):
     base = path.with_name("base.yaml")
     base.write_text(yaml12.dump({**DATA, "train": below, "mixture": above}), encoding="utf-8")
@@ -118,7 +121,7 @@ def test_any_base(path, below, above):
 
 
 @given(text=st.text("{}[]:,-?&*!|>'\"%@`#~ \n\tabc019.eE<=x", max_size=40))
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(STEADY, max_examples=250)
 def test_any_yaml_signs(path, text):
     path.write_text(f"base: {DEMO}\ntrain: {text}\n", encoding="utf-8")
     check(lambda: load_config(path, [f"model={text}"]))

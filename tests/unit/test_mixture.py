@@ -122,7 +122,8 @@ def test_a_mixture_keeps_its_components_in_order():
 
 def test_shares_are_the_weights_over_their_sum():
     weights = (1, 2.5, 0.5)
-    mixture = Mixture([Component("reverse", "target", (1, 5), weight) for weight in weights])
+    tasks = ("reverse", "capitalize", "string_copy")
+    mixture = Mixture([Component(t, "target", (1, 5), w) for t, w in zip(tasks, weights, strict=True)])
     assert mixture.shares.dtype == np.float64
     assert mixture.shares.tolist() == [0.25, 0.625, 0.125]
     assert Mixture([Component("reverse", "target", (1, 5), 1e-9)]).shares.tolist() == [1.0]
