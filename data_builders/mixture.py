@@ -92,9 +92,7 @@ class Mixture:
         names = [c.task for c in self.components]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             # test prompts are held out, and results told apart, by task
-            raise TaskError(
-                f"task {name!r} stands in the mixture {names.count(name)} times; once is right"
-            )
+            raise TaskError(f"task {name!r} stands in the mixture {names.count(name)} times; once is right")
         if not any(c.role == "target" for c in self.components):
             raise TaskError("the mixture has no component with role 'target'")
 

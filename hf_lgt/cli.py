@@ -53,26 +53,23 @@ def parse(
     Ends the program with status 2 where an option has no value or a word belongs to none.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    flags = {flag: action for action in arguments._actions for flag in action.option_strings}
+    flags = [flag for action in arguments._actions for flag in action.option_strings]
     # Overrides are taken out first: argparse would take their values for its positional arguments.
     own: list[str] = []
     overrides: list[str] = []
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
-        if flag in flags:
-            takes_value = flags[flag].nargs is None and not equals
-            own += [word, *([words.pop(0)] if takes_value and words else [])]
-        elif word.startswith("--") and len(word) > 2:
-            if fault := _misspelt(flag, list(flags)):
-                arguments.error(fault)
-            if not equals:
-                if not words or words[0].startswith("--"):
-                    arguments.error(f"{flag} needs a value")
-                value = words.pop(0)
-            overrides.append(f"{flag[2:]}={value}")
-        else:
+        if flag in flags or not word.startswith("--") or word == "--":
             own.append(word)
+            continue
+        if fault := _misspelt(flag, flags):
+            arguments.error(fault)
+        if not equals:
+            if not words or words[0].startswith("--"):
+                arguments.error(f"{flag} needs a value")
+            value = words.pop(0)
+        overrides.append(f"{flag[2:]}={value}")
     known, stray = arguments.parse_known_args(own)
     if stray:
         arguments.error(f"unexpected {stray[0]!r}")

@@ -23,7 +23,10 @@ from hf_lgt.folders import prepare_folder
 from hf_lgt.models import build_model
 from hf_lgt.report.model_card import model_card
 from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import fit
+from hf_lgt.trainer import Evaluate, fit
+
+
+EVAL_LOG = "eval.jsonl"
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,40 @@ def train(
     source = GeneratedSource(
         mixture, codec, batch_size=config.train.batch_size, seed=config.seed.data, held_out=held_out
     )
-    log = config.run_dir / "eval.jsonl"
+    if config.train.trackers:
+        accelerator.init_trackers(config.name, config=_flat(config.to_dict()))
+    bare = fit(
+        config,
+        model,
+        codec,
+        source,
+        accelerator,
+        evaluate=_evaluator(config, codec, held_out, accelerator, progress),
+        resume_from=resume_from,
+        progress=progress,
+    )
+    accelerator.wait_for_everyone()
+    records = last_step(read_records(config.run_dir / EVAL_LOG))
+    if accelerator.is_main_process:
+        with atomic_directory(config.run_dir / "model") as draft:
+            bare.save_pretrained(draft)
+            codec.save(draft)
+            (draft / "README.md").write_text(model_card(config, records), encoding="utf-8")
+    accelerator.end_training()
+    return RunResult(config.run_dir, records)
+
+
+def _evaluator(
+    config: Config, codec: Codec, held_out: HeldOut, accelerator: Accelerator, progress: bool
+) -> Evaluate:
+    """What the trainer calls: evaluates, appends to ``eval.jsonl``, tells the trackers."""
+    components = config.build_mixture().components
 
     def evaluate_at(bare: Any, step: int) -> None:
         records = evaluate(
             bare,
             codec,
-            mixture.components,
+            components,
             config.eval.grid,
             examples=config.eval.examples,
             seed=config.eval.seed,
@@ -87,32 +117,12 @@ def train(
             progress=progress and accelerator.is_main_process,
         )
         if accelerator.is_main_process:
-            with open(log, "a", encoding="utf-8") as file:
+            with open(config.run_dir / EVAL_LOG, "a", encoding="utf-8") as file:
                 file.write("".join(record.to_json() + "\n" for record in records))
         means = {f"exact_match/{r.task}/length_{r.length:03d}": r.exact_match for r in records}
         accelerator.log(means, step=step)
 
-    if config.train.trackers:
-        accelerator.init_trackers(config.name, config=_flat(config.to_dict()))
-    bare = fit(
-        config,
-        model,
-        codec,
-        source,
-        accelerator,
-        evaluate=evaluate_at,
-        resume_from=resume_from,
-        progress=progress,
-    )
-    accelerator.wait_for_everyone()
-    records = last_step(read_records(log))
-    if accelerator.is_main_process:
-        with atomic_directory(config.run_dir / "model") as draft:
-            bare.save_pretrained(draft)
-            codec.save(draft)
-            (draft / "README.md").write_text(model_card(config, records), encoding="utf-8")
-    accelerator.end_training()
-    return RunResult(config.run_dir, records)
+    return evaluate_at
 
 
 def _accelerator(config: Config) -> Accelerator:

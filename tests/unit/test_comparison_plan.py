@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_lgt import yaml12
+from hf_lgt import cli, yaml12
 from hf_lgt.comparison import Comparison, load_comparison, plan, seed_faults
 from hf_lgt.config import ConfigError, load_config
 from tests.conftest import ROOT
@@ -139,8 +139,11 @@ def test_a_plan_holds_every_seed_of_every_arm(folder):
 def test_what_a_run_is_called_with_gives_the_config_that_was_checked(folder):
     path = folder(compare="name: c\narms: [a.yaml]\nseeds: [5]\n", a="name: arm-a\n" + ARM)
     (item,) = read(path, ["train.steps=7", "eval.lengths=[1, 4]"])
-    assert item.arguments[:2] == ("--config", str(path / "a.yaml"))
-    assert load_config(item.arguments[1], item.arguments[2:]) == item.config
+    recipe = cli.parser("Trains.")
+    recipe.add_argument("--config")
+    known, overrides = cli.parse(recipe, item.arguments)
+    assert known.config == str(path / "a.yaml")
+    assert load_config(known.config, overrides) == item.config
 
 
 def test_the_faults_of_all_arms_are_told_at_once_each_with_its_arm(folder):

@@ -644,6 +644,18 @@ def test_a_file_without_the_required_keys_names_each(file):
     ]
 
 
+def test_a_misspelt_base_brings_the_closest_name(file):
+    faults = faults_of(file("bsae: other.yaml\n" + LEAST))
+    assert len(faults) == 1
+    assert faults[0].startswith("bsae: unknown key 'bsae'; did you mean 'base'?")
+
+
+def test_lengths_that_cannot_be_read_are_not_held_against_the_model():
+    faults = faults_of(DEMO, "mixture.0.lengths=x", "model.max_positions=4")
+    keys = ["mixture.0.lengths", *["eval.lengths"] * 3, "mixture.1.lengths", "mixture.2.lengths"]
+    assert sorted(keys_of(faults)) == sorted(keys)
+
+
 def test_both_bounds_of_a_length_range_are_checked():
     faults = faults_of(DEMO, "mixture.0.lengths=[0,900]")
     assert len(faults) == 2
