@@ -25,7 +25,6 @@ from hf_lgt.report.model_card import model_card
 from hf_lgt.sources import GeneratedSource
 from hf_lgt.trainer import Evaluate, fit
 
-
 EVAL_LOG = "eval.jsonl"
 
 
