@@ -98,7 +98,11 @@ class DataConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class TrainConfig:
-    """Defaults are the paper's from-scratch setting as far as it is known (inferred values; see README)."""
+    """Defaults are the paper's from-scratch setting.
+
+    The paper gives AdamW with warm-up, constant and cosine decay; steps, rate, their shares, betas,
+    weight decay and batch size are inferred.
+    """
 
     steps: Positive = Field(default=20_000, description="optimizer steps")
     batch_size: Positive = Field(default=1024, description="examples a step, over all processes")
