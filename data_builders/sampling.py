@@ -127,6 +127,10 @@ class HeldOut:
         """The component of the training mixture with the same task and options."""
         return self._components.get(like.key)
 
+    def trains(self, task: str) -> bool:
+        """Whether the training mixture has this task, with whatever options."""
+        return any(component.task == task for component in self._components.values())
+
     def contains(self, component: Component, prompts: Codes) -> NDArray[np.bool_]:
         """Which of these prompts are held out from training on the component, bool [n]."""
         known, asked = self._hashes[component.key], prompt_hashes(prompts)

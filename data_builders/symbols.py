@@ -86,6 +86,11 @@ def text_of(code: int) -> str:
     return f"[{code - FIRST_NODE}]" if code > FIRST_NODE else _table()[code]
 
 
+def is_node(text: str) -> bool:
+    """Whether a text is a maze node's: ``[1]`` to ``[LAST_NODE]``."""
+    return bool(_NODE.fullmatch(text)) and int(text[1:-1]) <= LAST_NODE
+
+
 def code_of(text: str) -> int:
     """Code of one symbol's text, the inverse of `text_of`.
 
@@ -93,7 +98,7 @@ def code_of(text: str) -> int:
         KeyError: the text is no symbol.
     """
     known = base_symbols()
-    if _NODE.fullmatch(text) and int(text[1:-1]) <= LAST_NODE:
+    if is_node(text):
         return node(int(text[1:-1]))
     if text not in known:
         raise KeyError(f"{text!r} is not a symbol")

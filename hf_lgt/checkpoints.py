@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hf_lgt.errors import CheckpointError
 from hf_lgt.files import atomic_directory
 
 MANIFEST = "manifest.json"
+NEEDED = {"config.json", "model.safetensors", "optimizer.pt", "state.json"}
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -38,13 +40,15 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 
 def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: Codec, state: LoopState) -> Path:
-    """Write the checkpoint of a step; one that is there already stays."""
+    """Write the checkpoint of a step; one that is there already stays, if it is whole."""
     import torch
 
     path = checkpoint_path(run_dir, state.step)
     if path.exists():
-        return path
-    with atomic_directory(path) as draft:
+        with suppress(CheckpointError):
+            verify(path)
+            return path
+    with atomic_directory(path, replace=True) as draft:
         model.save_pretrained(draft)
         codec.save(draft)
         torch.save(optimizer.state_dict(), draft / "optimizer.pt")
@@ -69,8 +73,10 @@ def verify(path: Path) -> None:
     """
     try:
         hashes = json.loads((path / MANIFEST).read_text())
+        if missing := NEEDED.difference(hashes):
+            raise ValueError(f"the manifest lacks {', '.join(sorted(missing))}")
         wrong = [name for name, digest in hashes.items() if _sha256(path / name) != digest]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(f"checkpoint {path} is not whole: {error}") from None
     if wrong:
         raise CheckpointError(f"checkpoint {path}: {', '.join(wrong)} changed since it was written")

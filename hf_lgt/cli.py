@@ -100,6 +100,8 @@ def guard(main: Callable[[], int]) -> int:
         return main()
     except ConfigError as error:
         faults = error.faults
+    except OSError as error:
+        faults = [f"{error.filename or 'a file'}: {error.strerror or error}"]
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_ERROR

@@ -5,6 +5,7 @@ A full sequence is ``BOS tag prompt target EOS``; a mixture may do without tags.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_builders.arrays import Sample, join
+from data_builders.registry import get_task, list_tasks
 from data_builders.symbols import (
     BOS,
+    CHARACTERS,
     CONTROL_TEXT,
     EOS,
     FIRST_NODE,
@@ -22,6 +25,8 @@ from data_builders.symbols import (
     PAD,
     SYMBOL_PATTERN,
     base_symbols,
+    code_of,
+    is_node,
     node,
     tag_code,
     text_of,
@@ -60,22 +65,31 @@ class Codec:
         vocabulary: dict[str, int] = tokenizer.get_vocab()
         self._ids = np.full(FIRST_NODE + LAST_NODE + 1, -1, dtype=np.int64)
         for text, token in vocabulary.items():
-            if text.startswith("[") and text[1:-1].isdigit():
-                self._ids[node(int(text[1:-1]))] = token
+            if is_node(text):
+                self._ids[code_of(text)] = token
         for text, code in base_symbols().items():
             self._ids[code] = vocabulary.get(text, -1)
 
     @classmethod
-    def build(cls, *, nodes: int = 0, tags: bool = True) -> Codec:
-        """A codec with a vocabulary of its own: all symbols, and maze nodes up to `nodes`.
+    def build(cls, *, tasks: Sequence[str] = (), nodes: int = 0, tags: bool = True) -> Codec:
+        """A codec with a vocabulary of its own.
 
-        The vocabulary does not depend on the mixture, so that two arms of a comparison start from
-        the same weights.
+        It holds all characters and the tags of the built-in arithmetic and string tasks, whether a
+        mixture has them or not: so two arms of a comparison start from the same weights, and so does
+        the same config where somebody registered tasks of their own.
+
+        Args:
+            tasks: other tasks whose tags are needed.
+            nodes: maze nodes ``[1]`` to ``[nodes]``.
+            tags: whether sequences carry their task's tag.
         """
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
         from transformers import PreTrainedTokenizerFast
 
-        texts = [*CONTROL_TEXT, UNKNOWN, *list(base_symbols())[len(CONTROL_TEXT) :]]
+        built_in = [name for family in ("arithmetic", "strings") for name in list_tasks(family)]
+        built_in = [n for n in built_in if get_task(n).rule.__module__.startswith("data_builders.tasks.")]
+        tagged = dict.fromkeys([*built_in, *tasks])
+        texts = [*CONTROL_TEXT, UNKNOWN, *CHARACTERS, *(text_of(tag_code(name)) for name in tagged)]
         texts += [text_of(node(k)) for k in range(1, nodes + 1)]
         pad, bos, eos = (CONTROL_TEXT[code] for code in (PAD, BOS, EOS))
         words = Tokenizer(models.WordLevel({t: i for i, t in enumerate(texts)}, unk_token=UNKNOWN))

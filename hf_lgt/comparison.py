@@ -21,8 +21,8 @@ from typing import Any
 from data_builders.registry import unknown
 from hf_lgt import yaml12
 from hf_lgt.config import NAME, Config, ConfigError, load_config
-from hf_lgt.evaluation.curves import Summary, curve, mean_curve, summarize, training_lengths
-from hf_lgt.evaluation.records import RecordError, last_step, read_records
+from hf_lgt.evaluation.curves import Summary, curve, mean_curve, smallest_length, summarize, training_lengths
+from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
 from hf_lgt.folders import is_finished, refusals
 
 
@@ -202,8 +202,9 @@ def collect(planned: Sequence[Planned]) -> list[ArmResult]:
     for item in planned:
         try:
             found = last_step(read_records(item.config.run_dir / "eval.jsonl"))
-            if not found:
-                faults.append(f"{item.config.run_dir / 'eval.jsonl'} is empty")
+            if missing := _missing(item.config, found):
+                file = item.config.run_dir / "eval.jsonl"
+                faults.append(f"{file}: its last evaluation lacks {missing[0]} and {len(missing) - 1} more")
             records[item.arm, item.seed] = found
         except RecordError as error:
             faults.append(str(error))
@@ -219,8 +220,19 @@ def collect(planned: Sequence[Planned]) -> list[ArmResult]:
         auxiliaries = training_lengths(reference.config, "auxiliary")
         against = mean_curve([curve(records[reference.arm, item.seed], t) for t, _ in auxiliaries])
         target = training_lengths(item.config, "target")[0]
-        summary = summarize(own, target, auxiliaries, against)
+        summary = summarize(own, target, auxiliaries, against, smallest_length(reference.config))
         results.append(
             ArmResult(item.arm, item.seed, item.config, summary, against if reference is item else {})
         )
     return results
+
+
+def _missing(config: Config, records: Sequence[EvalRecord]) -> list[str]:
+    """What an evaluation of a config should hold and does not, as ``task length``."""
+    there = {(r.task, r.length) for r in records}
+    return [
+        f"{c.task} {length}"
+        for c in config.build_mixture().components
+        for length in config.eval.grid
+        if length >= c.definition.smallest_length(c.options) and (c.task, length) not in there
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from _train_faults(config.train)
     yield from _mixture_faults(config)
     yield from _length_faults(config)
+    yield from _tag_faults(config)
 
 
 def _name_faults(config: Config) -> Iterator[Fault]:
@@ -100,6 +102,28 @@ def _component_faults(c: ComponentConfig) -> list[tuple[str, str]]:
     if c.weight > 0 and not 1e-9 <= c.weight <= 1e9:
         faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
     return faults
+
+
+def _tag_faults(config: Config) -> Iterator[Fault]:
+    """Without tags, tasks whose prompts have one form cannot be told apart."""
+    if config.data.tags:
+        return
+    forms: dict[str, str] = {}
+    for i, c in enumerate(config.mixture):
+        if {where for where, _ in _component_faults(c)} & {"task", "options"}:
+            continue
+        length = max(get_task(c.task).smallest_length(c.options), 4)
+        if _length_fault(c, length, config.model.max_positions):
+            continue  # told already
+        prompt = get_task(c.task).sample(stream(0, "check"), length, 1, **c.options).text()[0][0]
+        form = re.sub("[A-Za-z]+", "a", re.sub("[0-9]+", "0", prompt))
+        other = forms.setdefault(form, c.task)
+        if other != c.task:
+            yield (
+                ("data.tags", f"mixture.{i}.task", f"mixture.{i}.options"),
+                f"data.tags: false, but the prompts of {other} and {c.task} look alike; a model could not "
+                "tell which is asked",
+            )
 
 
 def _length_faults(config: Config) -> Iterator[Fault]:

@@ -102,6 +102,7 @@ def refusals(config: Config, finished_is_fine: bool = False) -> list[str]:
 def _remove_run(run_dir: Path) -> None:
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError([f"output_dir: {run_dir} holds files that are no run; --overwrite spares them"])
+    read_run_config(run_dir)  # a folder with somebody else's config.yaml is no run either
     shutil.rmtree(run_dir)
 
 
@@ -110,7 +111,7 @@ def _cut_log(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             if json.loads(line)["step"] > step:
                 break

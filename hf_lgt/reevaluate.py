@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_builders.sampling import HeldOut
+from data_builders.sampling import HeldOut, stream
 from hf_lgt import yaml12
+from hf_lgt.checkpoints import MANIFEST, verify
 from hf_lgt.codec import Codec
 from hf_lgt.config import Config, ConfigError, load_config
 from hf_lgt.evaluation.generation import Agreement, check_generation
@@ -18,6 +20,9 @@ from hf_lgt.files import atomic_directory
 from hf_lgt.folders import is_finished, read_run_config
 from hf_lgt.report.figures import curves_figure, save_figure
 from hf_lgt.report.tables import length_table, summary_lines
+
+FILES = {"eval.jsonl", "config.yaml", "curves.png"}
+"""what an evaluation is, and all that ``--overwrite`` may replace"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     Raises:
         ConfigError: no model there, or no config; also every fault of the config.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     run = next((p for p in (path, path.parent, path.parent.parent) if (p / "config.yaml").is_file()), None)
     folder = path / "model" if run == path else path
     if run == path and not is_finished(path):
@@ -59,8 +64,10 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     if not run:
         from transformers import AutoConfig
 
-        limit = AutoConfig.from_pretrained(folder, local_files_only=True).max_position_embeddings
-        overrides = [*overrides, f"model.max_positions={limit}"]
+        with readable(folder):
+            about = AutoConfig.from_pretrained(folder, local_files_only=True)
+        limit = getattr(about, "max_position_embeddings", None)
+        overrides = [*overrides, *([f"model.max_positions={limit}"] if limit else [])]
     wanted = load_config(file, overrides)
     trained = read_run_config(run) if run else None
     name = folder.name.removeprefix("step-")
@@ -79,8 +86,9 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     out = Path(output) if output else found.output / f"{slug}-seed-{test.seed}"
     if out.exists() and not overwrite:
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])
-    if out.exists() and not (out / "eval.jsonl").is_file():
-        raise ConfigError([f"--output: {out} holds no evaluation; --overwrite spares it"])
+    if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
+        raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
+    out.parent.mkdir(parents=True, exist_ok=True)
     model, codec = load_model(found)
     records = _evaluate(model, codec, found)
     with atomic_directory(out, replace=overwrite) as draft:
@@ -103,6 +111,9 @@ def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | Non
         for length in lengths or test.grid:
             if length < least:
                 continue
+            if not component.definition.sample(stream(0, "check"), length, 1, **component.options).scores_eos:
+                say(f"{component.task}: not checked, parts of its answers are given")
+                break
             a = check_generation(model, codec, component, length, examples=test.examples, seed=test.seed)
             margin = "" if a.widest_margin is None else f", widest margin {a.widest_margin:.2e}"
             say(
@@ -113,13 +124,26 @@ def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | Non
     return results
 
 
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turns whatever a damaged or foreign model folder makes the libraries raise into one message."""
+    try:
+        yield
+    except Exception as error:  # JSON, tokenizers, safetensors and torch each raise their own
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError([f"{folder}: cannot be loaded: {type(error).__name__}: {reason}"]) from None
+
+
 def load_model(found: Found) -> tuple[Any, Codec]:
     """The model, on the GPU if there is one, and its codec."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    codec = Codec.load(found.folder, tags=found.config.data.tags)
-    model: Any = AutoModelForCausalLM.from_pretrained(found.folder, local_files_only=True)
+    with readable(found.folder):
+        if (found.folder / MANIFEST).is_file():
+            verify(found.folder)
+        codec = Codec.load(found.folder, tags=found.config.data.tags)
+        model: Any = AutoModelForCausalLM.from_pretrained(found.folder, local_files_only=True)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
 
 

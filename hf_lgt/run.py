@@ -67,7 +67,7 @@ def train(
         for line in news:
             say(line)
     mixture = config.build_mixture()
-    codec = Codec.build(tags=config.data.tags)
+    codec = Codec.build(tasks=[c.task for c in config.mixture], tags=config.data.tags)
     model = build_model(config.model, codec, config.seed.init)
     held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
     source = GeneratedSource(

@@ -211,7 +211,6 @@ def plain(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    """A value as an error shows it."""
     """A value as it stands in YAML, cut where it is long."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -132,9 +132,19 @@ def fit(
             if last or (train.eval_every and state.step % train.eval_every == 0):
                 evaluate(bare, state.step)
             if train.save_every and state.step % train.save_every == 0 and accelerator.is_main_process:
+                _require_finite(bare, state.step)
                 save_checkpoint(config.run_dir, bare, optimizer, codec, state)
     steps.close()
     return bare
+
+
+def _require_finite(model: torch.nn.Module, step: int) -> None:
+    """Keep weights that went wrong out of the checkpoints: a run could not go on from them."""
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        raise TrainingError(
+            f"the weights are not finite after step {step}; a lower train.learning_rate may help; the "
+            "last checkpoint is unharmed"
+        )
 
 
 def backward(model: Any, batch: Batch, config: TrainConfig, accelerator: Accelerator) -> torch.Tensor:

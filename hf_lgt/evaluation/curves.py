@@ -26,25 +26,30 @@ def mean_curve(curves: Sequence[Curve]) -> dict[int, float]:
     return {length: fmean(c[length] for c in curves) for length in sorted(shared)}
 
 
-def generalization_gap(target_curve: Curve, auxiliary_curve: Curve, up_to: int) -> float:
-    """Mean absolute difference of two curves over lengths 1..`up_to`; 0 = the same curve.
+def generalization_gap(
+    target_curve: Curve, auxiliary_curve: Curve, up_to: int, *, smallest: int = 1
+) -> float:
+    """Mean absolute difference of two curves over lengths `smallest`..`up_to`; 0 = the same curve.
 
     The paper sums the discrepancy over the evaluated lengths and prints numbers in [0, 1]; the mean
-    over all lengths up to the longer training length is our reading (paper, figure 10). Lengths at
-    which either curve has no value, such as those below a task's smallest, are left out.
+    over all lengths up to the longer training length is our reading (paper, figure 10). Where only
+    every k-th length was evaluated, the mean is over those.
 
     Args:
         target_curve: length -> exact match of the target.
         auxiliary_curve: the same of the auxiliary, or the mean of several (`mean_curve`).
         up_to: the longer of the two training lengths.
+        smallest: the smallest length that both tasks have.
 
     Raises:
-        ValueError: no shared length, or the curves end before `up_to`.
+        ValueError: the curves do not reach from `smallest` to `up_to`.
     """
     shared = [length for length in target_curve if length in auxiliary_curve and length <= up_to]
     reach = min(max(target_curve, default=0), max(auxiliary_curve, default=0))
     if not shared or reach < up_to:
         raise ValueError(f"the gap needs both curves up to length {up_to}; they reach {reach}")
+    if min(shared) > smallest:
+        raise ValueError(f"the gap needs both curves from length {smallest}; they start at {min(shared)}")
     return fmean(abs(target_curve[length] - auxiliary_curve[length]) for length in shared)
 
 
@@ -117,6 +122,20 @@ class Summary:
     learned that could transfer, and a small gap means nothing"""
 
 
+def _trained_mean(records: Sequence[EvalRecord], auxiliaries: Sequence[tuple[str, int]]) -> float | None:
+    """Mean exact match of the auxiliaries, each over the lengths it was trained up to."""
+    means = []
+    for task, longest in auxiliaries:
+        if values := [v for length, v in curve(records, task).items() if length <= longest]:
+            means.append(fmean(values))
+    return fmean(means) if means else None
+
+
+def smallest_length(config: Config) -> int:
+    """The smallest length that all tasks of a mixture have."""
+    return max(c.definition.smallest_length(c.options) for c in config.build_mixture().components)
+
+
 def training_lengths(config: Config, role: str) -> list[tuple[str, int]]:
     """(task, longest training length) of each component of a role."""
     return [(c.task, c.lengths[1]) for c in config.mixture if c.role == role]
@@ -127,6 +146,7 @@ def summarize(
     target: tuple[str, int],
     auxiliaries: Sequence[tuple[str, int]],
     auxiliary_curve: Curve | None = None,
+    smallest: int = 1,
 ) -> Summary:
     """Gap, transfer and regimes of one target.
 
@@ -136,15 +156,18 @@ def summarize(
         auxiliaries: the same of each auxiliary.
         auxiliary_curve: measure against this curve instead of the records' own, as `compare` does
             for an arm that has no auxiliary.
+        smallest: the smallest length that all tasks have.
     """
     name, target_length = target
     auxiliary_length = max((length for _, length in auxiliaries), default=target_length)
     own = curve(records, name)
     against = auxiliary_curve or mean_curve([curve(records, task) for task, _ in auxiliaries])
-    trained = [v for length, v in against.items() if length <= auxiliary_length]
     far, gap, normalized = max(target_length, auxiliary_length), None, None
-    if against and min(max(own, default=0), max(against)) >= far:
-        gap = generalization_gap(own, against, far)
+    try:
+        gap = generalization_gap(own, against, far, smallest=smallest)
+    except ValueError:
+        pass  # not evaluated over the whole range
+    else:
         if target_length != auxiliary_length:
             normalized = normalized_gap(gap, target_length, auxiliary_length)
     return Summary(
@@ -156,5 +179,5 @@ def summarize(
         gap=gap,
         normalized_gap=normalized,
         transfer=None if normalized is None else 1 - normalized,
-        auxiliary_mean=fmean(trained) if trained else None,
+        auxiliary_mean=_trained_mean(records, auxiliaries),
     )

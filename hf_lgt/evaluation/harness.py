@@ -137,7 +137,10 @@ def _overlap(component: Component, length: int, test: TestSet, held_out: HeldOut
     if held_out is None:
         return None
     trained = held_out.component(component)
-    if trained is None or not trained.lengths[0] <= length <= trained.lengths[1]:
+    if trained is None:
+        # the task with other options: its prompts may be among those that training drew
+        return None if held_out.trains(component.task) else 0
+    if not trained.lengths[0] <= length <= trained.lengths[1]:
         return 0
     return int((~held_out.contains(trained, test.examples.prompt)).sum())
 

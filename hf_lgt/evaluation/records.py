@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_lgt.errors import RunError
+
 
 @dataclass(frozen=True)
 class EvalRecord:
@@ -36,7 +38,7 @@ class EvalRecord:
         return json.dumps(dataclasses.asdict(self))
 
 
-class RecordError(ValueError):
+class RecordError(RunError):
     """A file of records that cannot be read; the message names file and line."""
 
 
@@ -67,6 +69,7 @@ def _parse(line: str, where: str) -> EvalRecord:
         and isinstance(record.role, str)
         and all(type(v) is int and v >= 0 for v in counts)
         and all(type(v) in (int, float) and 0 <= v <= 1 for v in numbers)
+        and (record.overlap is None or (type(record.overlap) is int and record.overlap >= 0))
     )
     if not fine:
         raise RecordError(f"{where} has a value out of its range: {line[:60]!r}")

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from hf_lgt.comparison import ArmResult
 from hf_lgt.config import Config
-from hf_lgt.evaluation.curves import Summary, curve, summarize, training_lengths
+from hf_lgt.evaluation.curves import Summary, curve, smallest_length, summarize, training_lengths
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.statistics import bootstrap_interval
@@ -27,7 +27,9 @@ def number(value: float | None) -> str:
 def summaries(config: Config, records: Sequence[EvalRecord]) -> list[Summary]:
     """One summary for each target of the mixture."""
     auxiliaries = training_lengths(config, "auxiliary")
-    return [summarize(records, target, auxiliaries) for target in training_lengths(config, "target")]
+    smallest = smallest_length(config)
+    targets = training_lengths(config, "target")
+    return [summarize(records, target, auxiliaries, smallest=smallest) for target in targets]
 
 
 def regime(length: int, target_length: int, auxiliary_length: int) -> str:
@@ -68,6 +70,12 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
             f"{number(means.transfer)}, beyond {number(means.beyond)}; generalization gap "
             f"{number(s.gap)}, normalised {number(s.normalized_gap)}, transfer {number(s.transfer)}"
         )
+        if s.gap is None and s.auxiliary_mean is not None:
+            far = max(s.target_length, s.auxiliary_length)
+            lines.append(
+                f"{s.target}: no gap, because not all lengths from {smallest_length(config)} to {far} were "
+                "evaluated (eval.lengths, eval.every)"
+            )
         mean = s.auxiliary_mean
         if mean is not None and mean < LEARNED:
             lines.append(
@@ -77,6 +85,9 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
     small = [f"{r.task} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
     if small:
         lines.append(f"fewer prompts exist than eval.examples={config.eval.examples}: {', '.join(small)}")
+    unknown = dict.fromkeys(r.task for r in records if r.overlap is None)
+    if unknown:
+        lines.append(f"whether training drew test prompts is not known: {', '.join(unknown)}")
     seen = [f"{r.task} {r.length} ({r.overlap} of {r.n})" for r in records if r.overlap]
     if seen:
         lines.append(f"test prompts that training could draw: {', '.join(seen)}")

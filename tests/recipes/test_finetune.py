@@ -141,6 +141,53 @@ def test_evaluate_names_a_path_without_a_model(run, tmp_path, path, told):
     assert "Traceback" not in done.stderr
 
 
+def test_evaluate_never_replaces_a_run(run, tiny_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run, copy)
+    before = sorted(copy.rglob("*"))
+    done = run("evaluate.py", copy, "--output", copy, "--overwrite", "--eval.lengths", "[1,2]")
+    assert done.returncode == 2
+    assert "holds more than an evaluation" in done.stderr
+    assert sorted(copy.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("model.safetensors", lambda p: p.write_bytes(p.read_bytes()[:1000])),
+        ("model.safetensors", lambda p: p.unlink()),
+        ("tokenizer.json", lambda p: p.write_text("{")),
+        ("config.json", lambda p: p.write_text("{")),
+    ],
+)
+def test_evaluate_tells_of_a_model_that_cannot_be_loaded(run, tiny_run, tmp_path, file, damage):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_run / "model", model)
+    damage(model / file)
+    config = ROOT / "recipes/demo/transfer.yaml"
+    done = run(
+        "evaluate.py", model, "--config", config, "--eval.lengths", "[1,2]", "--output", tmp_path / "o"
+    )
+    assert done.returncode == 2
+    assert "cannot be loaded" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_evaluate_skips_the_generation_check_where_answers_are_given_in_part(run, tiny_run, tmp_path):
+    task = "mixture=[{task: mqar, role: target, lengths: [3, 4]}]"
+    arguments = ["--output", tmp_path / "o", "--check_generation", f"--{task}", "--eval.lengths", "[3,4]"]
+    done = run("evaluate.py", tiny_run, *arguments, "--eval.examples", "8")
+    assert done.returncode == 0
+    assert "mqar: not checked" in done.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_told(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("compare.py", ROOT / "recipes/demo", "--output_dir", tmp_path / "file")
+    assert done.returncode == 2
+    assert str(tmp_path / "file") in done.stderr
+
+
 def test_two_processes_give_the_losses_of_one(tiny_run, tmp_path):
     command = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_builders import get_task, list_tasks, register_task
+from data_builders import get_task, list_tasks, register_task, symbols
 from data_builders.registry import _tasks
 from data_builders.sampling import stream
 from data_builders.symbols import base_symbols
@@ -80,8 +80,15 @@ def test_a_symbol_without_a_token_is_named():
     try:
         with pytest.raises(ValueError, match="lacks <made_up_for_this_test>, which made_up"):
             codec.encode(capitalize(strings("a")), "made_up_for_this_test")
+        asked = Codec.build(tasks=["made_up_for_this_test"])
+        assert asked.vocab_size == codec.vocab_size + 1
+        asked.encode(capitalize(strings("a")), "made_up_for_this_test")
+        assert Codec.build().vocab_size == codec.vocab_size, "a task nobody asked for changes nothing"
     finally:
         del _tasks["made_up_for_this_test"]
+        symbols._tags.remove("<made_up_for_this_test>")
+        symbols._table.cache_clear()
+        symbols.base_symbols.cache_clear()
 
 
 def test_an_unknown_character_is_no_silent_loss(codec):
@@ -91,3 +98,14 @@ def test_an_unknown_character_is_no_silent_loss(codec):
         "<unk>",
         "b",
     ]
+
+
+def test_only_whole_maze_nodes_of_a_foreign_vocabulary_are_taken():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    texts = ["<unk>", "[0]", "[10", "[99999]", "[²]", "[7]", "a"]
+    words = Tokenizer(models.WordLevel({t: i for i, t in enumerate(texts)}, unk_token="<unk>"))
+    codec = Codec(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))
+    known = {text: int(codec._ids[symbols.code_of(text)]) for text in ("[7]", "[1]", "a", "b")}
+    assert known == {"[7]": 5, "[1]": -1, "a": 6, "b": -1}

@@ -126,7 +126,7 @@ def test_a_config_cannot_be_changed():
         ("model.rope_theta=1e5", lambda c: c.model.rope_theta, 1e5),
         ("train.precision=no", lambda c: c.train.precision, "no"),
         ("train.compile=true", lambda c: c.train.compile, True),
-        ("data={tags: false}", lambda c: c.data.tags, False),
+        ("model={layers: 3}", lambda c: c.model.layers, 3),
         ("train.save_every=null", lambda c: c.train.save_every, None),
         ("train.eval_every=~", lambda c: c.train.eval_every, None),
         ("train.max_grad_norm=null", lambda c: c.train.max_grad_norm, None),
@@ -793,3 +793,14 @@ def test_every_key_is_described_with_a_default_that_can_be_typed(file):
     path = file(LEAST)
     typed = [f"{key.replace('N', '0')}={defaults[key]}" for key in rows if key not in required]
     assert load_config(path, typed) == load_config(path)
+
+
+def test_without_tags_tasks_whose_prompts_look_alike_are_told():
+    faults = faults_of(DEMO, "data.tags=false")
+    assert [fault.split("the prompts of ")[1].split(" look")[0] for fault in faults] == [
+        "capitalize_reverse and capitalize",
+        "capitalize_reverse and reverse",
+    ]
+    sums = "mixture=[{task: reverse_add, role: target, lengths: [1, 4]}, %s]"
+    other = "{task: reverse_subtract, role: auxiliary, lengths: [1, 4]}"
+    assert load_config(DEMO, ["data.tags=false", sums % other]).data.tags is False

@@ -43,6 +43,23 @@ def test_a_curve_that_ends_early_is_refused():
         generalization_gap({}, step_curve(16, 20), up_to=16)
 
 
+def test_a_curve_that_starts_late_is_refused_and_an_even_grid_is_not():
+    short, long = step_curve(8, 16), step_curve(16, 16)
+    late = [{n: c[n] for n in range(9, 17)} for c in (short, long)]
+    with pytest.raises(ValueError, match="from length 1; they start at 9"):
+        generalization_gap(*late, up_to=16)
+    assert generalization_gap(*late, up_to=16, smallest=9) == 1
+    grid = [{n: c[n] for n in (1, 6, 11, 16)} for c in (short, long)]
+    assert generalization_gap(*grid, up_to=16) == 0.5
+
+
+def test_each_auxiliary_is_judged_on_its_own_training_lengths():
+    records = [record("t", n, 1.0) for n in (1, 2, 3, 4)]
+    records += [record("a", n, float(n <= 2)) for n in (1, 2, 3, 4)]
+    records += [record("b", n, 0.8) for n in (1, 2, 3, 4)]
+    assert summarize(records, ("t", 1), [("a", 2), ("b", 4)]).auxiliary_mean == pytest.approx(0.9)
+
+
 def test_equal_training_lengths_have_no_normalised_gap():
     with pytest.raises(ValueError, match="up to length 8"):
         normalized_gap(0.1, 8, 8)

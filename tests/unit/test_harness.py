@@ -101,6 +101,9 @@ def test_overlap_counts_the_test_prompts_that_training_may_draw(codec):
     # more examples than were held out: the others may have been trained on, where training went
     assert overlaps(trained, 50) == [4, 20, 0]
     assert overlaps(other, 30) == [0, 0, 0]
+    # the trained task with other options: its prompts may have been drawn, nobody counted them
+    fewer = Component("capitalize", "target", (1, 3), options={"alphabet": "abc"})
+    assert overlaps(fewer, 30) == [None, None, None]
 
 
 def test_inference_restores_the_mode_and_records_no_gradients():

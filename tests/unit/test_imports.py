@@ -30,7 +30,7 @@ LAYERS = [
     ["cli"],
     ["recipes"],
 ]
-EVALUATION_TAKES = {"data_builders", "progress", "config", "codec", "batching"}
+EVALUATION_TAKES = {"data_builders", "progress", "config", "codec", "batching", "errors"}
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 

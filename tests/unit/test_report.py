@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from hf_lgt import EvalRecord, load_config
+from hf_lgt import ConfigError, EvalRecord, load_config
 from hf_lgt.comparison import Planned, collect
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import read_records
@@ -79,6 +79,21 @@ def test_success_is_transfer_from_one_half(planned):
     lines = success_lines(collect(planned))
     assert lines[0].startswith("transfer: transfer 0.750, success rate 2/2 seeds (95 % 0.34–1.00)")
     assert lines[1].startswith("target_alone: transfer 0.000, success rate 0/2")
+
+
+def test_an_evaluation_that_lacks_a_task_or_length_is_told(planned):
+    path = planned[2].config.run_dir / "eval.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+    with pytest.raises(ConfigError, match=r"lacks capitalize_reverse 19 and 1 more"):
+        collect(planned)
+
+
+def test_an_evaluation_of_a_part_of_the_lengths_has_no_gap_and_says_why(planned):
+    config = planned[0].config
+    records = [r for r in made_up(config, {c.task: 16 for c in config.mixture}) if r.length >= 9]
+    text = "\n".join(summary_lines(config, records))
+    assert "generalization gap –" in text
+    assert "not all lengths from 1 to 16 were evaluated" in text
 
 
 def test_without_any_auxiliary_no_transfer_is_claimed(planned):

@@ -212,3 +212,55 @@ def test_half_precision_needs_a_gpu(tiny):
         return
     with pytest.raises(ConfigError, match=r"train\.precision: 'fp16' needs a GPU"):
         train(tiny("train.precision=fp16"), progress=False)
+
+
+def test_a_damaged_checkpoint_is_written_anew_on_the_way(tiny, tiny_run):
+    config = tiny()
+    shutil.copytree(tiny_run, config.run_dir)
+    interrupt(config.run_dir, 12)
+    for step in (6, 12):
+        (config.run_dir / f"checkpoints/step-{step:06d}/state.json").write_text("{}")
+    train(config, progress=False)
+    for _, path in list_checkpoints(config.run_dir):
+        verify(path)
+    assert same_numbers(config.run_dir, tiny_run)
+
+
+@pytest.mark.parametrize("manifest", ["{}", "[]", "null", "{"])
+def test_a_manifest_that_lacks_files_is_not_whole(tiny_run, tmp_path, manifest):
+    copy = tmp_path / "step-000012"
+    shutil.copytree(tiny_run / "checkpoints/step-000012", copy)
+    (copy / "manifest.json").write_text(manifest)
+    with pytest.raises(CheckpointError, match="is not whole"):
+        verify(copy)
+
+
+def test_weights_that_went_wrong_are_never_saved(tiny):
+    from hf_lgt.errors import TrainingError
+
+    overrides = ["train.learning_rate=1e30", "train.warmup=0", "train.max_grad_norm=null"]
+    config = tiny(*overrides, "train.log_every=1000", "train.save_every=1")
+    with pytest.raises(TrainingError, match="not finite after step"):
+        train(config, progress=False)
+    for _, path in list_checkpoints(config.run_dir):
+        assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
+
+
+def test_a_log_with_bytes_that_are_no_text_is_cut_there(tiny, tiny_run):
+    config = tiny()
+    shutil.copytree(tiny_run, config.run_dir)
+    interrupt(config.run_dir, 6)
+    with open(config.run_dir / "train.jsonl", "ab") as file:
+        file.write(b"\xff\xfe\x00")
+    train(config, progress=False)
+    assert same_numbers(config.run_dir, tiny_run)
+
+
+def test_overwrite_spares_a_folder_with_somebody_elses_config(tiny):
+    config = tiny()
+    config.run_dir.mkdir(parents=True)
+    (config.run_dir / "config.yaml").write_text("theme: dark\n")
+    (config.run_dir / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError):
+        train(config, overwrite=True, progress=False)
+    assert (config.run_dir / "thesis.tex").read_text() == "years of work"
