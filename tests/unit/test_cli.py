@@ -61,6 +61,11 @@ def test_overrides_stand_before_or_after_the_recipes_own_words(recipe, words, ov
     assert found == overrides
 
 
+def test_two_dashes_alone_are_what_they_are_to_argparse(recipe):
+    known, overrides = cli.parse(recipe, ["--train.steps", "5", "--", "folder"])
+    assert (known.folder, overrides) == ("folder", ["train.steps=5"])
+
+
 def test_without_words_options_have_their_defaults(recipe):
     known, overrides = cli.parse(recipe, ["folder"])
     assert (known.config, known.jobs, known.seeds, known.overwrite) == ("file.yaml", None, None, False)

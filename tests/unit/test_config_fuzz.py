@@ -111,12 +111,12 @@ def test_any_file(path, content):
     check(lambda: load_config(path))
 
 
-@given(below=values, above=values)
+@given(below=values, above=values, name=st.just("base.yaml") | scalars)
 @settings(STEADY, max_examples=60)
-def test_any_base(path, below, above):
+def test_any_base(path, below, above, name):
     base = path.with_name("base.yaml")
     base.write_text(yaml12.dump({**DATA, "train": below, "mixture": above}), encoding="utf-8")
-    path.write_text(yaml12.dump({"base": "base.yaml", "train": above, "model": below}), encoding="utf-8")
+    path.write_text(yaml12.dump({"base": name, "train": above, "model": below}), encoding="utf-8")
     check(lambda: load_config(path))
 
 
