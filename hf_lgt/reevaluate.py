@@ -72,7 +72,9 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     trained = read_run_config(run) if run else None
     name = folder.name.removeprefix("step-")
     step = int(name) if name.isdigit() else trained.train.steps if trained else 0
-    return Found(folder, step, wanted, trained, (run or wanted.run_dir) / "evaluations")
+    # not into a run's folder, which a foreign model has none of: training would find it taken
+    output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
+    return Found(folder, step, wanted, trained, output)
 
 
 def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
@@ -88,8 +90,8 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])
     if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
         raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
-    out.parent.mkdir(parents=True, exist_ok=True)
     model, codec = load_model(found)
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a path that cannot be is told now
     records = _evaluate(model, codec, found)
     with atomic_directory(out, replace=overwrite) as draft:
         (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records))

@@ -173,6 +173,16 @@ def test_evaluate_tells_of_a_model_that_cannot_be_loaded(run, tiny_run, tmp_path
     assert not (tmp_path / "o").exists()
 
 
+def test_evaluations_of_a_foreign_model_do_not_take_a_runs_folder(run, tiny_run, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_run / "model", model)
+    config = ROOT / "recipes/demo/transfer.yaml"
+    arguments = ["--config", config, "--eval.lengths", "[1,2]", "--output_dir", tmp_path / "runs"]
+    assert run("evaluate.py", model, *arguments).returncode == 0
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["evaluations"]
+    assert len(list((tmp_path / "runs" / "evaluations" / "demo-transfer").iterdir())) == 1
+
+
 def test_evaluate_skips_the_generation_check_where_answers_are_given_in_part(run, tiny_run, tmp_path):
     task = "mixture=[{task: mqar, role: target, lengths: [3, 4]}]"
     arguments = ["--output", tmp_path / "o", "--check_generation", f"--{task}", "--eval.lengths", "[3,4]"]
