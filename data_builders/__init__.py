@@ -1,4 +1,17 @@
-"""Task corpora for length generalization: tasks, mixtures and their draws. Needs NumPy alone."""
+"""Task corpora for length generalization: tasks, mixtures and their draws.
+
+Needs NumPy alone, but for corpora: `build_corpus` and `write_corpus` are loaded when first used, for
+they load `datasets`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import TYPE_CHECKING, Any
+
+# before any code of the tasks is read: a file that changes later is not what runs
+__loaded_at__ = time.time()
 
 from data_builders import tasks as _tasks
 from data_builders.arrays import Sample
@@ -6,15 +19,41 @@ from data_builders.mixture import Component, Mixture
 from data_builders.registry import Task, TaskError, get_task, list_tasks, register_task
 from data_builders.symbols import render
 
+if TYPE_CHECKING:
+    from data_builders.corpus import CorpusBuilder, build_corpus
+    from data_builders.folder import write_corpus
+    from data_builders.plan import CorpusPlan
+
+_HOME = {
+    "CorpusBuilder": "corpus",
+    "CorpusPlan": "plan",
+    "build_corpus": "corpus",
+    "write_corpus": "folder",
+}
+
 __all__ = [
     "Component",
+    "CorpusBuilder",
+    "CorpusPlan",
     "Mixture",
     "Sample",
     "Task",
     "TaskError",
+    "build_corpus",
     "get_task",
     "list_tasks",
     "register_task",
     "render",
+    "write_corpus",
 ]
 del _tasks
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'data_builders' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"data_builders.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

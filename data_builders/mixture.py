@@ -70,8 +70,9 @@ def component_faults(
         return [*faults, ("task", str(error))]
     option_faults = definition.option_faults(options)
     faults += [("options", fault) for fault in option_faults]
-    if not option_faults and low <= high and low < (least := definition.smallest_length(options)):
-        faults.append(("lengths", f"{low} is below {least}, the smallest length of {task}"))
+    if not option_faults and low <= high:
+        outside = [definition.length_fault(length, options) for length in (low, high)]
+        faults += [("lengths", fault) for fault in dict.fromkeys(outside) if fault]
     return faults
 
 

@@ -68,6 +68,9 @@ class Family:
     """``draw(rng, lengths, **options)``, lengths int64 [n] -> whatever the family's rules take"""
     options: Mapping[str, Option]
     min_length: Callable[[Mapping[str, Any]], int] = lambda options: 1
+    max_length: Callable[[Mapping[str, Any]], int | None] = lambda options: None
+    nodes: Callable[[Mapping[str, Any]], int] = lambda options: 0
+    """how many of the symbols ``[1]``, ``[2]``, ... the tasks write"""
 
 
 class TaskError(ValueError):
@@ -84,6 +87,8 @@ class Task:
     options: Mapping[str, Option]
     rule: Callable[[Any], Sample]
     _family: Family
+    classify: Callable[[str, str], str | None] | None = None
+    """``classify(prompt, answer)``: the kind of mistake that a wrong answer is, None for the right one"""
 
     @property
     def min_length(self) -> int:
@@ -120,6 +125,26 @@ class Task:
         """Smallest length that these options allow."""
         return self._family.min_length(self.resolve(options))
 
+    def largest_length(self, options: Mapping[str, Any]) -> int | None:
+        """Largest length that these options allow, None where there is no limit."""
+        return self._family.max_length(self.resolve(options))
+
+    def nodes(self, options: Mapping[str, Any]) -> int:
+        """How many of the symbols ``[1]``, ``[2]``, ... these options need."""
+        return self._family.nodes(self.resolve(options))
+
+    def length_fault(self, length: int, options: Mapping[str, Any]) -> str | None:
+        """Why there is no example of this length, if there is none."""
+        smallest, largest = self.smallest_length(options), self.largest_length(options)
+        if length < smallest:
+            return f"{length} is below {smallest}, the smallest length of {self.name}"
+        if largest is not None and length > largest:
+            return (
+                f"{length} is above {largest}, the largest length of {self.name} with the options "
+                f"{self.resolve(options)}"
+            )
+        return None
+
     def key(self, options: Mapping[str, Any]) -> str:
         """A text that is the same for the same task and resolved options: names random streams."""
         return f"{self.name} {json.dumps(self.resolve(options), sort_keys=True)}"
@@ -151,8 +176,9 @@ class Task:
             length = int(given) if given.shape == () else smallest
             return self.sample(one, length, 1, **options).take(np.arange(0))
         lengths: Counts = np.broadcast_to(given.astype(np.int64), (n,))
-        if lengths.min() < smallest:
-            raise TaskError(f"{self.name}: length {lengths.min()} is below {smallest}, its smallest")
+        for extreme in (lengths.min(), lengths.max()):
+            if fault := self.length_fault(int(extreme), options):
+                raise TaskError(f"{self.name}: length {fault}")
         return self.rule(self._family.draw(rng, lengths, **resolved))
 
     def __call__(self, inputs: Any) -> Sample:
@@ -162,11 +188,14 @@ class Task:
 _tasks: dict[str, Task] = {}
 
 
-def register_task(family: Family) -> Callable[[Rule], Rule]:
+def register_task(
+    family: Family, *, classify: Callable[[str, str], str | None] | None = None
+) -> Callable[[Rule], Rule]:
     """Decorator: make a rule a task that configs can name by the function's name.
 
     Args:
         family: draws the inputs that the rule takes.
+        classify: ``classify(prompt, answer)`` names the kind of a wrong answer, for the evaluation.
 
     Raises:
         ValueError: another function already has this name.
@@ -182,7 +211,9 @@ def register_task(family: Family) -> Callable[[Rule], Rule]:
         ):
             raise ValueError(f"task {name!r} exists already, in {known.rule.__module__}; choose another name")
         add_tag(name)
-        _tasks[name] = Task(name, family.name, family.length_unit, dict(family.options), rule, family)
+        _tasks[name] = Task(
+            name, family.name, family.length_unit, dict(family.options), rule, family, classify
+        )
         return rule
 
     return register

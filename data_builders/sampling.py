@@ -7,8 +7,9 @@ seeds or steps share nothing, and no draw depends on what was drawn before it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from data_builders.symbols import PAD, Codes
 
 TEST_CHUNK = 1024
 PATIENCE = 32
+CORPUS_CHUNK = 4096
+"""rows of a corpus that are drawn together, see `draw_chunk`"""
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
@@ -27,10 +30,12 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
-_WEIGHTS = stream(0, "prompt hash").integers(0, 2**64, size=2**15, dtype=np.uint64) | np.uint64(1)
+LONGEST_PROMPT = 2**15
+"""symbols that `prompt_hashes` takes at most"""
+_WEIGHTS = stream(0, "prompt hash").integers(0, 2**64, LONGEST_PROMPT, dtype=np.uint64) | np.uint64(1)
 
 
-def prompt_hashes(prompts: Codes) -> NDArray[np.uint64]:
+def prompt_hashes(prompts: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
     """A 64-bit hash of each row that padding does not change, uint64 [n].
 
     A collision would make one training example be redrawn needlessly, nothing worse.
@@ -113,15 +118,26 @@ class HeldOut:
     """
 
     def __init__(self, mixture: Mixture, lengths: Sequence[int], examples: int, seed: int) -> None:
-        self._components = {component.key: component for component in mixture.components}
+        self._components: dict[str, Component] = {}
         self._hashes: dict[str, NDArray[np.uint64]] = {}
         for component in mixture.components:
             low, high = component.lengths
-            hashes = [np.empty(0, dtype=np.uint64)]
-            for length in sorted({n for n in lengths if low <= n <= high}):
-                test = draw_test_set(component, length, examples, seed)
-                hashes.append(prompt_hashes(test.examples.prompt[: test.held_out]))
-            self._hashes[component.key] = np.unique(np.concatenate(hashes))
+            trained = sorted({n for n in lengths if low <= n <= high})
+            self._hold(component, [draw_test_set(component, n, examples, seed) for n in trained])
+
+    @classmethod
+    def from_tests(cls, tests: Iterable[tuple[Component, Sequence[TestSet]]]) -> HeldOut:
+        """What test sets hold out that are drawn already, those of trained lengths alone."""
+        held_out = cls.__new__(cls)
+        held_out._components, held_out._hashes = {}, {}
+        for component, sets in tests:
+            held_out._hold(component, sets)
+        return held_out
+
+    def _hold(self, component: Component, tests: Sequence[TestSet]) -> None:
+        hashes = [prompt_hashes(test.examples.prompt[: test.held_out]) for test in tests]
+        self._components[component.key] = component
+        self._hashes[component.key] = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *hashes]))
 
     def component(self, like: Component) -> Component | None:
         """The component of the training mixture with the same task and options."""
@@ -172,14 +188,45 @@ def draw_batch(
         held_out: test prompts to avoid.
     """
     rng = stream(seed, "train", step)
-    component = rng.choice(len(mixture.components), size=batch_size, p=mixture.shares)
-    bounds = np.array([c.lengths for c in mixture.components])[component]
-    length = rng.integers(bounds[:, 0], bounds[:, 1] + 1)
+    component, length = _draw_places(rng, mixture, batch_size)
     groups = []
     for index, part in enumerate(mixture.components):
         rows = np.flatnonzero(component == index)
         groups.append((rows, _draw_free(rng, part, length[rows], held_out)))
     return Draw(component, length, groups)
+
+
+def draw_chunk(
+    mixture: Mixture, index: int, seed: int, held_out: HeldOut | None = None, task: str | None = None
+) -> Draw:
+    """Chunk `index` of a corpus, `CORPUS_CHUNK` rows: a pure function of its arguments.
+
+    Each component has a stream of its own, so that one can be drawn without the others.
+
+    Args:
+        mixture: what to draw from, as `draw_batch` does.
+        index: place of the chunk in the corpus, from 0.
+        seed: the data seed.
+        held_out: test prompts to avoid.
+        task: the only component for which there is a group; None: all. It has the same rows either way.
+    """
+    component, length = _draw_places(stream(seed, "corpus", index), mixture, CORPUS_CHUNK)
+    groups = []
+    for place, part in enumerate(mixture.components):
+        if task in (None, part.task):
+            rows = np.flatnonzero(component == place)
+            rng = stream(seed, "corpus", index, part.key)
+            groups.append((rows, _draw_free(rng, part, length[rows], held_out)))
+    return Draw(component, length, groups)
+
+
+def _draw_places(
+    rng: np.random.Generator, mixture: Mixture, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Component and length of n examples."""
+    component = rng.choice(len(mixture.components), size=n, p=mixture.shares)
+    bounds = np.array([c.lengths for c in mixture.components])[component]
+    return component, rng.integers(bounds[:, 0], bounds[:, 1] + 1)
 
 
 def _draw_free(

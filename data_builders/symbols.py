@@ -30,6 +30,8 @@ FIRST_TAG = 256
 FIRST_NODE = 1024  # the code of node k is FIRST_NODE + k
 LAST_NODE = 2**15 - 1 - FIRST_NODE
 
+TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+"""names of tasks that can have a tag"""
 _SYMBOL = re.compile(r"<[A-Za-z_][A-Za-z0-9_]*>|\[[0-9]+\]|.", re.DOTALL)
 _NODE = re.compile(r"\[[1-9][0-9]{0,4}\]")
 _tags: list[str] = []

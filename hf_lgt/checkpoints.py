@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.codec import Codec
+from hf_lgt.codec import TextCodec
 from hf_lgt.errors import CheckpointError
 from hf_lgt.files import atomic_directory
 
@@ -39,7 +39,7 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step-{step:06d}"
 
 
-def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: Codec, state: LoopState) -> Path:
+def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: TextCodec, state: LoopState) -> Path:
     """Write the checkpoint of a step; one that is there already stays, if it is whole."""
     import torch
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from data_builders.hub import DestinationError, PushError, check_destination
 from hf_lgt.errors import RunError
 
 if TYPE_CHECKING:
@@ -100,9 +101,11 @@ def guard(main: Callable[[], int]) -> int:
         return main()
     except ConfigError as error:
         faults = error.faults
+    except DestinationError as error:
+        faults = [str(error)]
     except OSError as error:
         faults = [f"{error.filename or 'a file'}: {error.strerror or error}"]
-    except RunError as error:
+    except (RunError, PushError) as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_ERROR
     except KeyboardInterrupt:
@@ -114,6 +117,31 @@ def guard(main: Callable[[], int]) -> int:
         for fault in faults:
             print(f"  {fault}", file=sys.stderr)
     return USER_ERROR
+
+
+def add_hub_options(arguments: argparse.ArgumentParser, what: str) -> None:
+    """``--push_to_hub``, ``--private`` and ``--revision``, the same wherever something is pushed."""
+    arguments.add_argument("--push_to_hub", metavar="ORG/NAME", help=f"push {what} to this Hub repository")
+    arguments.add_argument("--private", action="store_true", help="make a new repository private")
+    arguments.add_argument("--revision", metavar="BRANCH", help="branch to push to [the main one]")
+
+
+def check_hub(known: argparse.Namespace) -> None:
+    """Refuse, before any work, a push that could not go well.
+
+    Raises:
+        ConfigError: an option is given without ``--push_to_hub``.
+        DestinationError: the repository cannot be pushed to.
+        PushError: the Hub cannot be reached.
+    """
+    from hf_lgt.config import ConfigError
+
+    if known.push_to_hub is not None:
+        check_destination(known.push_to_hub, known.revision)
+        return
+    given = [flag for flag, value in (("--private", known.private), ("--revision", known.revision)) if value]
+    if given:
+        raise ConfigError([f"{flag}: is for --push_to_hub, which is not given" for flag in given])
 
 
 def load(path: str, overrides: Sequence[str]) -> Config:

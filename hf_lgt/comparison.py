@@ -230,9 +230,11 @@ def collect(planned: Sequence[Planned]) -> list[ArmResult]:
 def _missing(config: Config, records: Sequence[EvalRecord]) -> list[str]:
     """What an evaluation of a config should hold and does not, as ``task length``."""
     there = {(r.task, r.length) for r in records}
+    if config.data.source == "dataset":  # which lengths it has is not known here
+        return [c.task for c in config.mixture if c.task not in {task for task, _ in there}]
     return [
         f"{c.task} {length}"
         for c in config.build_mixture().components
         for length in config.eval.grid
-        if length >= c.definition.smallest_length(c.options) and (c.task, length) not in there
+        if c.definition.length_fault(length, c.options) is None and (c.task, length) not in there
     ]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from data_builders import TaskError
 from data_builders.mixture import component_faults
-from data_builders.registry import get_task
+from data_builders.registry import get_task, unknown
 from data_builders.sampling import stream
-from hf_lgt.schema import NAME, ComponentConfig, Config, ModelConfig, TrainConfig, short
+from data_builders.symbols import TAG
+from hf_lgt.schema import NAME, ComponentConfig, Config, DataConfig, ModelConfig, TrainConfig, short
 
 LONGEST_PROMPT = 2**15
 """symbols; `data_builders.sampling.prompt_hashes` takes no longer prompt"""
@@ -26,8 +27,11 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from _model_faults(config.model)
     yield from _train_faults(config.train)
     yield from _mixture_faults(config)
-    yield from _length_faults(config)
-    yield from _tag_faults(config)
+    yield from _eval_faults(config)
+    yield from _data_faults(config)
+    if config.data.source == "generated":
+        yield from _length_faults(config)
+        yield from _look_alike_faults(config)
 
 
 def _name_faults(config: Config) -> Iterator[Fault]:
@@ -86,7 +90,7 @@ def _mixture_faults(config: Config) -> Iterator[Fault]:
         yield ("mixture",), "mixture: no component has role 'target'"
     for i, c in enumerate(parts):
         keys = [f"mixture.{i}.{key}" for key in ("task", "options")]
-        for where, fault in _component_faults(c):
+        for where, fault in _component_faults(c) if config.data.source == "generated" else _rows_faults(c):
             yield (*keys, f"mixture.{i}.{where}"), f"mixture.{i}.{where}: {fault}"
         for j, other in enumerate(parts[:i]):
             if other.task == c.task:
@@ -104,7 +108,70 @@ def _component_faults(c: ComponentConfig) -> list[tuple[str, str]]:
     return faults
 
 
-def _tag_faults(config: Config) -> Iterator[Fault]:
+def _rows_faults(c: ComponentConfig) -> list[tuple[str, str]]:
+    """(key, fault) of a component whose examples are rows of a dataset: any task has them."""
+    faults = []
+    if not c.task or not c.task.isprintable():
+        faults.append(("task", f"{short(c.task)} must be a value of the dataset's task column"))
+    if not 0 <= c.lengths[0] <= c.lengths[1]:
+        faults.append(("lengths", f"{list(c.lengths)} must be [smallest, largest], whole numbers from 0"))
+    if not 1e-9 <= c.weight <= 1e9:
+        faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
+    if c.options:
+        faults.append(("options", f"{short(c.options)} steer generated examples; a dataset's rows have none"))
+    return faults
+
+
+COLUMNS = ("task", "length", "prompt", "target", "loss_mask")
+_DATASET_KEYS = ("path", "name", "revision", "columns", "length", "train_split", "test_split")
+
+
+def _data_faults(config: Config) -> Iterator[Fault]:
+    data, default = config.data, DataConfig()
+    if data.source == "generated":
+        for key in _DATASET_KEYS:
+            if getattr(data, key) != getattr(default, key):
+                yield (
+                    (f"data.{key}", "data.source"),
+                    f"data.{key}: {short(getattr(data, key))} is for data.source 'dataset', not 'generated'",
+                )
+        if config.model.tokenizer == "words":
+            yield (
+                ("model.tokenizer", "data.source"),
+                "model.tokenizer: 'words' are those of a dataset; data.source is 'generated'",
+            )
+        return
+    if not data.path:
+        yield (
+            ("data.path", "data.source"),
+            "data.path: is missing; data.source 'dataset' needs a Hub id, or a local folder or file",
+        )
+    for column in data.columns:
+        if column not in COLUMNS:
+            yield ("data.columns",), f"data.columns: {unknown('column', column, COLUMNS)}"
+    if data.length != "column" and "length" in data.columns:
+        yield (
+            ("data.columns", "data.length"),
+            f"data.columns: names a column for the length, but data.length counts {data.length}",
+        )
+    if data.tags:
+        for i, c in enumerate(config.mixture):
+            if not TAG.fullmatch(c.task):
+                yield (
+                    (f"mixture.{i}.task", "data.tags"),
+                    f"mixture.{i}.task: {short(c.task)} can be no tag, which is letters, digits and '_', at "
+                    "most 64; set data.tags to false if the prompts themselves say what is asked",
+                )
+
+
+def _eval_faults(config: Config) -> Iterator[Fault]:
+    low, high = config.eval.lengths
+    least = 1 if config.data.source == "generated" else 0
+    if not least <= low <= high:
+        yield ("eval.lengths",), f"eval.lengths: {[low, high]} must be [smallest, largest], from {least}"
+
+
+def _look_alike_faults(config: Config) -> Iterator[Fault]:
     """Without tags, tasks whose prompts have one form cannot be told apart."""
     if config.data.tags:
         return
@@ -129,24 +196,25 @@ def _tag_faults(config: Config) -> Iterator[Fault]:
 def _length_faults(config: Config) -> Iterator[Fault]:
     """Lengths that do not fit the model's positions or that a task cannot draw."""
     low, high = config.eval.lengths
-    if not 1 <= low <= high:
-        yield ("eval.lengths",), f"eval.lengths: {[low, high]} must be [smallest, largest], from 1"
-    # not `grid`: the list may be too long to make
-    last = range(low, high + 1, config.eval.every)[-1] if 1 <= low <= high else None
     limit = config.model.max_positions
     for i, c in enumerate(config.mixture):
         if {where for where, _ in _component_faults(c)} & {"task", "options"}:
             continue  # told already, and there is nothing to draw
         keys = (f"mixture.{i}.task", f"mixture.{i}.options", "model.max_positions")
-        least = get_task(c.task).smallest_length(c.options)
-        if c.lengths[1] >= max(c.lengths[0], least) and (fault := _length_fault(c, c.lengths[1], limit)):
+        task = get_task(c.task)
+        least, most = task.smallest_length(c.options), task.largest_length(c.options)
+        told = c.lengths[1] < c.lengths[0] or task.length_fault(c.lengths[1], c.options)
+        if not told and (fault := _length_fault(c, c.lengths[1], limit)):
             yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
-        if last is None:
+        if not 1 <= low <= high:
             continue
-        if last < least:
-            fault = f"{[low, high]} has no length of {c.task}, which starts at {least}"
+        # not `grid`: the list may be too long to make
+        has = range(low, (high if most is None else min(high, most)) + 1, config.eval.every)
+        if not has or has[-1] < least:
+            spans = f"starts at {least}" if most is None else f"has {least} to {most}"
+            fault = f"{[low, high]} has no length of {c.task}, which {spans}"
         else:
-            fault = _length_fault(c, last, limit)
+            fault = _length_fault(c, has[-1], limit)
         if fault:
             yield (*keys, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
 

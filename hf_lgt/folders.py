@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_lgt import yaml12
 from hf_lgt.checkpoints import newest_checkpoint
@@ -16,6 +17,8 @@ from hf_lgt.files import write_text
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+DATA_FILE = "data.json"
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -38,10 +41,28 @@ def read_run_config(run_dir: Path) -> Config:
     return config_from_dict(data)
 
 
+def check_folder(config: Config, overwrite: bool) -> None:
+    """Refuse a folder that must not be trained into, before anything else is done.
+
+    Raises:
+        ConfigError: it holds another or a finished run, or no run.
+    """
+    run_dir = config.run_dir
+    if not overwrite and run_dir.is_dir() and any(run_dir.iterdir()) and (faults := refusals(config)):
+        raise ConfigError(faults)
+
+
 def prepare_folder(
-    config: Config, overwrite: bool, accelerator: Accelerator
+    config: Config, overwrite: bool, accelerator: Accelerator, data: Mapping[str, Any]
 ) -> tuple[Path | None, list[str]]:
     """Make the run's folder ready; gives the checkpoint to continue from, and news for the user.
+
+    Args:
+        config: the run.
+        overwrite: remove what an earlier run left.
+        accelerator: tells the processes.
+        data: which rows a dataset gave, written to ``data.json``; an interrupted run goes on with the
+            same ones only. Empty for generated data.
 
     Raises:
         ConfigError: the folder must not be touched, or cannot be made.
@@ -52,7 +73,7 @@ def prepare_folder(
     news: list[str] = []
     exists = run_dir.is_dir() and any(run_dir.iterdir())
     if exists and not overwrite:
-        faults = refusals(config)
+        faults = refusals(config) or _other_data(run_dir, data)
         if not faults:
             resume_from, news = newest_checkpoint(run_dir)
     # all processes have looked at the folder before one of them changes it
@@ -65,6 +86,8 @@ def prepare_folder(
                 _remove_run(run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
             write_text(run_dir / "config.yaml", yaml12.dump(config.to_dict()))
+            if data:
+                write_text(run_dir / DATA_FILE, json.dumps(data, indent=1) + "\n")
             about = describe_environment(str(accelerator.device), accelerator.num_processes)
             write_text(run_dir / "environment.json", json.dumps(about, indent=1) + "\n")
         except OSError as error:
@@ -97,6 +120,33 @@ def refusals(config: Config, finished_is_fine: bool = False) -> list[str]:
     if dataclasses.replace(read_run_config(run_dir), output_dir=config.output_dir) != config:
         return [f"name: {run_dir} holds a run of another config; {advice}"]
     return []
+
+
+def _other_data(run_dir: Path, data: Mapping[str, Any]) -> list[str]:
+    """Whether the dataset is another than when the run began."""
+    try:
+        before = json.loads((run_dir / DATA_FILE).read_text(encoding="utf-8")) if data else None
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        return [f"{run_dir / DATA_FILE} is not JSON; --overwrite begins the run anew"]
+    if before is None or before.get("fingerprint") == data["fingerprint"]:
+        return []
+    return [
+        f"data.path: {data['path']!r} is not what it was when the run in {run_dir} began "
+        f"({before.get('train_rows')} training rows, now {data['train_rows']}); --overwrite begins it anew"
+    ]
+
+
+def recorded_revision(run_dir: Path | None) -> str | None:
+    """The Hub commit whose rows an earlier start of a run read, None if there is none."""
+    if run_dir is None:
+        return None
+    try:
+        revision = json.loads((run_dir / DATA_FILE).read_text(encoding="utf-8")).get("revision")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return revision if isinstance(revision, str) else None
 
 
 def _remove_run(run_dir: Path) -> None:

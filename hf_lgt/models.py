@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_lgt.codec import Codec
+from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def build_model(config: ModelConfig, codec: Codec, seed: int) -> PreTrainedModel:
+def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedModel:
     """A causal language model with random weights, in float32 on the CPU.
 
     Args:

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_builders.sampling import HeldOut, stream
 from hf_lgt import yaml12
 from hf_lgt.checkpoints import MANIFEST, verify
-from hf_lgt.codec import Codec
+from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config, ConfigError, load_config
+from hf_lgt.data import load_codec, prepare_tests
 from hf_lgt.evaluation.generation import Agreement, check_generation
-from hf_lgt.evaluation.harness import evaluate
+from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
-from hf_lgt.folders import is_finished, read_run_config
-from hf_lgt.report.figures import curves_figure, save_figure
-from hf_lgt.report.tables import length_table, summary_lines
+from hf_lgt.folders import is_finished, read_run_config, recorded_revision
+from hf_lgt.report.results import results_text, write_figures
 
-FILES = {"eval.jsonl", "config.yaml", "curves.png"}
+FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""
 
 
@@ -38,6 +38,8 @@ class Found:
     """config of the run it comes from, if any: says which prompts it never saw"""
     output: Path
     """where evaluations go by default"""
+    run: Path | None = None
+    """folder of the run that it comes from, if any"""
 
 
 def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -> Found:
@@ -74,7 +76,7 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     step = int(name) if name.isdigit() else trained.train.steps if trained else 0
     # not into a run's folder, which a foreign model has none of: training would find it taken
     output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
-    return Found(folder, step, wanted, trained, output)
+    return Found(folder, step, wanted, trained, output, run)
 
 
 def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
@@ -91,35 +93,32 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
         raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
     model, codec = load_model(found)
+    tests = _tests(found, codec)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a path that cannot be is told now
-    records = _evaluate(model, codec, found)
+    records = _evaluate(model, tests, found)
     with atomic_directory(out, replace=overwrite) as draft:
         (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records))
         (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()))
-        save_figure(curves_figure(found.config, records), draft / "curves.png")
-    say(length_table(found.config, records))
-    for line in summary_lines(found.config, records):
-        say(line)
+        figures = write_figures(found.config, records, draft)
+    say(results_text(found.config, records))
+    say(f"figure: {', '.join(str(out / figure.name) for figure in figures)}")
     return out
 
 
 def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | None = None) -> list[Agreement]:
     """Compare teacher-forced exact match with greedy generation, for each target and length."""
     model, codec = load_model(found)
-    test = found.config.eval
+    tests = _tests(found, codec)
     results = []
-    for component in found.config.build_mixture().with_role("target"):
-        least = component.definition.smallest_length(component.options)
-        for length in lengths or test.grid:
-            if length < least:
-                continue
-            if not component.definition.sample(stream(0, "check"), length, 1, **component.options).scores_eos:
-                say(f"{component.task}: not checked, parts of its answers are given")
+    for target in (c.task for c in found.config.mixture if c.role == "target"):
+        for cell in (c for c in tests.cells if c.task == target and (not lengths or c.length in lengths)):
+            if not tests.examples(cell).all_scored:
+                say(f"{target}: not checked, parts of its answers are given")
                 break
-            a = check_generation(model, codec, component, length, examples=test.examples, seed=test.seed)
+            a = check_generation(model, tests, cell)
             margin = "" if a.widest_margin is None else f", widest margin {a.widest_margin:.2e}"
             say(
-                f"{a.task} at length {length}: teacher-forced {a.teacher_forced:.4f}, generate "
+                f"{a.task} at length {a.length}: teacher-forced {a.teacher_forced:.4f}, generate "
                 f"{a.generated:.4f}, {a.disagreements} of {a.n} disagree{margin}"
             )
             results.append(a)
@@ -136,7 +135,7 @@ def readable(folder: Path) -> Iterator[None]:
         raise ConfigError([f"{folder}: cannot be loaded: {type(error).__name__}: {reason}"]) from None
 
 
-def load_model(found: Found) -> tuple[Any, Codec]:
+def load_model(found: Found) -> tuple[Any, TextCodec]:
     """The model, on the GPU if there is one, and its codec."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -144,28 +143,26 @@ def load_model(found: Found) -> tuple[Any, Codec]:
     with readable(found.folder):
         if (found.folder / MANIFEST).is_file():
             verify(found.folder)
-        codec = Codec.load(found.folder, tags=found.config.data.tags)
+        codec = load_codec(found.folder, found.config)
         model: Any = AutoModelForCausalLM.from_pretrained(found.folder, local_files_only=True)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
 
 
-def _evaluate(model: Any, codec: Codec, found: Found) -> list[EvalRecord]:
-    test, trained = found.config.eval, found.trained
-    held_out = None
-    if trained:
-        seen = trained.eval
-        held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
+def _tests(found: Found, codec: TextCodec) -> TestSets:
+    return prepare_tests(
+        found.config, codec, found.trained, revision=recorded_revision(found.run), progress=True
+    )
+
+
+def _evaluate(model: Any, tests: TestSets, found: Found) -> list[EvalRecord]:
+    test = found.config.eval
     try:
-        return evaluate(
+        return evaluate_tests(
             model,
-            codec,
-            found.config.build_mixture().components,
-            test.grid,
-            examples=test.examples,
-            seed=test.seed,
+            tests,
             step=found.step,
             batch_tokens=test.batch_tokens,
-            held_out=held_out,
+            mistakes=test.mistakes,
             progress=True,
         )
     except ValueError as error:

@@ -13,16 +13,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
-from data_builders.sampling import HeldOut
-from hf_lgt.codec import Codec
 from hf_lgt.config import Config, ConfigError
-from hf_lgt.evaluation.harness import evaluate
+from hf_lgt.data import example_texts, prepare_data
+from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
+from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
-from hf_lgt.folders import prepare_folder
+from hf_lgt.folders import check_folder, is_finished, prepare_folder, recorded_revision, refusals
 from hf_lgt.models import build_model
 from hf_lgt.report.model_card import model_card
-from hf_lgt.sources import GeneratedSource
 from hf_lgt.trainer import Evaluate, fit
 
 EVAL_LOG = "eval.jsonl"
@@ -62,26 +61,26 @@ def train(
     """
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = _accelerator(config)
-    resume_from, news = prepare_folder(config, overwrite, accelerator)
+    check_folder(config, overwrite)  # before the data, which may take long
+    with accelerator.main_process_first():
+        # an interrupted run goes on with the rows that it began with, whatever was pushed since
+        revision = None if overwrite else recorded_revision(config.run_dir)
+        show = progress and accelerator.is_main_process
+        data = prepare_data(config, revision=revision, progress=show)
+    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about)
     if accelerator.is_main_process:
         for line in news:
             say(line)
-    mixture = config.build_mixture()
-    codec = Codec.build(tasks=[c.task for c in config.mixture], tags=config.data.tags)
-    model = build_model(config.model, codec, config.seed.init)
-    held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
-    source = GeneratedSource(
-        mixture, codec, batch_size=config.train.batch_size, seed=config.seed.data, held_out=held_out
-    )
+    model = build_model(config.model, data.codec, config.seed.init)
     if config.train.trackers:
         accelerator.init_trackers(config.name, config=_flat(config.to_dict()))
     bare = fit(
         config,
         model,
-        codec,
-        source,
+        data.codec,
+        data.source,
         accelerator,
-        evaluate=_evaluator(config, codec, held_out, accelerator, progress),
+        evaluate=_evaluator(config, data.tests, accelerator, progress),
         resume_from=resume_from,
         progress=progress,
     )
@@ -90,29 +89,36 @@ def train(
     if accelerator.is_main_process:
         with atomic_directory(config.run_dir / "model") as draft:
             bare.save_pretrained(draft)
-            codec.save(draft)
-            (draft / "README.md").write_text(model_card(config, records), encoding="utf-8")
+            data.codec.save(draft)
+            card = model_card(config, records, example_texts(config, data.tests), data.about)
+            (draft / "README.md").write_text(card, encoding="utf-8")
     accelerator.end_training()
     return RunResult(config.run_dir, records)
 
 
-def _evaluator(
-    config: Config, codec: Codec, held_out: HeldOut, accelerator: Accelerator, progress: bool
-) -> Evaluate:
+def finished(config: Config) -> RunResult | None:
+    """The result of a run that is done, None where there is still something to train.
+
+    Raises:
+        ConfigError: the folder holds a finished run of another config.
+    """
+    if not is_finished(config.run_dir):
+        return None
+    if faults := refusals(config, finished_is_fine=True):
+        raise ConfigError(faults)
+    return RunResult(config.run_dir, last_step(read_records(config.run_dir / EVAL_LOG)))
+
+
+def _evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:
     """What the trainer calls: evaluates, appends to ``eval.jsonl``, tells the trackers."""
-    components = config.build_mixture().components
 
     def evaluate_at(bare: Any, step: int) -> None:
-        records = evaluate(
+        records = evaluate_tests(
             bare,
-            codec,
-            components,
-            config.eval.grid,
-            examples=config.eval.examples,
-            seed=config.eval.seed,
+            tests,
             step=step,
             batch_tokens=config.eval.batch_tokens,
-            held_out=held_out,
+            mistakes=config.eval.mistakes if step == config.train.steps else 0,
             progress=progress and accelerator.is_main_process,
         )
         if accelerator.is_main_process:

@@ -73,6 +73,11 @@ class ModelConfig:
         default=0.02, gt=0, description="standard deviation of the initial weights"
     )
     tie_embeddings: StrictBool = Field(default=False, description="share input and output embeddings")
+    tokenizer: Literal["symbols", "words"] = Field(
+        default="symbols",
+        description="symbols: one token a symbol of the tasks; words: one token a word or punctuation mark "
+        "of a dataset's training texts",
+    )
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
@@ -88,10 +93,28 @@ class ComponentConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class DataConfig:
-    """Where training batches come from."""
+    """Where examples come from.
 
-    source: Literal["generated"] = Field(
-        default="generated", description="generated: each batch is drawn when it is needed"
+    With a dataset the mixture names values of its task column, and the lengths of theirs to train on.
+    """
+
+    source: Literal["generated", "dataset"] = Field(
+        default="generated",
+        description="generated: each batch is drawn when it is needed; dataset: rows of one",
+    )
+    path: StrictStr | None = Field(default=None, description="dataset: a Hub id, or a local folder or file")
+    name: StrictStr | None = Field(default=None, description="dataset: its configuration; null: its default")
+    revision: StrictStr | None = Field(
+        default=None, description="dataset: branch, tag or commit on the Hub; null: the newest"
+    )
+    train_split: StrictStr = Field(default="train", description="dataset: split that is trained on")
+    test_split: StrictStr = Field(default="test", description="dataset: split that is evaluated on")
+    columns: dict[str, StrictStr] = Field(
+        default_factory=dict,
+        description="dataset: its names of the columns task, length, prompt, target, loss_mask",
+    )
+    length: Literal["column", "characters", "words", "tokens"] = Field(
+        default="column", description="dataset: read from a column, or counted in the prompt"
     )
     tags: StrictBool = Field(default=True, description="begin each prompt with its task's tag")
 
@@ -144,11 +167,21 @@ class EvalConfig:
     examples: Positive = Field(default=1024, description="test examples a task and length")
     seed: Seed = Field(default=1234, description="draws the test sets")
     batch_tokens: Positive = Field(default=65_536, description="tokens a forward pass, padding included")
+    mistakes: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(
+        default=32,
+        description="wrong answers a task and length that the last evaluation generates and sorts by kind, "
+        "where the task can (mazes)",
+    )
 
     @property
     def grid(self) -> list[int]:
         """The evaluated lengths."""
-        return list(range(self.lengths[0], self.lengths[1] + 1, self.every))
+        return list(self.grid_range)
+
+    @property
+    def grid_range(self) -> range:
+        """The evaluated lengths, which may be too many for a list."""
+        return range(self.lengths[0], self.lengths[1] + 1, self.every)
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)

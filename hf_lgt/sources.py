@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data_builders import Mixture
-from data_builders.sampling import HeldOut, draw_batch
+from data_builders.sampling import HeldOut, draw_batch, stream
 from hf_lgt.batching import Batch
 from hf_lgt.codec import Codec
+from hf_lgt.rows import TokenRows
+from hf_lgt.schema import ComponentConfig
 
 
 class Source(Protocol):
@@ -45,3 +52,67 @@ class GeneratedSource:
             for component, (rows, sample) in zip(self.mixture.components, drawn.groups, strict=True)
         ]
         return Batch.collate(self.batch_size, groups, self.codec.pad_id)
+
+
+class DatasetSource:
+    """Takes each batch from the rows of a dataset.
+
+    A component gives its share of the examples, by weight: of the first k examples of training it has
+    given that share, rounded, whatever the batch size. It gives each of its rows once before it gives
+    one again, in an order drawn anew each time. So a batch depends on the step and the seed alone.
+
+    Args:
+        rows: the rows of the training split.
+        components: which of them, in which shares.
+        batch_size: examples of the global batch.
+        seed: the data seed.
+        pad_id: fills up shorter rows.
+
+    Raises:
+        ValueError: a component has no rows.
+    """
+
+    def __init__(
+        self,
+        rows: TokenRows,
+        components: Sequence[ComponentConfig],
+        *,
+        batch_size: int,
+        seed: int,
+        pad_id: int,
+    ) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.pad_id = pad_id
+        self.places = [rows.of(c.task, *c.lengths) for c in components]
+        for component, places in zip(components, self.places, strict=True):
+            if not len(places):
+                raise ValueError(f"no row of task {component.task!r} has a length in {component.lengths}")
+        weights = np.array([c.weight for c in components])
+        self._bounds = np.concatenate([[0.0], np.cumsum(weights / weights.sum())])
+        self._bounds[-1] = 1.0
+        # the pass over a component's rows that is going on, and the one that a batch may begin
+        self._order = lru_cache(maxsize=2 * len(components))(self._draw_order)
+
+    def _draw_order(self, component: int, epoch: int) -> NDArray[np.int64]:
+        order = stream(self.seed, "rows", component, epoch).permutation(self.places[component])
+        return order.astype(np.int64)
+
+    def drawn(self, step: int) -> NDArray[np.int64]:
+        """Examples that each component has given before a step, int64 [components]."""
+        ends = np.floor(self._bounds * (step * self.batch_size)).astype(np.int64)
+        given: NDArray[np.int64] = np.diff(ends)
+        return given
+
+    def batch(self, step: int) -> Batch:
+        chosen = []
+        for index, (start, stop) in enumerate(zip(self.drawn(step), self.drawn(step + 1), strict=True)):
+            at, size = int(start), len(self.places[index])
+            while at < stop:
+                epoch, place = divmod(at, size)
+                part = self._order(index, epoch)[place : place + int(stop) - at]
+                chosen.append(part)
+                at += len(part)
+        encoded = self.rows.encoded(np.concatenate(chosen), self.pad_id)
+        return Batch(encoded.ids, encoded.lengths, encoded.scored)

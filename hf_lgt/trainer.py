@@ -21,7 +21,7 @@ from transformers import get_wsd_schedule
 
 from hf_lgt.batching import Batch, answer_loss, even_split
 from hf_lgt.checkpoints import LoopState, load_checkpoint, save_checkpoint
-from hf_lgt.codec import Codec
+from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config, TrainConfig
 from hf_lgt.errors import TrainingError
 from hf_lgt.progress import bar
@@ -64,7 +64,7 @@ def make_schedule(optimizer: Any, config: TrainConfig, taken: int = 0) -> Any:
 def fit(
     config: Config,
     model: Any,
-    codec: Codec,
+    codec: TextCodec,
     source: Source,
     accelerator: Accelerator,
     *,

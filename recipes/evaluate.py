@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = reevaluate(found, known.output, known.overwrite, say=print)
         if known.check_generation:
             check(found, say=print)
-        print(f"records: {out / 'eval.jsonl'}\nfigure:  {out / 'curves.png'}")
+        print(f"records: {out / 'eval.jsonl'}")
         return 0
 
     return cli.guard(work)

@@ -18,23 +18,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Train a target task with its auxiliaries and evaluate it by length.")
     arguments.add_argument("--config", default=str(DEFAULT), help="YAML file [recipes/demo/transfer.yaml]")
     arguments.add_argument("--overwrite", action="store_true", help="remove an earlier run of this name")
+    cli.add_hub_options(arguments, "the model, once it is trained,")
     known, overrides = cli.parse(arguments, argv)
 
     def work() -> int:
         config = cli.load(known.config, overrides)
+        cli.check_hub(known)
 
         from accelerate import PartialState
 
-        from hf_lgt.report.figures import curves_figure, save_figure
-        from hf_lgt.report.tables import length_table, summary_lines
-        from hf_lgt.run import train
+        from hf_lgt.publish import push_run
+        from hf_lgt.report.results import show_results
+        from hf_lgt.run import finished, train
 
-        result = train(config, overwrite=known.overwrite, say=print)
+        # a rerun completes a push that failed
+        result = finished(config) if known.push_to_hub and not known.overwrite else None
+        result = result or train(config, overwrite=known.overwrite, say=print)
         if PartialState().is_main_process:
-            figure = save_figure(curves_figure(config, result.records), result.run_dir / "curves.png")
-            print(length_table(config, result.records))
-            print(*summary_lines(config, result.records), sep="\n")
-            print(f"figure: {figure}\nmodel:  {result.run_dir / 'model'}")
+            show_results(config, result.records, result.run_dir, say=print)
+            print(f"model:  {result.run_dir / 'model'}")
+            if known.push_to_hub:
+                url = push_run(
+                    result.run_dir, known.push_to_hub, private=known.private, revision=known.revision
+                )
+                print(f"pushed: {url}")
         return 0
 
     return cli.guard(work)

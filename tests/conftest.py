@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
-# Tests never reach out, whatever the machine allows.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# Tests never reach out, whatever the machine allows: the Hub is one on loopback, which the `hub` fixture
+# starts. huggingface_hub reads its address, and where caches go, when it is imported.
+PORT = _free_port()
+_home = tempfile.mkdtemp(prefix="hf_lgt-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
+    os.environ.pop(name, None)
+os.environ.update(
+    HF_ENDPOINT=f"http://127.0.0.1:{PORT}",
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HOME=_home,
+    TOKENIZERS_PARALLELISM="false",
+)
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -53,3 +75,23 @@ def tiny_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     config = load_config(ROOT / "recipes/demo/transfer.yaml", [*TINY, f"output_dir={out}"])
     return train(config, progress=False).run_dir
+
+
+@pytest.fixture(scope="session")
+def _hub_server():
+    from tests.hub import Hub
+
+    with Hub(port=PORT) as server:
+        yield server
+        from huggingface_hub.utils import close_session
+
+        close_session()
+
+
+@pytest.fixture
+def hub(_hub_server, monkeypatch):
+    """An empty Hub on loopback that the clients of this process use, with a token that may write."""
+    _hub_server.reset()
+    monkeypatch.setenv("HF_TOKEN", _hub_server.token)
+    yield _hub_server
+    assert _hub_server.errors == []

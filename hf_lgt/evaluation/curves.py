@@ -133,6 +133,8 @@ def _trained_mean(records: Sequence[EvalRecord], auxiliaries: Sequence[tuple[str
 
 def smallest_length(config: Config) -> int:
     """The smallest length that all tasks of a mixture have."""
+    if config.data.source == "dataset":
+        return max(c.lengths[0] for c in config.mixture)
     return max(c.definition.smallest_length(c.options) for c in config.build_mixture().components)
 
 

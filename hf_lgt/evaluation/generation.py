@@ -1,7 +1,10 @@
-"""The cross-check of teacher-forced exact match: what `generate` really writes."""
+"""What greedy `generate` really writes: the cross-check of exact match, and the kinds of mistakes."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +12,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_builders import Component
-from data_builders.sampling import draw_test_set
 from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
-from hf_lgt.codec import Codec
-from hf_lgt.evaluation.harness import encode_test_set, inference
+from hf_lgt.codec import TextCodec
 from hf_lgt.evaluation.metrics import score_tokens
+from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, TestSets, answer_starts, prompt_texts
+
+
+@contextmanager
+def inference(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the model's own mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 @dataclass(frozen=True)
@@ -35,9 +48,7 @@ class Agreement:
     answer position: within rounding, all are ties. None without disagreement."""
 
 
-def check_generation(
-    model: Any, codec: Codec, component: Component, length: int, *, examples: int, seed: int
-) -> Agreement:
+def check_generation(model: Any, tests: TestSets, cell: Cell) -> Agreement:
     """Score one test set both ways.
 
     Only tasks whose whole target counts can be checked: with `mqar` the query characters are given.
@@ -45,24 +56,24 @@ def check_generation(
     Raises:
         ValueError: the task scores only a part of its target.
     """
-    test = draw_test_set(component, length, examples, seed)
-    if not test.examples.scores_eos:
-        raise ValueError(f"{component.task} gives parts of its target; greedy generation is no check")
-    batch = encode_test_set(codec, component, test)
-    device = next(model.parameters()).device
+    examples = tests.examples(cell)
+    if not examples.all_scored:
+        raise ValueError(f"{cell.task} gives parts of its target; greedy generation is no check")
+    batch, device = examples.batch, next(model.parameters()).device
     with inference(model):
         work = make_pass(batch, np.arange(len(batch.lengths)))
         logits = logits_of(model, work.to(device)).float().cpu()
         best = logits.topk(2, dim=-1)
         labels = work.labels.numpy()
         forced, _, _ = score_tokens(best.indices[..., 0].numpy(), labels, labels != IGNORE)
-        written = _generate(model, batch, codec, device)
+        answers = generate_answers(model, batch, np.arange(len(batch.lengths)), tests.codec)
+    written = np.array([row == _reference(batch, i) for i, row in enumerate(answers)])
     lead = (best.values[..., 0] - best.values[..., 1]).numpy()
     lead = np.where(labels != IGNORE, lead, np.inf).min(axis=1)
     differ = forced != written
     return Agreement(
-        task=component.task,
-        length=length,
+        task=cell.task,
+        length=cell.length,
         n=len(forced),
         teacher_forced=float(forced.mean()),
         generated=float(written.mean()),
@@ -71,28 +82,84 @@ def check_generation(
     )
 
 
-def _generate(model: Any, batch: Batch, codec: Codec, device: torch.device) -> NDArray[np.bool_]:
-    """Whether greedy generation writes each target exactly, bool [n]."""
-    starts = batch.scored.argmax(axis=1)
-    exact = np.zeros(len(starts), dtype=np.bool_)
+def _reference(batch: Batch, row: int) -> list[int]:
+    """The right answer with its EOS."""
+    ids: list[int] = batch.ids[row, answer_starts(batch)[row] : batch.lengths[row]].tolist()
+    return ids
+
+
+def generate_answers(
+    model: Any, batch: Batch, rows: NDArray[np.int64], codec: TextCodec, slack: int = 0
+) -> list[list[int]]:
+    """What greedy generation writes after each prompt, up to EOS, which is kept where it came.
+
+    Args:
+        model: has `generate`.
+        batch: prompts with their right answers, all of whose tokens count.
+        rows: which of them.
+        codec: names the end and padding tokens.
+        slack: tokens that an answer may be longer than the longest right one among the rows.
+    """
+    starts = answer_starts(batch)
+    device = next(model.parameters()).device
+    answers: dict[int, list[int]] = {}
     # Prompts of one width go together: no padding can then have an effect.
-    for start in np.unique(starts):
-        rows = np.flatnonzero(starts == start)
-        longest = int(batch.lengths[rows].max() - start)
-        prompts = torch.from_numpy(batch.ids[rows, :start]).to(device)
+    for start in np.unique(starts[rows]):
+        some = rows[starts[rows] == start]
+        prompts = torch.from_numpy(batch.ids[some, :start]).to(device)
         out = model.generate(
             prompts,
             attention_mask=torch.ones_like(prompts),
-            max_new_tokens=longest,
+            max_new_tokens=int(batch.lengths[some].max() - start) + slack,
             do_sample=False,
             num_beams=1,
             pad_token_id=codec.pad_id,
             eos_token_id=codec.eos_id,
         )
-        answers = out[:, start:].cpu().numpy()
-        width = max(answers.shape[1], longest)
-        answers = np.pad(answers, ((0, 0), (0, width - answers.shape[1])), constant_values=codec.pad_id)
-        wanted = batch.ids[rows, start:][:, :width]
-        wanted = np.pad(wanted, ((0, 0), (0, width - wanted.shape[1])), constant_values=codec.pad_id)
-        exact[rows] = (answers == wanted).all(axis=1)
-    return exact
+        for row, ids in zip(some.tolist(), out[:, start:].tolist(), strict=True):
+            answers[row] = ids[: ids.index(codec.eos_id) + 1] if codec.eos_id in ids else ids
+    return [answers[row] for row in rows.tolist()]
+
+
+ENDLESS = "no end"
+"""the kind of an answer without EOS"""
+
+
+def sort_mistakes(
+    model: Any,
+    codec: TextCodec,
+    examples: Examples,
+    wrong: NDArray[np.int64],
+    classify: Classify,
+    most: int,
+) -> dict[str, int]:
+    """How many of the wrong answers are of which kind, as greedy generation writes them.
+
+    Args:
+        model: has `generate`.
+        codec: decodes the answers.
+        examples: the test examples.
+        wrong: rows that are wrong by the teacher-forced pass.
+        classify: names an answer's kind of mistake, None if it is right (as a tie can make it).
+        most: only the first so many rows are looked at.
+    """
+    rows = wrong[:most]
+    if not len(rows):
+        return {}
+    batch, kinds = examples.batch, Counter[str]()
+    # a wrong path may be longer than the right one, by much
+    slack = int((batch.lengths - answer_starts(batch)).max())
+    with inference(model):
+        answers = generate_answers(model, batch, rows, codec, slack)
+    texts = codec.decode(answers)
+    for prompt, answer, ids in zip(prompt_texts(examples, codec, rows.tolist()), texts, answers, strict=True):
+        if ids[-1:] != [codec.eos_id]:
+            kinds[ENDLESS] += 1
+            continue
+        try:
+            kind = classify(prompt, answer)
+        except ValueError:
+            continue  # a user's own prompts, under the name of a task of ours
+        if kind is not None:
+            kinds[kind] += 1
+    return dict(sorted(kinds.items()))

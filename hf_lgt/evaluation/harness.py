@@ -6,32 +6,23 @@ given the reference before it, is the reference token; so exact match needs no g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from data_builders import Component
-from data_builders.sampling import HeldOut, TestSet, draw_test_set
+from data_builders.sampling import HeldOut
 from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
 from hf_lgt.codec import Codec
+from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.evaluation.test_sets import Cell, GeneratedTests, TestSets, classifier
 from hf_lgt.progress import bar
-
-
-@contextmanager
-def inference(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's own mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def evaluate(
@@ -45,104 +36,132 @@ def evaluate(
     step: int = 0,
     batch_tokens: int = 65_536,
     held_out: HeldOut | None = None,
+    mistakes: int = 0,
     progress: bool = False,
 ) -> list[EvalRecord]:
-    """Evaluate a causal language model.
+    """Evaluate a causal language model on generated test sets.
 
     With several processes every one takes its share of each test set and all get the same records.
 
     Args:
         model: takes `input_ids`, `use_cache` and `logits_to_keep`, as those of transformers do.
         codec: gives the token ids.
-        components: tasks, with options and role; lengths below a task's smallest are left out.
+        components: tasks, with options and role; lengths that a task does not have are left out.
         lengths: lengths to evaluate.
         examples: test examples a (task, length), fewer where there are not so many prompts.
         seed: the test seed.
         step: written into the records.
         batch_tokens: tokens a forward pass, padding included.
         held_out: what training avoided, to report the overlap.
+        mistakes: wrong answers a (task, length) to generate and sort by kind, where the task can.
         progress: show a bar.
 
     Returns:
         One record a (task, length), in the order of `components` and `lengths`.
     """
-    cells = [
-        (component, length)
-        for component in components
-        for length in lengths
-        if length >= component.definition.smallest_length(component.options)
-    ]
+    tests = GeneratedTests(codec, components, lengths, examples=examples, seed=seed, held_out=held_out)
+    return evaluate_tests(
+        model, tests, step=step, batch_tokens=batch_tokens, mistakes=mistakes, progress=progress
+    )
+
+
+def evaluate_tests(
+    model: Any,
+    tests: TestSets,
+    *,
+    step: int = 0,
+    batch_tokens: int = 65_536,
+    mistakes: int = 0,
+    progress: bool = False,
+) -> list[EvalRecord]:
+    """As `evaluate`, on test sets of any origin: one record a cell, in the order of `tests.cells`."""
     counts: list[tuple[int, int, int, int]] = []
     overlaps: list[int | None] = []
+    kinds: list[dict[str, int] | None] = []
     with inference(model):
-        for component, length in bar(iterable=cells, desc="evaluate", leave=False, visible=progress):
-            test = draw_test_set(component, length, examples, seed)
-            counts.append(_count(model, codec, component, test, batch_tokens))
-            overlaps.append(_overlap(component, length, test, held_out))
+        for cell in bar(iterable=tests.cells, desc="evaluate", leave=False, visible=progress):
+            examples = tests.examples(cell)
+            exact, scored, right = score_examples(model, examples.batch, batch_tokens)
+            counts.append((len(exact), int(exact.sum()), int(scored.sum()), int(right.sum())))
+            overlaps.append(examples.overlap)
+            kinds.append(None)
+            if mistakes and (classify := classifier(cell.task)) and examples.all_scored:
+                wrong = _own_rows(examples.batch)[~exact]
+                kinds[-1] = sort_mistakes(
+                    model, tests.codec, examples, wrong, classify, -(-mistakes // _process()[1])
+                )
     totals = _over_processes(np.array(counts, dtype=np.int64).reshape(-1, 4), model)
     return [
-        _record(component, length, row, step, overlap)
-        for (component, length), row, overlap in zip(cells, totals.tolist(), overlaps, strict=True)
+        _record(cell, row, step, overlap, kind)
+        for cell, row, overlap, kind in zip(
+            tests.cells, totals.tolist(), overlaps, _merged(kinds), strict=True
+        )
     ]
 
 
-def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
-    """A whole test set as one batch."""
-    encoded = codec.encode(test.examples, component.task)
-    return Batch(encoded.ids, encoded.lengths, encoded.scored)
+def score_examples(
+    model: Any, batch: Batch, batch_tokens: int
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Score this process's share of a batch by one teacher-forced pass.
 
-
-def _count(
-    model: Any, codec: Codec, component: Component, test: TestSet, batch_tokens: int
-) -> tuple[int, int, int, int]:
-    """Examples, exact matches, scored tokens and right tokens of this process's share."""
-    rank, world = _process()
-    batch = encode_test_set(codec, component, test)
-    rows = np.arange(len(batch.lengths))[rank::world]
-    if not len(rows):
-        return 0, 0, 0, 0
+    Returns:
+        For each row of the share, in order: exact match, scored tokens, right tokens.
+    """
+    rows = _own_rows(batch)
+    results: list[tuple[Any, ...]] = []
     device = next(model.parameters()).device
     pieces = -(-len(rows) * batch.ids.shape[1] // batch_tokens)
-    exact = scored = right = 0
-    for part in np.array_split(rows, min(pieces, len(rows))):
+    for part in np.array_split(rows, min(pieces, len(rows))) if len(rows) else []:
         work = make_pass(batch, part)
         predicted = logits_of(model, work.to(device)).argmax(dim=-1).cpu().numpy()
         labels = work.labels.numpy()
         matches, hits, total = score_tokens(predicted, labels, labels != IGNORE)
-        exact, right, scored = exact + int(matches.sum()), right + int(hits.sum()), scored + int(total.sum())
-    return len(rows), exact, scored, right
+        results.append((matches, total, hits))
+    if not results:
+        none = np.zeros(0, dtype=np.int64)
+        return none.astype(np.bool_), none, none
+    exact, scored, right = map(np.concatenate, zip(*results, strict=True))
+    return exact, scored, right
 
 
 def _record(
-    component: Component, length: int, counts: list[int], step: int, overlap: int | None
+    cell: Cell, counts: list[int], step: int, overlap: int | None, mistakes: dict[str, int] | None
 ) -> EvalRecord:
     n, exact, scored, right = counts
     low, high = wilson_interval(exact, n)
     return EvalRecord(
         step=step,
-        task=component.task,
-        role=component.role,
-        length=length,
+        task=cell.task,
+        role=cell.role,
+        length=cell.length,
         n=n,
         exact_match=exact / n,
         ci_low=low,
         ci_high=high,
         token_accuracy=right / scored,
         overlap=overlap,
+        mistakes=mistakes,
     )
 
 
-def _overlap(component: Component, length: int, test: TestSet, held_out: HeldOut | None) -> int | None:
-    """Test prompts that training was free to draw."""
-    if held_out is None:
-        return None
-    trained = held_out.component(component)
-    if trained is None:
-        # the task with other options: its prompts may be among those that training drew
-        return None if held_out.trains(component.task) else 0
-    if not trained.lengths[0] <= length <= trained.lengths[1]:
-        return 0
-    return int((~held_out.contains(trained, test.examples.prompt)).sum())
+def _own_rows(batch: Batch) -> NDArray[np.int64]:
+    """The rows of a batch that this process takes."""
+    rank, world = _process()
+    return np.arange(len(batch.lengths))[rank::world]
+
+
+def _merged(kinds: list[dict[str, int] | None]) -> list[dict[str, int] | None]:
+    """Counts of mistakes summed over processes."""
+    if _process()[1] == 1:
+        return kinds
+    every: list[Any] = [None] * _process()[1]
+    torch.distributed.all_gather_object(every, kinds)
+    merged: list[dict[str, int] | None] = []
+    for parts in zip(*every, strict=True):
+        known = [part for part in parts if part is not None]
+        total = sum((Counter(part) for part in known), Counter[str]())
+        merged.append(dict(sorted(total.items())) if known else None)
+    return merged
 
 
 def _process() -> tuple[int, int]:

@@ -32,6 +32,9 @@ class EvalRecord:
     """share of scored tokens that are right, given the reference before them"""
     overlap: int | None = None
     """test prompts that training was free to draw, None if unknown (see `draw_test_set`)"""
+    mistakes: dict[str, int] | None = None
+    """how many of some wrong answers are of which kind, None where the task has no kinds or none were
+    asked for"""
 
     def to_json(self) -> str:
         """One line, without its end."""
@@ -70,10 +73,15 @@ def _parse(line: str, where: str) -> EvalRecord:
         and all(type(v) is int and v >= 0 for v in counts)
         and all(type(v) in (int, float) and 0 <= v <= 1 for v in numbers)
         and (record.overlap is None or (type(record.overlap) is int and record.overlap >= 0))
+        and (record.mistakes is None or _are_counts(record.mistakes))
     )
     if not fine:
         raise RecordError(f"{where} has a value out of its range: {line[:60]!r}")
     return record
+
+
+def _are_counts(data: Any) -> bool:
+    return isinstance(data, dict) and all(type(v) is int and v >= 0 for v in data.values())
 
 
 def last_step(records: Iterable[EvalRecord]) -> list[EvalRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from hf_lgt.config import Config
 from hf_lgt.evaluation.curves import curve, mean_curve, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.files import atomic_file
-from hf_lgt.report.tables import by_arm
+from hf_lgt.report.tables import by_arm, mistake_kinds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 TARGET_COLOR = "#D55E00"
 COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X")
+HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -78,7 +80,7 @@ def curves_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
     """Exact match by length of every task of a run, with 95 % intervals (as the paper's figure 3)."""
     figure, (axes,) = new_figure(7.5, 4.2)
     style_length_axes(axes, [r.length for r in records])
-    auxiliaries = iter(zip(COLORS, MARKERS, strict=True))
+    auxiliaries = cycle(zip(COLORS, MARKERS, strict=True))
     # targets last, so that their lines lie on top
     for component in sorted(config.mixture, key=lambda c: c.role == "target"):
         points = curve(records, component.task)
@@ -98,6 +100,38 @@ def curves_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
     axes.legend(loc="lower left", fontsize=8, framealpha=0.9)
     figure.suptitle(f"{config.name}, init seed {config.seed.init}", fontsize=10)
     return figure
+
+
+def mistakes_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
+    """Share of wrong answers by length, cut by kind of mistake: a panel a task that has kinds."""
+    kinds = mistake_kinds(records)
+    tasks = [c for c in config.mixture if any(r.mistakes for r in records if r.task == c.task)]
+    figure, panels = new_figure(1.6 + 4.4 * len(tasks), 3.8, len(tasks))
+    style_length_axes(panels[0], [r.length for r in records])
+    ends = {role: [n for _, n in training_lengths(config, role)] for role in ("target", "auxiliary")}
+    for axes, component in zip(panels, tasks, strict=True):
+        own = [r for r in records if r.task == component.task]
+        style_length_axes(axes, [r.length for r in own])
+        bottom = [0.0] * len(own)
+        for kind, color, hatch in zip(kinds, cycle(COLORS), cycle(HATCHES), strict=False):
+            shares = [_share(r, kind) for r in own]
+            axes.bar(
+                [r.length for r in own], shares, bottom=bottom,
+                color=color, hatch=hatch, edgecolor="white", linewidth=0, label=kind,
+            )  # fmt: skip
+            bottom = [low + share for low, share in zip(bottom, shares, strict=True)]
+        mark_training_lengths(axes, max(ends["target"]), max(ends["target"] + ends["auxiliary"]))
+        axes.set_title(f"{component.task} ({component.role})", fontsize=10, pad=16)
+    panels[0].set_ylabel("share of answers that are wrong")
+    panels[0].legend(loc="upper left", fontsize=8, framealpha=0.9)
+    figure.suptitle(f"{config.name}, init seed {config.seed.init}: kinds of mistakes", fontsize=10)
+    return figure
+
+
+def _share(record: EvalRecord, kind: str) -> float:
+    """Share of all answers that are wrong in this way, from those that were looked at."""
+    seen = sum((record.mistakes or {}).values())
+    return (1 - record.exact_match) * (record.mistakes or {}).get(kind, 0) / seen if seen else 0.0
 
 
 def comparison_figure(name: str, results: Sequence[ArmResult]) -> Figure:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
 from data_builders import get_task
 from hf_lgt import yaml12
-from hf_lgt.config import Config
+from hf_lgt.config import ComponentConfig, Config
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.tables import length_table, summary_lines
 
@@ -27,6 +30,8 @@ extrapolates to lengths that only its auxiliary tasks were trained on, as in
 
 {tasks}
 
+{data}
+
 ## Exact match by length
 
 {table}
@@ -40,7 +45,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
-prompt = tokenizer("{prompt}", return_tensors="pt")
+prompt = tokenizer({prompt}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0], skip_special_tokens=True))
 ```
 
@@ -51,40 +56,115 @@ print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0], skip_spec
 """
 
 
-def model_card(config: Config, records: Sequence[EvalRecord]) -> str:
-    """Markdown with metadata: tasks, results by length, use, config.
+def model_card(
+    config: Config,
+    records: Sequence[EvalRecord],
+    examples: Mapping[str, tuple[str, str]],
+    data: Mapping[str, Any],
+) -> str:
+    """Markdown with metadata: tasks, data, results by length, use, config.
 
     Args:
         config: the run's config.
         records: of its last evaluation.
+        examples: one (prompt, answer) of each task.
+        data: which rows a dataset gave, empty for generated data.
     """
-    import numpy as np
-
-    tasks, prompt = [], ""
-    for component in config.build_mixture().components:
-        task = get_task(component.task)
-        sample = task.sample(np.random.default_rng(0), max(4, task.min_length), 1, **component.options)
-        question, answer = sample.text()[0]
-        low, high = component.lengths
-        tasks.append(
-            f"- `{task.name}` ({component.role}, trained on lengths {low} to {high}, counted in "
-            f"{task.length_unit}): {task.summary} Example: `{question}` → `{answer}`"
-        )
-        prompt = prompt or (f"<{task.name}>" if config.data.tags else "") + question
+    tasks = [_task_line(config, c, *examples[c.task]) for c in config.mixture]
+    first = config.mixture[0].task
+    prompt = (f"<{first}>" if config.data.tags else "") + examples[first][0]
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["hf_lgt", "length-generalization"],
+        datasets=[str(config.data.path)] if on_hub(data) else None,
         model_name=config.name,
+        eval_results=eval_results(config, records, data),
     )
     return _CARD.format(
         metadata=metadata.to_yaml(),
         name=config.name,
         layers=config.model.layers,
         paper=PAPER,
+        data=_data_line(data),
         tasks="\n".join(tasks),
         table=length_table(config, records),
         summary="\n".join(f"- {line}" for line in summary_lines(config, records)),
-        prompt=prompt,
+        prompt=json.dumps(prompt, ensure_ascii=False),
         config=yaml12.dump(config.to_dict()),
     )
+
+
+def on_hub(data: Mapping[str, Any]) -> bool:
+    """Whether a run's rows are those of a dataset on the Hub."""
+    return bool(data.get("revision"))
+
+
+def _data_line(data: Mapping[str, Any]) -> str:
+    if not data:
+        return (
+            "Every batch was drawn by the task itself; no example was drawn for training that is tested on."
+        )
+    where = f"`{data['path']}`" + (f" at revision `{data['revision']}`" if on_hub(data) else "")
+    return f"Trained on {data['train_rows']} rows of {where}, tested on its test split."
+
+
+def _task_line(config: Config, component: ComponentConfig, question: str, answer: str) -> str:
+    """One task of the card: its rule where the task is ours, and an example."""
+    low, high = component.lengths
+    rule = ""
+    unit = {"column": "as its length column says"}.get(config.data.length, f"in {config.data.length}")
+    if config.data.source == "generated":
+        task = get_task(component.task)
+        rule, unit = f" {task.summary}", f"in {task.length_unit}"
+    return (
+        f"- {_code(component.task)} ({component.role}, trained on lengths {low} to {high}, counted {unit}):"
+        f"{rule} Example: {_code(question)} → {_code(answer)}"
+    )
+
+
+def _code(text: str) -> str:
+    """A user's text as Markdown code that it cannot get out of."""
+    line = " ".join(text.split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
+
+
+def eval_results(
+    config: Config, records: Sequence[EvalRecord], data: Mapping[str, Any]
+) -> list[EvalResult] | None:
+    """Exact match of each task and length, as the Hub's ``model-index`` has it."""
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            task_name=r.task,
+            dataset_type=str(config.data.path) if on_hub(data) else "generated",
+            dataset_name=f"{r.task}, length {r.length}",
+            dataset_config=r.task,
+            dataset_split="test",
+            dataset_revision=data.get("revision"),
+            dataset_args={"length": r.length, "n": r.n, "role": r.role},
+            metric_type="exact_match",
+            metric_name=f"exact match at length {r.length}",
+            metric_value=round(r.exact_match, 6),
+        )
+        for r in records
+    ]
+    return results or None
+
+
+def hub_results(config: Config, records: Sequence[EvalRecord], data: Mapping[str, Any]) -> str | None:
+    """The same as text of a file in ``.eval_results/``; None for data that are not on the Hub."""
+    if not on_hub(data):
+        return None
+    entries = [
+        EvalResultEntry(
+            dataset_id=str(config.data.path),
+            task_id=f"{r.task}_length_{r.length}",
+            value=round(r.exact_match, 6),
+            dataset_revision=data["revision"],
+            notes=f"exact match, n={r.n}, 95 % interval {r.ci_low:.4f} to {r.ci_high:.4f}",
+        )
+        for r in records
+    ]
+    return yaml12.dump(eval_result_entries_to_yaml(entries))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
@@ -92,6 +93,37 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
     if seen:
         lines.append(f"test prompts that training could draw: {', '.join(seen)}")
     return lines
+
+
+def mistake_kinds(records: Sequence[EvalRecord]) -> list[str]:
+    """Every kind of mistake that occurs, the most frequent first."""
+    total: Counter[str] = Counter()
+    for r in records:
+        total.update(r.mistakes or {})
+    return sorted(total, key=lambda kind: (-total[kind], kind))
+
+
+def mistake_table(config: Config, records: Sequence[EvalRecord]) -> str:
+    """Of the wrong answers that were looked at, the share of each kind, by task and regime."""
+    kinds = mistake_kinds(records)
+    first = training_lengths(config, "target")[0]
+    furthest = max([first, *training_lengths(config, "auxiliary")], key=lambda c: c[1])[1]
+    groups: dict[tuple[str, str], Counter[str]] = {}
+    for r in records:
+        if r.mistakes:
+            group = groups.setdefault((r.task, regime(r.length, first[1], furthest)), Counter())
+            group.update(r.mistakes)
+    rows = [
+        [
+            task,
+            where,
+            str(sum(group.values())),
+            *(number(group[kind] / sum(group.values())) for kind in kinds),
+        ]
+        for (task, where), group in groups.items()
+    ]
+    headers = ["wrong answers of", "regime", "looked at", *kinds]
+    return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
 
 
 SUCCESS = 0.5

@@ -12,7 +12,7 @@ from hf_lgt.codec import Codec
 
 @pytest.fixture(scope="module")
 def codec():
-    return Codec.build(nodes=4)
+    return Codec.build(tasks=list_tasks(), nodes=64)
 
 
 def tokens(codec, encoded, row=0):

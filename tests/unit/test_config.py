@@ -690,7 +690,8 @@ paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 def configs(draw):
     """Plain data of valid configs."""
     heads, pairs = draw(st.integers(1, 4)), draw(st.integers(1, 8))
-    tasks = draw(st.lists(st.sampled_from([t for t in list_tasks() if t != "mqar"]), min_size=1, unique=True))
+    named = [*list_tasks("arithmetic"), "string_copy", "capitalize", "reverse", "capitalize_reverse"]
+    tasks = draw(st.lists(st.sampled_from(named), min_size=1, unique=True))
     lengths = st.tuples(st.integers(1, 9), st.integers(0, 9)).map(lambda ab: [ab[0], ab[0] + ab[1]])
     roles = ["target", *(draw(st.sampled_from(["target", "auxiliary"])) for _ in tasks[1:])]
     section = st.fixed_dictionaries

@@ -4,8 +4,14 @@ from data_builders import Component
 from hf_lgt import load_config, train
 from hf_lgt.codec import Codec
 from hf_lgt.evaluation.generation import check_generation
+from hf_lgt.evaluation.test_sets import GeneratedTests
 
 OPTIONS = {"alphabet": "ab"}
+
+
+def check(model, codec, component, length, *, examples, seed):
+    tests = GeneratedTests(codec, [component], [length], examples=examples, seed=seed)
+    return check_generation(model, tests, tests.cells[0])
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,7 @@ def test_generation_and_teacher_forcing_agree(learned):
     shares = []
     for length in (2, 3, 5):
         component = Component("string_copy", "target", (1, 3), options=OPTIONS)
-        found = check_generation(*learned, component, length, examples=64, seed=2)
+        found = check(*learned, component, length, examples=64, seed=2)
         assert found.teacher_forced == found.generated
         assert (found.disagreements, found.widest_margin) == (0, None)
         shares.append(found.generated)
@@ -41,7 +47,7 @@ def test_generation_and_teacher_forcing_agree(learned):
 def test_ragged_prompts_are_generated_without_padding_effects(learned):
     model, codec = learned
     component = Component("reverse_add", "target", (1, 3))
-    found = check_generation(model, codec, component, 3, examples=40, seed=2)
+    found = check(model, codec, component, 3, examples=40, seed=2)
     assert found.disagreements == 0
 
 
@@ -56,7 +62,7 @@ def test_a_disagreement_is_counted_and_its_margin_told(learned, monkeypatch):
 
     monkeypatch.setattr(type(model), "generate", spoiled)
     component = Component("string_copy", "target", (1, 3), options=OPTIONS)
-    found = check_generation(model, codec, component, 2, examples=16, seed=2)
+    found = check(model, codec, component, 2, examples=16, seed=2)
     assert found.generated == 0 < found.teacher_forced
     assert found.disagreements == round(16 * found.teacher_forced)
     assert found.widest_margin > 0.1
@@ -64,4 +70,4 @@ def test_a_disagreement_is_counted_and_its_margin_told(learned, monkeypatch):
 
 def test_a_task_that_gives_parts_of_its_answer_is_refused(learned):
     with pytest.raises(ValueError, match="mqar gives parts of its target"):
-        check_generation(*learned, Component("mqar", "target", (3, 5)), 5, examples=4, seed=0)
+        check(*learned, Component("mqar", "target", (3, 5)), 5, examples=4, seed=0)

@@ -1,0 +1,242 @@
+"""What a config's data section comes to: tokenizer, training batches and test sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data_builders.sampling import HeldOut, stream
+from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.config import Config, ConfigError, DataConfig
+from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets, answer_starts, prompt_texts
+from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
+from hf_lgt.rows import TokenRows, read_rows
+from hf_lgt.sources import DatasetSource, GeneratedSource, Source
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run."""
+
+    codec: TextCodec
+    source: Source
+    tests: TestSets
+    about: dict[str, Any]
+    """which rows they are: differs where the numbers of a run would; empty for generated data"""
+
+
+def prepare_data(config: Config, *, revision: str | None = None, progress: bool = False) -> RunData:
+    """Everything that training and its evaluations need.
+
+    Args:
+        config: a checked config.
+        revision: commit to read a dataset at where the config names none.
+        progress: show bars.
+
+    Raises:
+        ConfigError: a dataset cannot be opened, or has faulty rows, or none for a task.
+    """
+    if config.data.source == "generated":
+        mixture = config.build_mixture()
+        nodes = max(c.definition.nodes(c.options) for c in mixture.components)
+        codec = Codec.build(tasks=[c.task for c in config.mixture], nodes=nodes, tags=config.data.tags)
+        held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
+        source = GeneratedSource(
+            mixture, codec, batch_size=config.train.batch_size, seed=config.seed.data, held_out=held_out
+        )
+        return RunData(codec, source, generated_tests(config, codec, held_out), {})
+    opened = open_dataset(_at(config.data, revision))
+    task = only_task(config, opened)
+    text_codec = build_codec(config, opened, task)
+    trained, tested = _both_splits(config, opened, task, text_codec, progress)
+    tests = DatasetTests(
+        text_codec,
+        tested,
+        config.mixture,
+        examples=config.eval.examples,
+        seed=config.eval.seed,
+        trained=trained,
+    )
+    rows = DatasetSource(
+        trained,
+        config.mixture,
+        batch_size=config.train.batch_size,
+        seed=config.seed.data,
+        pad_id=text_codec.pad_id,
+    )
+    about = {
+        "path": config.data.path,
+        "revision": opened.revision,
+        "train_rows": len(trained),
+        "test_rows": len(tested),
+        "fingerprint": _fingerprint(trained, tested),
+    }
+    return RunData(text_codec, rows, tests, about)
+
+
+def prepare_tests(
+    config: Config,
+    codec: TextCodec,
+    trained: Config | None,
+    *,
+    revision: str | None = None,
+    progress: bool = False,
+) -> TestSets:
+    """The test sets of a config, for a model that is there.
+
+    Args:
+        config: names the tasks, lengths and test seed.
+        codec: the model's.
+        trained: the run that the model comes from, if any: says which prompts it never saw.
+        revision: commit that the run read its dataset at.
+        progress: show bars.
+
+    Raises:
+        ConfigError: as `prepare_data`; also where the tokenizer lacks what the tasks write.
+    """
+    if config.data.source == "generated":
+        held_out = None
+        if trained and trained.data.source == "generated":
+            seen = trained.eval
+            held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
+        return generated_tests(config, codec, held_out)
+    known = trained if trained and trained.data == config.data else None
+    opened = open_dataset(_at(config.data, revision) if known else config.data)
+    task = only_task(config, opened)
+    tested = _read(config, opened, task, codec, config.mixture, train=False, progress=progress)
+    seen_rows = None
+    if known:
+        seen_rows = _read(known, opened, task, codec, known.mixture, train=True, progress=progress)
+    return DatasetTests(
+        codec, tested, config.mixture, examples=config.eval.examples, seed=config.eval.seed, trained=seen_rows
+    )
+
+
+def _at(data: DataConfig, revision: str | None) -> DataConfig:
+    return dataclasses.replace(data, revision=data.revision or revision)
+
+
+def generated_tests(config: Config, codec: TextCodec, held_out: HeldOut | None) -> GeneratedTests:
+    """Test sets drawn from the tasks."""
+    if not isinstance(codec, Codec):
+        raise ConfigError(["data.source: 'generated', but the model's tokenizer has words, not symbols"])
+    return GeneratedTests(
+        codec,
+        config.build_mixture().components,
+        config.eval.grid,
+        examples=config.eval.examples,
+        seed=config.eval.seed,
+        held_out=held_out,
+    )
+
+
+def load_codec(path: Any, config: Config) -> TextCodec:
+    """The codec of a saved model's tokenizer, of the kind that the config says."""
+    kind = TextCodec if config.model.tokenizer == "words" else Codec
+    return kind.load(path, tags=config.data.tags)
+
+
+def example_texts(config: Config, tests: TestSets) -> dict[str, tuple[str, str]]:
+    """One short (prompt, answer) of each task, as a model card shows it."""
+    texts = {}
+    for component in config.mixture:
+        if config.data.source == "generated":
+            task = next(c for c in config.build_mixture().components if c.task == component.task)
+            least = task.definition.smallest_length(task.options)
+            longest = task.definition.largest_length(task.options) or 4
+            drawn = task.definition.sample(
+                stream(0, "example"), max(least, min(4, longest)), 1, **task.options
+            )
+            texts[component.task] = drawn.text()[0]
+            continue
+        cells = [cell for cell in tests.cells if cell.task == component.task]
+        examples = tests.examples(min(cells, key=lambda cell: abs(cell.length - 4)))
+        batch = examples.batch
+        answer = batch.ids[0, _answer_start(tests, batch) : batch.lengths[0] - 1].tolist()
+        texts[component.task] = (prompt_texts(examples, tests.codec, [0])[0], tests.codec.decode([answer])[0])
+    return texts
+
+
+def _answer_start(tests: TestSets, batch: Any) -> int:
+    return int(answer_starts(batch)[0])
+
+
+def _both_splits(
+    config: Config, opened: Opened, task: str | None, codec: TextCodec, progress: bool
+) -> tuple[TokenRows, TokenRows]:
+    """Rows of the training and the test split; the faults of both are told together."""
+    faults: list[str] = []
+    both = []
+    for train in (True, False):
+        try:
+            both.append(_read(config, opened, task, codec, config.mixture, train=train, progress=progress))
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    return both[0], both[1]
+
+
+def _read(
+    config: Config,
+    opened: Opened,
+    task: str | None,
+    codec: TextCodec,
+    components: Sequence[Any],
+    *,
+    train: bool,
+    progress: bool,
+) -> TokenRows:
+    """The rows of one split that the mixture, or the evaluation, uses.
+
+    Raises:
+        ConfigError: rows are faulty, or a component has none.
+    """
+    split = config.data.train_split if train else config.data.test_split
+    bounds = {c.task: range(c.lengths[0], c.lengths[1] + 1) for c in components}
+    grid = config.eval.grid_range
+    rows = read_rows(
+        opened.train if train else opened.test,
+        split,
+        config.data,
+        codec,
+        wanted=lambda name, length: name in bounds and length in (bounds[name] if train else grid),
+        only_task=task,
+        max_positions=config.model.max_positions,
+        progress=progress,
+    )
+    faults = []
+    for i, c in enumerate(components):
+        low, high = c.lengths if train else config.eval.lengths
+        if len(rows.of(c.task, low, high)):
+            continue
+        key = f"mixture.{i}.lengths" if train else "eval.lengths"
+        lacks = f"{split} has no row of task {c.task!r} with a length in {[low, high]}"
+        faults.append(f"{key}: {lacks}; {_has(opened, config, train)}")
+    if faults:
+        raise ConfigError(faults)
+    return rows
+
+
+def _has(opened: Opened, config: Config, train: bool) -> str:
+    """Which tasks a split has, for a message."""
+    dataset, column = opened.train if train else opened.test, config.data.columns.get("task", "task")
+    if column not in dataset.column_names:
+        return f"it has {len(dataset)} rows in all"
+    names = sorted(str(name) for name in dataset.unique(column))
+    return f"its tasks are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+
+
+def _fingerprint(*tables: TokenRows) -> str:
+    """A hash of all that training and evaluation read."""
+    digest = hashlib.blake2b(digest_size=16)
+    for table in tables:
+        for part in (table.ids, table.starts, table.scored, table.task, table.length):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        digest.update(repr(table.tasks).encode())
+    return digest.hexdigest()

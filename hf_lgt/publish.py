@@ -1,0 +1,72 @@
+"""Push a finished run's model to the Hub, with its records, config and results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from data_builders.hub import push_folder
+from hf_lgt.evaluation.records import last_step, read_records
+from hf_lgt.folders import DATA_FILE, read_run_config
+from hf_lgt.report.model_card import hub_results
+
+RUN_FILES = (
+    "config.yaml",
+    "environment.json",
+    "data.json",
+    "eval.jsonl",
+    "train.jsonl",
+    "curves.png",
+    "mistakes.png",
+)
+
+
+def push_run(
+    run_dir: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    say: Callable[[str], None] = print,
+) -> str:
+    """Push a finished run: the model with its card, and ``run/`` with what it was made by.
+
+    Args:
+        run_dir: folder of a finished run.
+        repo_id: ``namespace/name``.
+        private: make a new repository private.
+        revision: branch, None for the main one.
+        say: takes a line about each attempt that failed.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        PushError: it did not go through; what was there before is still there.
+    """
+    config, records = read_run_config(run_dir), last_step(read_records(run_dir / "eval.jsonl"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        shutil.copytree(run_dir / "model", folder)
+        for name in RUN_FILES:
+            if (run_dir / name).is_file():
+                (folder / "run").mkdir(exist_ok=True)
+                shutil.copy2(run_dir / name, folder / "run" / name)
+        about = run_dir / DATA_FILE
+        data = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+        if results := hub_results(config, records, data):
+            (folder / ".eval_results").mkdir()
+            (folder / ".eval_results" / "hf_lgt.yaml").write_text(results, encoding="utf-8")
+        return push_folder(
+            folder,
+            repo_id,
+            repo_type="model",
+            private=private,
+            revision=revision,
+            message=f"{config.name}, init seed {config.seed.init}",
+            replaces=["*.safetensors", "run/*", ".eval_results/hf_lgt.yaml"],
+            say=say,
+        )
