@@ -6,10 +6,14 @@ killed before it leaves the repository as it was, and a rerun uploads only what 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +22,15 @@ Result = TypeVar("Result")
 TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
 """HTTP statuses after which the same push may go well"""
 ATTEMPTS = 8
+ASKING_ATTEMPTS = 4
+"""of the check before any work, which nobody wants to wait for"""
 LONGEST_WAIT_S = 30.0
+LONGEST_ASKED_WAIT_S = 300.0
+"""when the Hub says how long; its limits are on windows of five minutes"""
+PAUSE = time.sleep
+"""waits some seconds; tests put another in its place"""
+IGNORED = (".git", ".cache")
+"""folders that tools leave in a folder and that are no part of it"""
 
 
 class DestinationError(ValueError):
@@ -26,7 +38,7 @@ class DestinationError(ValueError):
 
 
 class PushError(RuntimeError):
-    """A push that did not go through; the repository is as it was before."""
+    """A push that did not go through; nothing of it is visible, or all of it."""
 
 
 def redact(text: str) -> str:
@@ -39,7 +51,8 @@ def redact(text: str) -> str:
     text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "***", text)
     text = re.sub(r"(?i)(bearer\s+)[^\s'\",}]+", r"\1***", text)
     text = re.sub(r"//[^/\s:@]+:[^/\s@]+@", "//***@", text)
-    return re.sub(r"(?i)([?&](?:token|signature|x-amz-[a-z-]+)=)[^&\s'\"]+", r"\1***", text)
+    signed = "token|signature|policy|key-pair-id|x-amz-[a-z-]+"
+    return re.sub(rf"(?i)([?&](?:{signed})=)[^&\s'\"]+", r"\1***", text)
 
 
 def check_destination(repo_id: str, revision: str | None = None) -> None:
@@ -54,7 +67,7 @@ def check_destination(repo_id: str, revision: str | None = None) -> None:
         PushError: the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
     where = f"--push_to_hub: {repo_id!r}"
@@ -64,20 +77,34 @@ def check_destination(repo_id: str, revision: str | None = None) -> None:
         raise DestinationError(f"{where} is no name of a repository, such as my-org/my-corpus") from None
     if repo_id.count("/") != 1:
         raise DestinationError(f"{where} must name whose it is, as in my-org/{repo_id}")
-    if revision is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", revision):
+    if revision is not None and not _names_branch(revision):
         raise DestinationError(f"--revision: {revision!r} must be the name of a branch")
     if not get_token():
         raise DestinationError(f"{where} needs a token that may write: run 'hf auth login', or set HF_TOKEN")
     try:
-        user: Any = _again(lambda: HfApi().whoami(), lambda line: None, "asking the Hub who you are")
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
+        user: Any = _again(lambda: HfApi().whoami(), lambda line: None, where, ASKING_ATTEMPTS)
+    except Exception as error:  # HTTP, connection, offline mode: each raises its own
+        status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise DestinationError(f"{where}: the Hub does not accept the token (status {status})") from None
-        raise PushError(f"{where}: {_reason(error)}") from None
+        raise PushError(f"{where}: the Hub cannot be asked who you are: {_reason(error)}") from None
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise DestinationError(f"{where} needs a token that may write; this one may only read")
     names = [user["name"], *(org["name"] for org in user.get("orgs", []))]
     if repo_id.split("/")[0] not in names:
         raise DestinationError(f"{where} is not yours; the token writes to {', '.join(names)}")
+
+
+def _names_branch(text: str) -> bool:
+    """Whether git and the Hub take a text as a branch, and as nothing else."""
+    parts = text.split("/")
+    return (
+        re.fullmatch(r"[A-Za-z0-9._/-]{1,100}", text) is not None
+        and ".." not in text
+        and all(part and part[0] not in ".-" and not part.endswith((".", ".lock")) for part in parts)
+        and parts[0] != "refs"
+        and not re.fullmatch(r"[0-9a-f]{40}", text)
+    )
 
 
 def push_folder(
@@ -85,10 +112,11 @@ def push_folder(
     repo_id: str,
     *,
     repo_type: str,
-    private: bool | None = None,
+    private: bool = False,
     revision: str | None = None,
     message: str,
     replaces: Sequence[str] = (),
+    also: Mapping[str, Path | bytes] | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
     """Make a repository (if it is not there) hold a folder's files.
@@ -97,11 +125,13 @@ def push_folder(
         folder: what to push, whole.
         repo_id: ``namespace/name``.
         repo_type: ``dataset`` or ``model``.
-        private: of a new repository; None: as the namespace has it.
+        private: make a new repository private, and refuse one that is not; else a new one is as the
+            namespace has it.
         revision: branch, made if it is not there; None: the main one.
         message: of the commit.
-        replaces: patterns of files that go if the folder does not have them, such as the shards of an
-            earlier corpus; other files in the repository stay.
+        replaces: patterns of files that go if they are not pushed, such as the shards of an earlier
+            corpus; ``*`` stays within a folder. Other files in the repository stay.
+        also: files beside the folder's, path in the repository -> file or content.
         say: takes a line about each attempt that failed.
 
     Returns:
@@ -110,70 +140,138 @@ def push_folder(
     Raises:
         PushError: it did not go through after several attempts, or the Hub refused it.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
+    files = {**_files(folder), **(also or {})}
 
-    def attempt() -> str:
-        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+    def prepare() -> None:
+        api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
-        head = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
-        done = api.upload_folder(
-            repo_id=repo_id,
+
+    def attempt() -> str:
+        head = api.repo_info(repo_id, repo_type=repo_type, revision=revision)
+        if private and head.private is False:
+            raise PushError(f"{repo_id} is there and public; make it private, or push without --private")
+        there = api.list_repo_files(repo_id, repo_type=repo_type, revision=head.sha)
+        # not upload_folder: with hf_xet it makes several commits, between which half of it is visible
+        made = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationDelete(path) for path in there if path not in files and stale(path)),
+                *(CommitOperationAdd(path, source) for path, source in files.items()),
+            ],
             repo_type=repo_type,
-            folder_path=folder,
             revision=revision,
             commit_message=message,
-            delete_patterns=list(replaces) or None,
             # what is replaced was looked up in this commit; another push in between is met by a retry
-            parent_commit=head,
+            parent_commit=head.sha,
         )
-        return str(done.commit_url)
+        return made.commit_url
+
+    def stale(path: str) -> bool:
+        return any(fnmatchcase(path, p) and path.count("/") == p.count("/") for p in replaces)
 
     try:
-        return _again(attempt, say, f"pushing to {repo_id}")
+        with _quiet():
+            _again(prepare, say, f"making {repo_id}", ATTEMPTS)
+            return _again(attempt, say, f"pushing to {repo_id}", ATTEMPTS)
+    except PushError:
+        raise
     except Exception as error:  # HTTP, file system, checks of the client: each library raises its own
         raise PushError(
-            f"pushing {folder} to {repo_id} did not go through: {_reason(error)}; the repository is as it "
-            "was, and the same command tries again"
+            f"pushing {folder} to {repo_id} did not go through: {_reason(error)}; the repository shows what "
+            "it did before (or all of this, if only the answer was lost), and the same command tries again"
         ) from None
 
 
-def _again(work: Callable[[], Result], say: Callable[[str], None], what: str) -> Result:
+def _files(folder: Path) -> dict[str, Path]:
+    """Path in the repository -> file."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {inside.as_posix(): path for inside, path in found.items() if inside.parts[0] not in IGNORED}
+
+
+class _Redacted(logging.Filter):
+    """Takes secrets out of what a library logs, such as the signed address of an upload."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No secrets in the client's log, and no bars of its own where nobody looks at them."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx", "httpx2")]
+    filters = [(logger, _Redacted()) for logger in loggers]
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    for logger, secrets in filters:
+        logger.addFilter(secrets)
+    try:
+        yield
+    finally:
+        for logger, secrets in filters:
+            logger.removeFilter(secrets)
+        if hide:
+            enable_progress_bars()
+
+
+def _again(work: Callable[[], Result], say: Callable[[str], None], what: str, attempts: int) -> Result:
     """Do it, and again after what may pass."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         try:
             return work()
         except Exception as error:
-            if attempt == ATTEMPTS or not _may_pass(error):
+            if attempt == attempts or not _may_pass(error):
                 raise
             wait = _wait(error, attempt)
-            say(f"{what}: {_reason(error)}; attempt {attempt + 1} of {ATTEMPTS} in {wait:.0f} s")
-            time.sleep(wait)
+            say(f"{what}: {_reason(error)}; attempt {attempt + 1} of {attempts} in {wait:.0f} s")
+            PAUSE(wait)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: BaseException) -> bool:
     """Whether another attempt may go well."""
     response = getattr(error, "response", None)
     if response is not None:
         return getattr(response, "status_code", None) in TRANSIENT
     # whichever HTTP library is in use, what it raises over a connection has such a name
     names = {cls.__name__ for cls in type(error).__mro__}
+    if names & {"OfflineModeIsEnabled", "LocalProtocolError", "UnsupportedProtocol", "PushError"}:
+        return False
     connection = {"TransportError", "ConnectionError", "RequestError", "TimeoutException", "TimeoutError"}
-    return bool(names & connection)
+    # a gateway's page of HTML where the client expected JSON
+    if names & connection or "JSONDecodeError" in names:
+        return True
+    # the client wraps what went wrong with one file of several; hf_xet tells of all errors so
+    return isinstance(error, RuntimeError) and (error.__cause__ is None or _may_pass(error.__cause__))
 
 
-def _wait(error: Exception, attempt: int) -> float:
+def _wait(error: BaseException, attempt: int) -> float:
+    """Seconds before the next attempt: what the Hub asks for, else more each time."""
+    while getattr(error, "response", None) is None and error.__cause__ is not None:
+        error = error.__cause__
     headers = getattr(getattr(error, "response", None), "headers", {})
-    try:
-        asked = float(headers.get("Retry-After", 0))
-    except ValueError:
-        asked = 0.0
-    return min(max(asked, 0.5 * 2.0 ** (attempt - 1)), LONGEST_WAIT_S)
+    asked = [
+        *re.findall(r"^[0-9]{1,6}$", headers.get("Retry-After", "").strip()),
+        *re.findall(r"\br=0;\s*t=([0-9]{1,6})", headers.get("RateLimit", "")),
+    ]
+    own = min(0.5 * 2.0 ** (attempt - 1), LONGEST_WAIT_S)
+    return max(own, min(max(map(float, asked), default=0.0), LONGEST_ASKED_WAIT_S))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """An error in one line, without secrets."""
-    return redact(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]
+    told = " ".join(str(error).split())
+    if type(error) is RuntimeError and error.__cause__ is not None:  # which says of which file only
+        return redact(f"{told} {_reason(error.__cause__)}")[:300]
+    return redact(f"{type(error).__name__}: {told}")[:300]

@@ -136,13 +136,19 @@ class CorpusPlan:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+DRAWS_NOTHING = ("hub.py", "word_lists.py")
+"""modules of this package that no row of a mixture depends on: an edit there leaves a corpus what it is"""
+
+
 def generator_sources(mixture: Mixture) -> dict[str, Path | None]:
     """Name and file of all code that draws a mixture: this package, and tasks defined elsewhere.
 
     None stands for code that was read from no file, such as a notebook's.
     """
     files: dict[str, Path | None] = {
-        path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))
+        path.relative_to(PACKAGE).as_posix(): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name not in DRAWS_NOTHING
     }
     for component in mixture.components:
         task = component.definition

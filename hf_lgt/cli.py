@@ -105,7 +105,11 @@ def guard(main: Callable[[], int]) -> int:
         faults = [str(error)]
     except OSError as error:
         faults = [f"{error.filename or 'a file'}: {error.strerror or error}"]
-    except (RunError, PushError) as error:
+    except PushError as error:
+        if os.environ.get("RANK", "0") == "0":  # all processes of a launch meet the same Hub
+            print(f"error: {error}", file=sys.stderr)
+        return RUN_ERROR
+    except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_ERROR
     except KeyboardInterrupt:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +20,7 @@ RUN_FILES = (
     "curves.png",
     "mistakes.png",
 )
+RESULTS_FILE = ".eval_results/hf_lgt.yaml"
 
 
 def push_run(
@@ -37,7 +36,7 @@ def push_run(
     Args:
         run_dir: folder of a finished run.
         repo_id: ``namespace/name``.
-        private: make a new repository private.
+        private: make a new repository private, and refuse one that is not.
         revision: branch, None for the main one.
         say: takes a line about each attempt that failed.
 
@@ -48,25 +47,22 @@ def push_run(
         PushError: it did not go through; what was there before is still there.
     """
     config, records = read_run_config(run_dir), last_step(read_records(run_dir / "eval.jsonl"))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "model"
-        shutil.copytree(run_dir / "model", folder)
-        for name in RUN_FILES:
-            if (run_dir / name).is_file():
-                (folder / "run").mkdir(exist_ok=True)
-                shutil.copy2(run_dir / name, folder / "run" / name)
-        about = run_dir / DATA_FILE
-        data = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-        if results := hub_results(config, records, data):
-            (folder / ".eval_results").mkdir()
-            (folder / ".eval_results" / "hf_lgt.yaml").write_text(results, encoding="utf-8")
-        return push_folder(
-            folder,
-            repo_id,
-            repo_type="model",
-            private=private,
-            revision=revision,
-            message=f"{config.name}, init seed {config.seed.init}",
-            replaces=["*.safetensors", "run/*", ".eval_results/hf_lgt.yaml"],
-            say=say,
-        )
+    also: dict[str, Path | bytes] = {
+        f"run/{name}": run_dir / name for name in RUN_FILES if (run_dir / name).is_file()
+    }
+    about = run_dir / DATA_FILE
+    data = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    if results := hub_results(config, records, data):
+        also[RESULTS_FILE] = results.encode()
+    return push_folder(
+        run_dir / "model",
+        repo_id,
+        repo_type="model",
+        private=private,
+        revision=revision,
+        message=f"{config.name}, init seed {config.seed.init}",
+        # shards of an earlier model, and what an earlier run had that this one has not
+        replaces=["model*.safetensors*", *(f"run/{name}" for name in RUN_FILES), RESULTS_FILE],
+        also=also,
+        say=say,
+    )

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 revision=known.revision,
                 message=f"Corpus of {config.name}",
                 # shards and tasks of an earlier corpus
-                replaces=["*/train-*.parquet", "*/test-*.parquet"],
+                replaces=["*/train-?????-of-?????.parquet", "*/test-?????-of-?????.parquet"],
             )
             print(f"pushed: {url}")
         return 0
@@ -125,7 +125,8 @@ def _command(config: str, train_examples: int, overrides: Sequence[str]) -> str:
     """The command that writes the same rows again, without what only says where."""
     path, here = Path(config).resolve(), Path.cwd()
     words = ["python", "recipes/build_dataset.py", "--config"]
-    words.append(str(path.relative_to(here) if path.is_relative_to(here) else path))
+    # the card is public: of a file elsewhere it tells the name, not the folders on somebody's disk
+    words.append(str(path.relative_to(here)) if path.is_relative_to(here) else path.name)
     for override in overrides:
         key, _, value = override.partition("=")
         if key not in ("name", "output_dir"):

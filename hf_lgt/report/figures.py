@@ -49,6 +49,7 @@ def style_length_axes(axes: Any, lengths: Sequence[int]) -> None:
     axes.set_xlim(min(lengths) - 0.5, max(lengths) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

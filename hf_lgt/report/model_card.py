@@ -43,6 +43,7 @@ extrapolates to lengths that only its auxiliary tasks were trained on, as in
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+path = "."  # this folder, or the repository's name on the Hub
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
 prompt = tokenizer({prompt}, return_tensors="pt")
@@ -77,6 +78,7 @@ def model_card(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["hf_lgt", "length-generalization"],
+        base_model=getattr(config.model, "name_or_path", None),
         datasets=[str(config.data.path)] if on_hub(data) else None,
         model_name=config.name,
         eval_results=eval_results(config, records, data),
@@ -139,13 +141,14 @@ def eval_results(
             task_type="text-generation",
             task_name=r.task,
             dataset_type=str(config.data.path) if on_hub(data) else "generated",
-            dataset_name=f"{r.task}, length {r.length}",
+            dataset_name=r.task,
             dataset_config=r.task,
             dataset_split="test",
             dataset_revision=data.get("revision"),
-            dataset_args={"length": r.length, "n": r.n, "role": r.role},
             metric_type="exact_match",
             metric_name=f"exact match at length {r.length}",
+            # of the metric: results of one dataset are written as one, with the first one's dataset_args
+            metric_args={"length": r.length, "n": r.n, "role": r.role},
             metric_value=round(r.exact_match, 6),
         )
         for r in records

@@ -131,7 +131,7 @@ def whoami(hub: Hub, request: Request, found: dict[str, Any]) -> Answer:
     orgs = [
         {"type": "org", "id": name, "name": name, "fullname": name} for name in NAMESPACES if name != USER
     ]
-    token = {"displayName": "tests", "role": "write"}
+    token = {"displayName": "tests", "role": hub.role}
     auth = {"type": "access_token", "accessToken": token}
     return Answer.json(
         {"type": "user", "id": USER, "name": USER, "fullname": USER, "orgs": orgs, "auth": auth}

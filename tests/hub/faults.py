@@ -24,12 +24,14 @@ class Fault:
         after: The request is carried out first and only its answer is lost or replaced, so that the
             client cannot know.
         retry_after: Seconds in the Retry-After header of a 429.
+        message: What the answer of an HTTP status says, in its body and in a header.
     """
 
     kind: str
     after: bool = False
     seconds: float = 0.05
     retry_after: int = 0
+    message: str | None = None
 
     @property
     def status(self) -> int | None:
@@ -41,6 +43,7 @@ class Fault:
         if self.kind == "409" and re.search(CREATE, path):
             # Clients read any other 409 here as "exists already" and look for its url.
             message = "Cannot create repo: another conflicting operation is in progress"
+        message = self.message or message
         headers = {"Content-Type": "application/json", "X-Error-Message": message}
         if self.kind == "429":
             headers["Retry-After"] = str(self.retry_after)

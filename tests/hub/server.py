@@ -6,6 +6,7 @@ import contextlib
 import re
 import secrets
 import socket
+import sys
 import threading
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -135,7 +136,8 @@ class _Server(ThreadingHTTPServer):
     hub: Hub
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        self.hub.errors.append(traceback.format_exc())
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that was killed
+            self.hub.errors.append(traceback.format_exc())
 
 
 class Hub:
@@ -154,6 +156,7 @@ class Hub:
         log: The same as lines of text, with faults; never with a token in it.
         errors: Tracebacks of this server's own mistakes; tests may assert that there are none.
         page_size: Entries on a page of a tree listing.
+        role: What the token may do, as `whoami` tells: "write" or "read".
     """
 
     def __init__(self, port: int = 0, token: str = TOKEN):
@@ -165,6 +168,7 @@ class Hub:
         self.log: list[str] = []
         self.errors: list[str] = []
         self.page_size = 1000
+        self.role = "write"
         self.secret = secrets.token_bytes(16)
         self.stopping = threading.Event()
         self._connections: dict[socket.socket, threading.Thread] = {}
@@ -215,6 +219,7 @@ class Hub:
         """As new: no repositories, faults, requests, log and errors."""
         self.clear_faults()
         self.store.clear()
+        self.role = "write"
         for kept in (self.requests, self.log, self.errors):
             kept.clear()
 
@@ -229,6 +234,7 @@ class Hub:
         after: bool = False,
         seconds: float = 0.05,
         retry_after: int = 0,
+        message: str | None = None,
     ) -> None:
         """Scripts a fault for the next `times` requests that match, after letting `skip` of them pass.
 
@@ -241,8 +247,10 @@ class Hub:
             after: Carry the request out and lose or replace its answer only.
             seconds: How long "slow" takes.
             retry_after: For 429, in seconds.
+            message: What the answer of an HTTP status says.
         """
-        self.script.add(method, pattern, Fault(str(kind), after, seconds, retry_after), times, skip)
+        fault = Fault(str(kind), after, seconds, retry_after, message)
+        self.script.add(method, pattern, fault, times, skip)
 
     def clear_faults(self) -> None:
         """No more faults, drawn or scripted."""

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_builders import TaskError, get_task, list_tasks
+from data_builders import Component, Mixture, TaskError, build_corpus, get_task, list_tasks
 from data_builders.symbols import PAD
 from data_builders.tasks.maze import dfs_trace, maze, shortest_path
 from tests.maze_oracle import (
@@ -290,3 +290,17 @@ def test_values_outside_the_options_are_refused(task, option, value):
 def test_a_maze_has_two_nodes_at_least(task, length):
     with pytest.raises(TaskError, match=rf"{task}.*length {np.min(length)} is below 2"):
         sample(task, 0, length, 2)
+
+
+def test_a_thousand_rows_of_each_task_verify_from_the_text_columns_of_a_corpus(tmp_path):
+    mixture = Mixture(
+        [Component("dfs_trace", "target", (2, 32)), Component("shortest_path", "auxiliary", (2, 64))]
+    )
+    corpus = build_corpus(mixture, 2400, 4, range(2, 65, 8), seed=3, cache_dir=tmp_path)
+    seen = Counter()
+    for row in corpus["train"]:
+        check(row["task"], row["prompt"], row["target"], row["length"], 8)
+        seen[row["task"]] += 1
+    assert min(seen.values()) >= 1000
+    for row in corpus["test"]:
+        check(row["task"], row["prompt"], row["target"], row["length"], 8)

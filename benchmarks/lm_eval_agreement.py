@@ -1,0 +1,173 @@
+"""Exact match by lm-evaluation-harness and by our teacher-forced pass, example by example.
+
+    pip install lm_eval==0.4.13
+    python benchmarks/lm_eval_agreement.py --run runs/demo-transfer/seed-0
+
+Writes a corpus with the tasks of the run, evaluates the models on its test rows both ways, ours through
+the dataset reader and the harness's through recipes/lm_eval, and compares. Exit status 1 if any example,
+or the tokens of any prompt, differ. A model that is always right shows little: a checkpoint from the
+middle of training, `--run RUN/checkpoints/step-002000 RUN`, gives all tasks something to be wrong about.
+Without --run the demo is trained first, which takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is read from the Hub
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import datasets
+import lm_eval
+import torch
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from tabulate import tabulate
+
+from data_builders.folder import write_corpus
+from hf_lgt import load_config, train
+from hf_lgt.data import prepare_tests
+from hf_lgt.environment import describe_environment
+from hf_lgt.evaluation.generation import inference
+from hf_lgt.evaluation.harness import score_examples
+from hf_lgt.evaluation.test_sets import answer_starts
+from hf_lgt.reevaluate import Found, find_model, load_model
+
+ROOT = Path(__file__).parent.parent
+RECIPES = ROOT / "recipes" / "lm_eval"
+DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
+
+Cell = tuple[str, int]
+"""task and length"""
+Scores = dict[Cell, list[tuple[list[int], bool]]]
+"""of each test row, in order: the ids of its prompt, and whether the answer is right"""
+Names = dict[str, Cell]
+"""what each task of the harness evaluates"""
+
+
+def ours(found: Found, corpus: Path, lengths: Sequence[int]) -> Scores:
+    """Our own evaluation of the test rows of a corpus."""
+    # the options are the corpus's, so its rows are all that counts
+    mixture = [{"task": c.task, "role": c.role, "lengths": list(c.lengths)} for c in found.config.mixture]
+    overrides = [
+        f"mixture={json.dumps(mixture)}",
+        "data.source=dataset",
+        f"data.path={corpus}",
+        f"eval.lengths=[{min(lengths)},{max(lengths)}]",
+        "eval.examples=1000000",
+    ]
+    again = find_model(found.folder, None, overrides)
+    model, codec = load_model(again)
+    tests, scores = prepare_tests(again.config, codec, None), {}
+    with inference(model):
+        for cell in tests.cells:
+            batch = tests.examples(cell).batch
+            exact, _, _ = score_examples(model, batch, again.config.eval.batch_tokens)
+            prompts = [ids[:n].tolist() for ids, n in zip(batch.ids, answer_starts(batch), strict=True)]
+            scores[cell.task, cell.length] = list(zip(prompts, exact.tolist(), strict=True))
+    return scores
+
+
+def harness(found: Found, recipes: Path, names: Names) -> tuple[Scores, dict[Cell, float]]:
+    """The harness's scores of the test rows, and the exact match that it tells."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = HFLM(pretrained=str(found.folder), device=device, batch_size=64)
+    manager = TaskManager(include_path=str(recipes))
+    answer = lm_eval.simple_evaluate(
+        model=model, tasks=list(names), task_manager=manager, log_samples=True, bootstrap_iters=0
+    )
+    scores, told = {}, {}
+    for name, cell in names.items():
+        samples = sorted(answer["samples"][name], key=lambda sample: sample["doc_id"])
+        scores[cell] = [
+            (model.tok_encode(sample["arguments"][0][0]), bool(sample["exact_match"])) for sample in samples
+        ]
+        told[cell] = answer["results"][name]["exact_match,none"]
+    return scores, told
+
+
+def write_recipes(folder: Path, corpus: Path, tasks: Sequence[str], lengths: Sequence[int]) -> Names:
+    """A harness task for each task and length, as recipes/lm_eval/lengths.yaml shows it."""
+    names = {}
+    for task in tasks:
+        for length in lengths:
+            name = f"{task}-{length}"
+            settings = {
+                "include": str(RECIPES / f"{task}.yaml"),
+                "task": name,
+                "dataset_path": str(corpus),
+                "dataset_kwargs": {
+                    "data_files": {"test": f"{task}/test-*"},
+                    "filters": [["length", "in", [length]]],
+                },
+            }
+            # JSON is YAML
+            (folder / f"{name}.yaml").write_text(json.dumps(settings))
+            names[name] = (task, length)
+    return names
+
+
+def compare(found: Found, folder: Path, lengths: Sequence[int], examples: int) -> Iterator[dict[str, Any]]:
+    """One row a task and length."""
+    corpus, recipes = folder / "corpus", folder / "recipes"
+    corpus.mkdir(parents=True)
+    recipes.mkdir()
+    config = found.config
+    write_corpus(corpus, config.build_mixture(), 1000, examples, lengths)
+    tasks = [c.task for c in config.mixture if (RECIPES / f"{c.task}.yaml").is_file()]
+    names = write_recipes(recipes, corpus, tasks, lengths)
+    mine = ours(found, corpus, lengths)
+    theirs, told = harness(found, recipes, names)
+    for cell, rows in theirs.items():
+        pairs = list(zip(mine[cell], rows, strict=True))
+        yield {
+            "model": f"{config.name}, seed {config.seed.init}, step {found.step}",
+            "task": cell[0],
+            "length": cell[1],
+            "n": len(pairs),
+            "ours": sum(exact for _, exact in mine[cell]) / len(pairs),
+            "lm_eval": told[cell],
+            "disagreements": sum(a[1] != b[1] for a, b in pairs),
+            "prompts_differ": sum(a[0] != b[0] for a, b in pairs),
+        }
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--run", nargs="+", help="folders of runs, or of their checkpoints")
+    arguments.add_argument("--lengths", type=int, nargs="+", default=[10, 13, 16], help="[10 13 16]")
+    arguments.add_argument("--examples", type=int, default=256, help="test rows a task and length [256]")
+    arguments.add_argument("--json", type=Path, help="write the numbers here")
+    known = arguments.parse_args()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as name:
+        folder, runs = Path(name), known.run
+        if not runs:
+            run = train(load_config(DEMO, [f"output_dir={folder}"]), say=print).run_dir
+            runs = [str(run / "checkpoints" / "step-002000"), str(run)]
+        rows = []
+        for k, run in enumerate(runs):
+            rows += compare(find_model(run, None, []), folder / str(k), known.lengths, known.examples)
+    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4f"))
+    wrong = sum(row["disagreements"] + row["prompts_differ"] for row in rows)
+    n = sum(row["n"] for row in rows)
+    print(f"{n} examples, {wrong} differ (lm_eval {metadata.version('lm_eval')})")
+    if known.json:
+        about = describe_environment("cpu", 1)
+        about["packages"]["lm_eval"] = metadata.version("lm_eval")
+        known.json.write_text(json.dumps({"environment": about, "cells": rows}, indent=1) + "\n")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
