@@ -9,9 +9,9 @@ from pathlib import Path
 
 from data_builders import TaskError
 from data_builders.mixture import component_faults
-from data_builders.registry import get_task, unknown
+from data_builders.registry import get_task, list_tasks, unknown
 from data_builders.sampling import stream
-from data_builders.symbols import TAG
+from data_builders.symbols import CONTROL_TEXT, TAG
 from hf_lgt.schema import NAME, ComponentConfig, Config, DataConfig, ModelConfig, TrainConfig, short
 
 LONGEST_PROMPT = 2**15
@@ -112,17 +112,26 @@ def _rows_faults(c: ComponentConfig) -> list[tuple[str, str]]:
     """(key, fault) of a component whose examples are rows of a dataset: any task has them."""
     faults = []
     if not c.task or not c.task.isprintable():
-        faults.append(("task", f"{short(c.task)} must be a value of the dataset's task column"))
+        faults.append(
+            ("task", f"{short(c.task)} must be a value of the dataset's task column, printable text")
+        )
     if not 0 <= c.lengths[0] <= c.lengths[1]:
         faults.append(("lengths", f"{list(c.lengths)} must be [smallest, largest], whole numbers from 0"))
     if not 1e-9 <= c.weight <= 1e9:
         faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
-    if c.options:
-        faults.append(("options", f"{short(c.options)} steer generated examples; a dataset's rows have none"))
+    # options of a task of ours say how a corpus was drawn, and serve an evaluation on generated examples
+    if c.options and c.task in list_tasks():
+        faults += [("options", fault) for fault in get_task(c.task).option_faults(c.options)]
+    elif c.options:
+        faults.append(
+            ("options", f"{short(c.options)} are for tasks of hf_lgt, which {short(c.task)} is not")
+        )
     return faults
 
 
 COLUMNS = ("task", "length", "prompt", "target", "loss_mask")
+_RESERVED = (*CONTROL_TEXT, "<unk>")
+"""tokens that are no task's tag"""
 _DATASET_KEYS = ("path", "name", "revision", "columns", "length", "train_split", "test_split")
 
 
@@ -149,6 +158,7 @@ def _data_faults(config: Config) -> Iterator[Fault]:
     for column in data.columns:
         if column not in COLUMNS:
             yield ("data.columns",), f"data.columns: {unknown('column', column, COLUMNS)}"
+    yield from _shared_columns(data)
     if data.length != "column" and "length" in data.columns:
         yield (
             ("data.columns", "data.length"),
@@ -156,12 +166,33 @@ def _data_faults(config: Config) -> Iterator[Fault]:
         )
     if data.tags:
         for i, c in enumerate(config.mixture):
-            if not TAG.fullmatch(c.task):
+            if not can_be_tag(c.task):
                 yield (
                     (f"mixture.{i}.task", "data.tags"),
                     f"mixture.{i}.task: {short(c.task)} can be no tag, which is letters, digits and '_', at "
-                    "most 64; set data.tags to false if the prompts themselves say what is asked",
+                    f"most 64, and none of {', '.join(_RESERVED)}; set data.tags to false if the prompts "
+                    "themselves say what is asked",
                 )
+
+
+def can_be_tag(task: str) -> bool:
+    """Whether ``<task>`` can be a token of its own."""
+    return TAG.fullmatch(task) is not None and f"<{task}>" not in _RESERVED
+
+
+def _shared_columns(data: DataConfig) -> Iterator[Fault]:
+    """Columns that are read as two things."""
+    read = [c for c in COLUMNS if c != "length" or data.length == "column"]
+    keys: dict[str, list[str]] = {}
+    for key in read:
+        keys.setdefault(data.columns.get(key, key), []).append(key)
+    for name, both in keys.items():
+        if len(both) > 1:
+            yield (
+                ("data.columns", "data.length"),
+                f"data.columns: {short(name)} is read as {' and as '.join(both)}; "
+                "each needs a column of its own",
+            )
 
 
 def _eval_faults(config: Config) -> Iterator[Fault]:

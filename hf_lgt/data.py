@@ -16,6 +16,7 @@ from hf_lgt.config import Config, ConfigError, DataConfig
 from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets, answer_starts, prompt_texts
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
 from hf_lgt.rows import TokenRows, read_rows
+from hf_lgt.schema import short
 from hf_lgt.sources import DatasetSource, GeneratedSource, Source
 
 
@@ -74,7 +75,7 @@ def prepare_data(config: Config, *, revision: str | None = None, progress: bool 
         "revision": opened.revision,
         "train_rows": len(trained),
         "test_rows": len(tested),
-        "fingerprint": _fingerprint(trained, tested),
+        "fingerprint": _fingerprint(text_codec, trained, tested),
     }
     return RunData(text_codec, rows, tests, about)
 
@@ -198,14 +199,13 @@ def _read(
         ConfigError: rows are faulty, or a component has none.
     """
     split = config.data.train_split if train else config.data.test_split
-    bounds = {c.task: range(c.lengths[0], c.lengths[1] + 1) for c in components}
     grid = config.eval.grid_range
     rows = read_rows(
         opened.train if train else opened.test,
         split,
         config.data,
         codec,
-        wanted=lambda name, length: name in bounds and length in (bounds[name] if train else grid),
+        lengths={c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in components},
         only_task=task,
         max_positions=config.model.max_positions,
         progress=progress,
@@ -228,13 +228,14 @@ def _has(opened: Opened, config: Config, train: bool) -> str:
     dataset, column = opened.train if train else opened.test, config.data.columns.get("task", "task")
     if column not in dataset.column_names:
         return f"it has {len(dataset)} rows in all"
-    names = sorted(str(name) for name in dataset.unique(column))
+    names = sorted(short(name) for name in dataset.unique(column))
     return f"its tasks are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
 
 
-def _fingerprint(*tables: TokenRows) -> str:
-    """A hash of all that training and evaluation read."""
+def _fingerprint(codec: TextCodec, *tables: TokenRows) -> str:
+    """A hash of all that training and evaluation read, and of the vocabulary that rows not in use add to."""
     digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr(sorted(codec.tokenizer.get_vocab().items())).encode())
     for table in tables:
         for part in (table.ids, table.starts, table.scored, table.task, table.length):
             digest.update(np.ascontiguousarray(part).tobytes())

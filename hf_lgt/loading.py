@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 
 from data_builders.hub import redact
 from data_builders.registry import unknown
-from data_builders.symbols import LAST_NODE, TAG
+from data_builders.symbols import LAST_NODE
 from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.config_checks import can_be_tag
 from hf_lgt.errors import ConfigError
-from hf_lgt.schema import Config, DataConfig
+from hf_lgt.schema import Config, DataConfig, short
 
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 """files that are read alone, and the reader of datasets for them"""
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_TEXT = ("string", "large_string", "string_view")
 
 
 @dataclass(frozen=True)
@@ -38,44 +42,81 @@ def open_dataset(data: DataConfig) -> Opened:
         ConfigError: there is no such dataset, configuration, revision, split or column; the message
             names those that are there where the libraries tell them.
     """
-    from datasets import DatasetDict, load_from_disk
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
-    path, revision = Path(str(data.path)), None
-    if path.exists() and data.revision is not None:
+    path = Path(str(data.path))
+    local = os.path.exists(path)  # noqa: PTH110  # unlike Path's, false for a name that no file can have
+    if not local and (path.suffix in READERS or not _HUB_ID.fullmatch(str(data.path))):
+        raise ConfigError([f"data.path: {short(data.path)} is no file or folder that can be read"])
+    if local and data.revision is not None:
         raise ConfigError([f"data.revision: {data.revision!r} is one of the Hub; {data.path!r} is local"])
-    with _readable(data):
-        if (path / "dataset_dict.json").is_file():
-            saved = load_from_disk(str(path))
-            assert isinstance(saved, DatasetDict)
-            missing = [key for key in ("train_split", "test_split") if getattr(data, key) not in saved]
-            if missing:
-                raise ConfigError(
-                    [f"data.{key}: {unknown('split', getattr(data, key), saved)}" for key in missing]
-                )
-            opened = Opened(saved[data.train_split], saved[data.test_split], None)
-        else:
-            revision = None if path.exists() else _commit(data)
-            train, test = (
-                _load(data, path, split, revision) for split in (data.train_split, data.test_split)
-            )
-            opened = Opened(train, test, revision)
-    for key, dataset in (("train_split", opened.train), ("test_split", opened.test)):
-        _check_columns(data, key, dataset)
-    return opened
+    with _readable(data, local):
+        revision = None if local else _commit(data)
+        splits = _load(data, path, revision)
+    both, faults = [], []
+    for key in ("train_split", "test_split"):
+        try:
+            both.append(_split(data, key, splits))
+            _check_columns(data, key, both[-1])
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return Opened(both[0], both[1], revision)
 
 
-def _load(data: DataConfig, path: Path, split: str, revision: str | None) -> Any:
-    """One split; its name may be cut, as ``train[:90%]``."""
-    from datasets import load_dataset
+def _load(data: DataConfig, path: Path, revision: str | None) -> Mapping[str, Any]:
+    """All splits."""
+    from datasets import Dataset, load_dataset, load_from_disk
 
-    if path.is_file():
-        reader = READERS.get(path.suffix.lower())
-        if reader is None:
-            raise ConfigError([f"data.path: {data.path!r} is none of {', '.join(READERS)}"])
-        return load_dataset(reader, data_files=str(path), split=split)
-    return load_dataset(str(data.path), data.name, split=split, revision=revision)
+    saved = path.is_dir() and any((path / n).is_file() for n in ("dataset_dict.json", "state.json"))
+    if (path.is_file() or saved) and data.name is not None:
+        raise ConfigError([f"data.name: {data.name!r} is a configuration, which {data.path!r} does not have"])
+    if saved:
+        read: Any = load_from_disk(str(path))
+        return {"train": read} if isinstance(read, Dataset) else read
+    if not path.is_file():
+        loaded: Mapping[str, Any] = load_dataset(str(data.path), data.name, revision=revision)
+        return loaded
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError([f"data.path: {data.path!r} is none of {', '.join(READERS)}"])
+    if not path.stat().st_size:
+        raise ConfigError([f"data.path: {data.path!r} is empty"])
+    options: dict[str, Any] = {}
+    if reader == "csv":
+        # digits are text where text is wanted, 007 is not 7, and the word null is a word
+        texts = [data.columns.get(c, c) for c in ("prompt", "target", "task")]
+        options = {"converters": dict.fromkeys(texts, str), "keep_default_na": False}
+        options["sep"] = "\t" if path.suffix.lower() == ".tsv" else ","
+    read = load_dataset(reader, data_files=_literal(path), **options)
+    if reader == "csv" and "__index_level_0__" in read["train"].column_names:
+        raise ConfigError([f"data.path: the rows of {data.path!r} have more cells than its header"])
+    return read  # type: ignore[no-any-return]
+
+
+def _literal(path: Path) -> str:
+    """A path as the pattern that only it matches."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
+
+
+def _split(data: DataConfig, key: str, splits: Mapping[str, Any]) -> Any:
+    """One split; its name may be cut, as ``train[:90%]``, and joined, as ``train+validation``."""
+    from datasets import ReadInstruction, concatenate_datasets
+
+    wanted = getattr(data, key)
+    if wanted in splits:
+        return splits[wanted]
+    for name in (part.partition("[")[0].strip() for part in wanted.split("+")):
+        if name not in splits:
+            raise ConfigError([f"data.{key}: {unknown('split', name, splits)}"])
+    try:
+        parts = ReadInstruction.from_spec(wanted).to_absolute({name: len(d) for name, d in splits.items()})
+    except (ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError([f"data.{key}: {wanted!r} must be as 'train' or 'train[:90%]': {reason}"]) from None
+    return concatenate_datasets([splits[p.splitname].select(range(p.from_, p.to) or range(0)) for p in parts])
 
 
 def _commit(data: DataConfig) -> str | None:
@@ -94,26 +135,31 @@ def _commit(data: DataConfig) -> str | None:
 
 
 @contextmanager
-def _readable(data: DataConfig) -> Iterator[None]:
+def _readable(data: DataConfig, local: bool) -> Iterator[None]:
     """Turns whatever the libraries raise over a dataset into one message."""
     try:
         yield
     except ConfigError:
         raise
     except Exception as error:  # HTTP, Arrow, JSON, file system: each library raises its own
+        from datasets.exceptions import DatasetGenerationError
+
+        first = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         name = f" (data.name {data.name!r})" if data.name else ""
-        reason = redact(" ".join(str(error).split()))[:400]
+        if not local:
+            name += ", which is no file or folder here and so a dataset on the Hub,"
+        reason = redact(" ".join(str(first).split()))[:400]
         raise ConfigError(
-            [f"data.path: {data.path!r}{name} cannot be loaded: {type(error).__name__}: {reason}"]
+            [f"data.path: {short(data.path)}{name} cannot be loaded: {type(first).__name__}: {reason}"]
         ) from None
 
 
 def _check_columns(data: DataConfig, key: str, dataset: Any) -> None:
     """Every column that is needed is there, with a type that can be read."""
     split, faults = getattr(data, key), []
-    needed = {"prompt": "string", "target": "string"}
+    needed: dict[str, tuple[str, ...]] = {"prompt": _TEXT, "target": _TEXT}
     if data.length == "column":
-        needed["length"] = "int"
+        needed["length"] = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
     for column in (*needed, *(c for c in data.columns if c not in needed)):
         name = data.columns.get(column, column)
         if name not in dataset.column_names:
@@ -121,39 +167,77 @@ def _check_columns(data: DataConfig, key: str, dataset: Any) -> None:
             faults.append(f"{words}. data.columns.{column} names yours")
             if column == "length":
                 faults[-1] += ", or data.length counts characters, words or tokens of the prompt"
-            continue
-        kind = str(getattr(dataset.features[name], "dtype", dataset.features[name]))
-        if column in needed and not re.fullmatch(
-            needed[column] + r"(\d*|_view)", kind.removeprefix("large_")
-        ):
-            faults.append(f"data.columns: column {name!r} of {split} holds {kind}, not {needed[column]}")
-    if not faults and not len(dataset):
+    if not len(dataset):
         faults.append(f"data.{key}: {split} has no rows")
+    for column, kinds in ({**needed, "task": _TEXT} if not faults else {}).items():
+        whole = column == "length"
+        faults += _type_fault(split, dataset, data.columns.get(column, column), kinds, whole)
+    masks = data.columns.get("loss_mask", "loss_mask")
+    if not faults and masks in dataset.column_names:
+        faults += _mask_fault(split, dataset, masks)
     if faults:
         raise ConfigError(faults)
+
+
+def _kind(dataset: Any, name: str) -> str:
+    feature = dataset.features[name]
+    return str(getattr(feature, "dtype", feature))
+
+
+def _type_fault(split: str, dataset: Any, name: str, kinds: tuple[str, ...], whole: bool) -> list[str]:
+    """What is wrong with a column's type, with the first row that shows it."""
+    if name not in dataset.column_names or _kind(dataset, name) in kinds:
+        return []
+    fits = _is_whole if whole else lambda value: isinstance(value, str)
+    odd = ((i, value) for i, value in enumerate(_values(dataset, name)) if not fits(value))
+    row, value = next(odd, (None, None))
+    wanted = "whole numbers" if whole else "text"
+    words = f"data.columns: column {name!r} of {split} holds {_kind(dataset, name)}, not {wanted}"
+    return [words if row is None else f"{words}: row {row} is {short(value)}"]
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value means a whole number, so that it is not what makes the column another type."""
+    if isinstance(value, str):
+        return value.isdecimal()
+    return type(value) is int or (isinstance(value, float) and value.is_integer())
+
+
+def _mask_fault(split: str, dataset: Any, name: str) -> list[str]:
+    inner = getattr(dataset.features[name], "feature", None)
+    if getattr(inner, "dtype", None) == "bool" or _kind(dataset, name) == "null":
+        return []
+    words = (
+        f"data.columns: column {name!r} of {split} holds {_kind(dataset, name)}, not lists of true and false"
+    )
+    return [f"{words}; data.columns.loss_mask names another one"]
+
+
+def _values(dataset: Any, name: str) -> Iterator[Any]:
+    for batch in dataset.select_columns([name]).iter(batch_size=4096):
+        yield from batch[name]
 
 
 def only_task(config: Config, opened: Opened) -> str | None:
     """The task of all rows, where the dataset has no column for it.
 
     Raises:
-        ConfigError: there is none, and the mixture has several tasks.
+        ConfigError: there is none, and the mixture has several tasks; or one split alone has it.
     """
-    name = config.data.columns.get("task", "task")
-    if name in opened.train.column_names and name in opened.test.column_names:
-        kind = str(getattr(opened.train.features[name], "dtype", opened.train.features[name]))
-        if kind not in ("string", "large_string", "string_view"):
-            raise ConfigError([f"data.columns: column {name!r} holds {kind}, not string"])
+    data = config.data
+    name = data.columns.get("task", "task")
+    splits = {data.train_split: opened.train, data.test_split: opened.test}
+    lacking = [split for split, dataset in splits.items() if name not in dataset.column_names]
+    if not lacking:
         return None
-    if len(config.mixture) > 1:
-        raise ConfigError(
-            [
-                f"data.columns: there is no column {name!r} to tell the {len(config.mixture)} tasks of the "
-                f"mixture apart; there are {', '.join(opened.train.column_names)}. data.columns.task "
-                "names yours"
-            ]
-        )
-    return config.mixture[0].task
+    if len(config.mixture) == 1 and len(lacking) == len(splits):
+        return config.mixture[0].task
+    why = f"to tell the {len(config.mixture)} tasks of the mixture apart"
+    if len(lacking) < len(splits):
+        why = "although the other split has it"
+    lacks = f"{lacking[0]} has no column {name!r}"
+    there = ", ".join(splits[lacking[0]].column_names)
+    raise ConfigError([f"data.columns: {lacks} {why}; it has {there}. data.columns.task names yours"])
 
 
 def build_codec(config: Config, opened: Opened, task: str | None) -> TextCodec:
@@ -170,7 +254,7 @@ def build_codec(config: Config, opened: Opened, task: str | None) -> TextCodec:
     data, train = config.data, opened.train
     column = data.columns.get("task", "task")
     named = [task] if task is not None else train.unique(column)
-    names = sorted(name for name in named if name is not None and TAG.fullmatch(name))
+    names = sorted(name for name in named if name is not None and can_be_tag(name))
     texts = [data.columns.get(c, c) for c in ("prompt", "target")]
     if config.model.tokenizer == "words":
         return TextCodec.of_words(_texts(train, texts), tasks=names, tags=data.tags)

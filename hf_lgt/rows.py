@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_builders.sampling import prompt_hashes
-from hf_lgt.codec import Encoded, TextCodec
-from hf_lgt.config_checks import LONGEST_PROMPT
+from hf_lgt.codec import Codec, Encoded, TextCodec
+from hf_lgt.config_checks import COLUMNS, LONGEST_PROMPT
 from hf_lgt.errors import ConfigError
 from hf_lgt.progress import bar
 from hf_lgt.schema import DataConfig, short
@@ -20,9 +20,8 @@ from hf_lgt.schema import DataConfig, short
 CHUNK = 4096
 MOST_FAULTS = 5
 """faulty rows that are told one by one"""
-
-Wanted = Callable[[str, int], bool]
-"""whether rows of a task and length are used"""
+_HASHED = 64
+"""rows that are hashed at a time, as wide as the longest of them"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class TokenRows:
     length: NDArray[np.int64]
     """int64 [n]"""
     prompt_hash: NDArray[np.uint64]
-    """uint64 [n], of the tokens before the target"""
+    """uint64 [n], of the first `LONGEST_PROMPT` tokens before the target"""
     tasks: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -69,19 +68,19 @@ def read_rows(
     data: DataConfig,
     codec: TextCodec,
     *,
-    wanted: Wanted,
+    lengths: Mapping[str, range],
     only_task: str | None,
     max_positions: int,
     progress: bool = False,
 ) -> TokenRows:
-    """Turn the wanted rows of a split into tokens.
+    """Turn the rows of a split that are used into tokens.
 
     Args:
-        dataset: a `datasets.Dataset` whose columns `check_columns` has seen.
+        dataset: a `datasets.Dataset` whose columns `open_dataset` has seen.
         split: its name, for messages.
         data: names of the columns, and how lengths are counted.
         codec: gives the ids.
-        wanted: says which tasks and lengths are used; other rows are neither kept nor checked.
+        lengths: the tasks that are used, with the lengths; other rows are neither kept nor checked.
         only_task: the task of all rows, where there is no task column.
         max_positions: the longest sequence that the model takes.
         progress: show a bar.
@@ -89,16 +88,17 @@ def read_rows(
     Raises:
         ConfigError: rows are faulty; names the first ones, each with its column.
     """
-    reader = _Reader(split, data, codec, wanted, only_task, max_positions)
+    reader = _Reader(split, data, codec, lengths, only_task, max_positions)
+    # other columns may hold anything: pictures that take long to decode
+    read = dataset.select_columns(sorted({reader.name(c) for c in COLUMNS} & {*dataset.column_names}))
     with bar(total=len(dataset), desc=f"read {split}", unit="row", leave=False, visible=progress) as shown:
         for start in range(0, len(dataset), CHUNK):
-            rows = dataset[start : start + CHUNK]
-            reader.take(start, rows)
-            shown.update(len(rows[data.columns.get("prompt", "prompt")]))
+            reader.take(start, rows := read[start : start + CHUNK])
+            shown.update(len(rows[reader.name("prompt")]))
     if reader.faults:
         more = reader.faulty - len(reader.faults)
         raise ConfigError(
-            [*reader.faults, *([f"data.path: and {more} more such rows of {split}"] if more else [])]
+            [*reader.faults, *([f"data.path: and {more} more such faults of {split}"] if more else [])]
         )
     return reader.result()
 
@@ -111,11 +111,11 @@ class _Reader:
         split: str,
         data: DataConfig,
         codec: TextCodec,
-        wanted: Wanted,
+        lengths: Mapping[str, range],
         only_task: str | None,
         max_positions: int,
     ) -> None:
-        self.split, self.data, self.codec, self.wanted = split, data, codec, wanted
+        self.split, self.data, self.codec, self.lengths = split, data, codec, lengths
         self.only_task, self.max_positions = only_task, max_positions
         self.faults: list[str] = []
         self.faulty = 0
@@ -133,94 +133,122 @@ class _Reader:
 
     def take(self, start: int, rows: dict[str, list[Any]]) -> None:
         """Read one chunk, whose first row has the number `start`."""
-        n = len(rows[self.name("prompt")])
-        tasks = [self.only_task] * n if self.only_task is not None else rows[self.name("task")]
-        lengths = self._lengths(start, rows)
-        use = [i for i in range(n) if lengths[i] is not None and self.wanted(tasks[i], lengths[i])]
-        if not use:
-            return
-        prompts, targets = ([rows[self.name(c)][i] for i in use] for c in ("prompt", "target"))
-        for column, texts in (("prompt", prompts), ("target", targets)):
-            for i, text in zip(use, texts, strict=True):
-                if not text or not text.strip():
-                    self.fault(start + i, column, "is null" if text is None else "is empty")
-        masks = [rows[self.name("loss_mask")][i] for i in use] if self.name("loss_mask") in rows else None
-        self._encode(
-            [start + i for i in use],
-            [tasks[i] for i in use],
-            [lengths[i] for i in use],
-            [text or "" for text in prompts],
-            [text or "" for text in targets],
-            masks,
-        )
-
-    def _lengths(self, start: int, rows: dict[str, list[Any]]) -> list[Any]:
-        """The length of each row, None where it has none that can be used."""
-        prompts = [text or "" for text in rows[self.name("prompt")]]
-        if self.data.length == "characters":
-            return [len(text) for text in prompts]
-        if self.data.length == "words":
-            return [len(text.split()) for text in prompts]
-        if self.data.length == "tokens":
-            return [len(ids) for ids in self.codec.tokenize(prompts)]
-        lengths: list[Any] = list(rows[self.name("length")])
-        for i, length in enumerate(lengths):
+        prompts, targets = ([*rows[self.name(column)]] for column in ("prompt", "target"))
+        tasks = [self.only_task] * len(prompts) if self.only_task is not None else rows[self.name("task")]
+        lengths, use = self._lengths(rows, prompts), []
+        for i, (task, length) in enumerate(zip(tasks, lengths, strict=True)):
+            if task is None:
+                self.fault(start + i, "task", "is null")
+            if task not in self.lengths:
+                continue
             if length is None or length < 0:
                 self.fault(start + i, "length", "is null" if length is None else f"is {length}, below 0")
-                lengths[i] = None
-        return lengths
+                continue
+            # one without a prompt has no length that could be counted
+            counted = self.data.length != "column" and not (prompts[i] and prompts[i].strip())
+            if counted or length in self.lengths[task]:
+                use.append(i)
+        for column, texts in (("prompt", prompts), ("target", targets)):
+            for i in use:
+                if not (texts[i] and texts[i].strip()):
+                    self.fault(
+                        start + i, column, "is null" if texts[i] is None else f"is empty: {short(texts[i])}"
+                    )
+                    texts[i] = ""
+        masks = rows.get(self.name("loss_mask"), [None] * len(prompts))
+        self._encode(start, use, tasks, lengths, prompts, targets, masks)
+
+    def _lengths(self, rows: dict[str, list[Any]], prompts: list[Any]) -> list[int | None]:
+        """The length of each row, null where its column says so."""
+        if self.data.length == "column":
+            return rows[self.name("length")]
+        texts = [text or "" for text in prompts]
+        if self.data.length == "characters":
+            return [len(text) for text in texts]
+        if self.data.length == "words":
+            return [len(text.split()) for text in texts]
+        return [len(ids) for ids in self.codec.tokenize(texts)]
 
     def _encode(
         self,
-        numbers: list[int],
+        start: int,
+        use: list[int],
         tasks: list[str],
-        lengths: list[int],
+        lengths: list[int | None],
         prompts: list[str],
         targets: list[str],
-        masks: list[Any] | None,
+        masks: list[Any],
     ) -> None:
-        heads = {task: self.codec.head(task) for task in dict.fromkeys(tasks)}
-        asked, answers = self.codec.tokenize(prompts), self.codec.tokenize(targets)
-        forbidden = self.codec.forbidden
-        end = [self.codec.eos_id]
+        """Rows at the places `use` of a chunk as tokens, kept while no row is faulty."""
+        heads = {tasks[i]: self._head(tasks[i]) for i in use}
+        asked, answers = (self.codec.tokenize([texts[i] for i in use]) for texts in (prompts, targets))
         sequences, scored, before = [], [], []
-        for i, number in enumerate(numbers):
-            for column, text, ids in (("prompt", prompts[i], asked[i]), ("target", targets[i], answers[i])):
-                if not forbidden.isdisjoint(ids):
-                    missing = ", ".join(map(repr, self.codec.missing(text)[:5]))
-                    self.fault(number, column, f"the tokenizer cannot represent {missing}, in {short(text)}")
-            mask = None if masks is None else masks[i]
-            if mask is None:
-                counts = [True] * (len(answers[i]) + 1)
-            else:
-                counts = [*mask, False]
-                if len(mask) != len(answers[i]) or not any(mask):
-                    words = f"has {len(mask)} entries, {sum(map(bool, mask))} of them true, for a target of "
-                    self.fault(number, "loss_mask", f"{words}{len(answers[i])} tokens")
-                    counts = [True] * (len(answers[i]) + 1)
-            head = [*heads[tasks[i]], *asked[i]]
-            sequence = [*head, *answers[i], *end]
+        for i, question, answer in zip(use, asked, answers, strict=True):
+            for column, text, ids in (("prompt", prompts[i], question), ("target", targets[i], answer)):
+                if not self.codec.forbidden.isdisjoint(ids):
+                    self.fault(start + i, column, self._unreadable(text))
+            head = [*heads[tasks[i]], *question]
+            sequence = [*head, *answer, self.codec.eos_id]
             if len(sequence) > self.max_positions:
-                words = f"takes {len(sequence)} tokens with its target"
-                self.fault(number, "prompt", f"{words}; model.max_positions is {self.max_positions}")
-            sequences.append(sequence)
-            scored.append([*(False for _ in head), *counts])
-            before.append(len(head))
-        self._keep(tasks, lengths, sequences, scored, before)
+                words = f"takes {len(sequence)} tokens with its target; model.max_positions is "
+                self.fault(
+                    start + i, "prompt", f"{words}{self.max_positions}. Raise it, or leave the row out"
+                )
+            counts = self._counts(start + i, masks[i], len(answer))
+            if not self.faulty:  # else there will be no result
+                sequences.append(sequence)
+                scored.append([*(False for _ in head), *counts])
+                before.append(len(head))
+        if use and not self.faulty:
+            self._keep([tasks[i] for i in use], [lengths[i] for i in use], sequences, scored, before)
+
+    def _head(self, task: str) -> list[int]:
+        try:
+            return self.codec.head(task)
+        except ValueError as error:
+            raise ConfigError([f"mixture: {error}; the model was not trained on this task"]) from None
+
+    def _unreadable(self, text: str) -> str:
+        """Why a text cannot be trained on."""
+        missing = self.codec.missing(text)
+        pieces = ", ".join(map(short, missing[:5]))
+        words = f"the tokenizer cannot represent {pieces}, in {short(text)}"
+        if any(piece in self.codec.tokenizer.all_special_tokens for piece in missing):
+            return f"{words}: control tokens are no text"
+        if isinstance(self.codec, Codec):
+            return f"{words}; with model.tokenizer 'words' it has the words of the training split"
+        return f"{words}; it has the words of the training split"
+
+    def _counts(self, row: int, mask: list[bool] | None, tokens: int) -> list[bool]:
+        """Which tokens of a target, and of its end, are scored."""
+        if mask is None:
+            return [True] * (tokens + 1)
+        if None in mask:
+            self.fault(row, "loss_mask", f"holds null: {short(mask)}")
+        elif len(mask) != tokens or not any(mask):
+            words = f"has {len(mask)} entries, {sum(mask)} of them true, for a target of {tokens} tokens"
+            self.fault(row, "loss_mask", f"{words}; it needs one for each, and one that is true")
+        return [*mask, False]
 
     def _keep(
         self,
         tasks: Sequence[str],
-        lengths: Sequence[int],
+        lengths: Sequence[int | None],
         sequences: list[list[int]],
         scored: list[list[bool]],
         before: list[int],
     ) -> None:
         index = [self._tasks.setdefault(task, len(self._tasks)) for task in tasks]
-        # a longer row is a fault that is told, and need not be hashed whole
-        heads = np.zeros((len(sequences), min(max(before), LONGEST_PROMPT)), dtype=np.int64)
-        for row, sequence, count in zip(heads, sequences, before, strict=True):
-            row[:count] = sequence[: min(count, LONGEST_PROMPT)]
+        hashes = []
+        for i in range(0, len(sequences), _HASHED):
+            some = [
+                sequence[: min(n, LONGEST_PROMPT)]
+                for sequence, n in zip(sequences[i : i + _HASHED], before[i : i + _HASHED], strict=True)
+            ]
+            heads = np.zeros((len(some), max(map(len, some))), dtype=np.int64)
+            for row, head in zip(heads, some, strict=True):
+                row[: len(head)] = head
+            hashes.append(prompt_hashes(heads))
         sizes = [len(sequence) for sequence in sequences]
         self._parts.append(
             (
@@ -230,7 +258,7 @@ class _Reader:
                 np.array(before, dtype=np.int64),
                 np.array(index, dtype=np.int64),
                 np.array(lengths, dtype=np.int64),
-                prompt_hashes(heads),
+                np.concatenate(hashes),
             )
         )
 

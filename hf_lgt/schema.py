@@ -88,7 +88,10 @@ class ComponentConfig:
     role: Literal["target", "auxiliary"] = Field(description="target (the paper's main task) or auxiliary")
     lengths: Bounds = Field(description="smallest and largest training length, both included")
     weight: StrictFloat = Field(default=1.0, description="share of the examples, relative to the others")
-    options: dict[str, Any] = Field(default_factory=dict, description="the task's own options")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the task's own options; with a dataset they only say how its rows were drawn",
+    )
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)

@@ -57,9 +57,10 @@ class GeneratedSource:
 class DatasetSource:
     """Takes each batch from the rows of a dataset.
 
-    A component gives its share of the examples, by weight: of the first k examples of training it has
-    given that share, rounded, whatever the batch size. It gives each of its rows once before it gives
-    one again, in an order drawn anew each time. So a batch depends on the step and the seed alone.
+    A component gives its share of the examples, by weight: which one gives the k-th example of training
+    depends on k alone, not on the batch size (the method of Webster and Sainte-Laguë). It gives each of
+    its rows once before it gives one again, in an order drawn anew each time. So a batch depends on the
+    step and the seed alone.
 
     Args:
         rows: the rows of the training split.
@@ -90,8 +91,7 @@ class DatasetSource:
             if not len(places):
                 raise ValueError(f"no row of task {component.task!r} has a length in {component.lengths}")
         weights = np.array([c.weight for c in components])
-        self._bounds = np.concatenate([[0.0], np.cumsum(weights / weights.sum())])
-        self._bounds[-1] = 1.0
+        self._shares = weights / weights.sum()
         # the pass over a component's rows that is going on, and the one that a batch may begin
         self._order = lru_cache(maxsize=2 * len(components))(self._draw_order)
 
@@ -101,8 +101,13 @@ class DatasetSource:
 
     def drawn(self, step: int) -> NDArray[np.int64]:
         """Examples that each component has given before a step, int64 [components]."""
-        ends = np.floor(self._bounds * (step * self.batch_size)).astype(np.int64)
-        given: NDArray[np.int64] = np.diff(ends)
+        # The m-th example (from 0) of a component with share w is due at (m + 1/2) / w, and the first k
+        # of all are given. By then none lacks what it was due `len(shares)` examples ago.
+        k, w = step * self.batch_size, self._shares
+        given: NDArray[np.int64] = np.floor(w * max(k - len(w), 0)).astype(np.int64)
+        for _ in range(k - int(given.sum())):
+            due = (given + 0.5) / w
+            given[len(w) - 1 - int(np.argmin(due[::-1]))] += 1
         return given
 
     def batch(self, step: int) -> Batch:

@@ -31,6 +31,8 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HOME=_home,
     TOKENIZERS_PARALLELISM="false",
+    # the models are tiny: threads that wait for each other on a busy machine are all there is to gain
+    OMP_NUM_THREADS="1",
 )
 
 ROOT = Path(__file__).parent.parent

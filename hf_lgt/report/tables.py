@@ -25,6 +25,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def cell(text: str) -> str:
+    """A user's text as one cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
 def summaries(config: Config, records: Sequence[EvalRecord]) -> list[Summary]:
     """One summary for each target of the mixture."""
     auxiliaries = training_lengths(config, "auxiliary")
@@ -46,7 +51,7 @@ def length_table(config: Config, records: Sequence[EvalRecord]) -> str:
     first = training_lengths(config, "target")[0]
     furthest = max([first, *training_lengths(config, "auxiliary")], key=lambda c: c[1])[1]
     intervals = {r.length: f"{r.ci_low:.3f}–{r.ci_high:.3f}" for r in records if r.task == first[0]}
-    trained = {c.task: f"{c.task} ({c.role}, ≤ {c.lengths[1]})" for c in config.mixture}
+    trained = {c.task: f"{cell(c.task)} ({c.role}, ≤ {c.lengths[1]})" for c in config.mixture}
     rows = []
     for length in sorted({length for c in curves.values() for length in c}):
         row = [length, regime(length, first[1], furthest)]
@@ -115,7 +120,7 @@ def mistake_table(config: Config, records: Sequence[EvalRecord]) -> str:
             group.update(r.mistakes)
     rows = [
         [
-            task,
+            cell(task),
             where,
             str(sum(group.values())),
             *(number(group[kind] / sum(group.values())) for kind in kinds),

@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = known.output.exists() and not known.overwrite
         if done and not known.push_to_hub:
             raise ConfigError([f"--output: {known.output} exists; choose another, or add --overwrite"])
+        if known.output.exists() and not _is_corpus(known.output):
+            raise ConfigError(
+                [f"--output: {known.output} holds no word lists, or more; choose another folder"]
+            )
         cli.check_hub(known)
         options = " ".join(
             f"--{f.name} {getattr(plan, f.name)}" for f in dataclasses.fields(plan) if f.name in keys
@@ -61,6 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return cli.guard(work)
+
+
+def _is_corpus(folder: Path) -> bool:
+    """Whether a folder holds what this recipe writes and nothing else."""
+    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()}
+    written = {"README.md", *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "test"))}
+    return folder.is_dir() and files == written
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from data_builders import list_tasks
 from hf_lgt import yaml12
+from hf_lgt.comparison import load_comparison, plan
 from hf_lgt.config import Config, ConfigError, config_from_dict, describe_keys, load_config
 from tests.conftest import ROOT
 
@@ -55,10 +56,14 @@ def keys_of(faults):
 
 
 def test_every_recipe_config_is_valid():
-    paths = [p for p in sorted((ROOT / "recipes").rglob("*.yaml")) if p.name != "compare.yaml"]
-    assert len(paths) >= 3
-    for path in paths:
+    paths = [p for p in sorted((ROOT / "recipes").rglob("*.yaml")) if p.parent.name != "lm_eval"]
+    comparisons = [p for p in paths if "arms" in yaml12.load(p.read_text())]
+    assert len(paths) - len(comparisons) >= 7
+    for path in set(paths) - set(comparisons):
         assert load_config(path).name
+    assert len(comparisons) >= 3
+    for path in comparisons:
+        assert plan(load_comparison(path))
 
 
 def test_the_demo_file_is_read():

@@ -166,3 +166,12 @@ def test_a_figure_of_few_lengths_draws_without_a_warning(planned, tmp_path):
     config = planned[0].config
     records = [r for r in read_records(config.run_dir / "eval.jsonl") if 2 <= r.length <= 4]
     save_figure(curves_figure(config, records), tmp_path / "a.png")
+
+
+def test_a_task_s_name_cannot_break_a_table(planned):
+    config = planned[0].config
+    named = dataclasses.replace(config.mixture[0], task="a|b<script>")
+    config = dataclasses.replace(config, mixture=[named, *config.mixture[1:]])
+    lines = length_table(config, made_up(config, {c.task: 4 for c in config.mixture})).splitlines()
+    assert "a\\|b&lt;script>" in lines[0]
+    assert {line.replace("\\|", "").count("|") for line in lines} == {len(config.mixture) + 4}
