@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from data_builders.hub import DestinationError, PushError, check_destination
+from data_builders.hub import DestinationError, PushError, check_destination, redact
 from hf_lgt.errors import RunError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def guard(main: Callable[[], int]) -> int:
     except DestinationError as error:
         faults = [str(error)]
     except OSError as error:
-        faults = [f"{error.filename or 'a file'}: {error.strerror or error}"]
+        faults = [redact(f"{error.filename or 'a file'}: {error.strerror or error}")]
     except PushError as error:
         if os.environ.get("RANK", "0") == "0":  # all processes of a launch meet the same Hub
             print(f"error: {error}", file=sys.stderr)

@@ -114,15 +114,18 @@ class TextCodec:
 
     @property
     def pad_id(self) -> int:
-        return _token(self.tokenizer.pad_token_id)
+        """Fills up shorter rows; it is never read, so a tokenizer without one lends its end token."""
+        return self.eos_id if self.tokenizer.pad_token_id is None else int(self.tokenizer.pad_token_id)
 
     @property
     def bos_id(self) -> int:
-        return _token(self.tokenizer.bos_token_id)
+        """Begins every sequence; raises ValueError if the tokenizer has none."""
+        return _token(self.tokenizer.bos_token_id, "beginning-of-sequence")
 
     @property
     def eos_id(self) -> int:
-        return _token(self.tokenizer.eos_token_id)
+        """Ends every answer; raises ValueError if the tokenizer has none."""
+        return _token(self.tokenizer.eos_token_id, "end-of-sequence")
 
     def head(self, task: str) -> list[int]:
         """Ids before a prompt: beginning of sequence and tag.
@@ -156,7 +159,7 @@ class TextCodec:
     def forbidden(self) -> set[int]:
         """Ids that no prompt or target has: unknown, padding, beginning and end."""
         unknown = self.tokenizer.unk_token_id
-        return {self.pad_id, self.bos_id, self.eos_id, *([] if unknown is None else [_token(unknown)])}
+        return {self.pad_id, self.bos_id, self.eos_id, *([] if unknown is None else [int(unknown)])}
 
     def decode(self, ids: Any) -> list[str]:
         """Text of each row of ids, without padding, BOS and EOS."""
@@ -164,8 +167,9 @@ class TextCodec:
         return texts
 
 
-def _token(token: Any) -> int:
-    assert isinstance(token, int), "each special token is one token"
+def _token(token: Any, name: str) -> int:
+    if not isinstance(token, int):
+        raise ValueError(f"the tokenizer has no {name} token")
     return token
 
 

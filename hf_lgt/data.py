@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from data_builders.sampling import HeldOut, stream
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.config import Config, ConfigError, DataConfig
-from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets, answer_starts, prompt_texts
+from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
 from hf_lgt.rows import TokenRows, read_rows
 from hf_lgt.schema import short
@@ -31,18 +31,31 @@ class RunData:
     """which rows they are: differs where the numbers of a run would; empty for generated data"""
 
 
-def prepare_data(config: Config, *, revision: str | None = None, progress: bool = False) -> RunData:
+def open_data(config: Config, revision: str | None = None) -> Opened | None:
+    """The dataset of a config, None where examples are generated.
+
+    Args:
+        config: a checked config.
+        revision: commit to read it at where the config names none.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    return open_dataset(_at(config.data, revision)) if config.data.source == "dataset" else None
+
+
+def prepare_data(config: Config, opened: Opened | None, *, progress: bool = False) -> RunData:
     """Everything that training and its evaluations need.
 
     Args:
         config: a checked config.
-        revision: commit to read a dataset at where the config names none.
+        opened: from `open_data`.
         progress: show bars.
 
     Raises:
-        ConfigError: a dataset cannot be opened, or has faulty rows, or none for a task.
+        ConfigError: a dataset has faulty rows, or none for a task.
     """
-    if config.data.source == "generated":
+    if opened is None:
         mixture = config.build_mixture()
         nodes = max(c.definition.nodes(c.options) for c in mixture.components)
         codec = Codec.build(tasks=[c.task for c in config.mixture], nodes=nodes, tags=config.data.tags)
@@ -51,7 +64,6 @@ def prepare_data(config: Config, *, revision: str | None = None, progress: bool 
             mixture, codec, batch_size=config.train.batch_size, seed=config.seed.data, held_out=held_out
         )
         return RunData(codec, source, generated_tests(config, codec, held_out), {})
-    opened = open_dataset(_at(config.data, revision))
     task = only_task(config, opened)
     text_codec = build_codec(config, opened, task)
     trained, tested = _both_splits(config, opened, task, text_codec, progress)
@@ -76,6 +88,7 @@ def prepare_data(config: Config, *, revision: str | None = None, progress: bool 
         "train_rows": len(trained),
         "test_rows": len(tested),
         "fingerprint": _fingerprint(text_codec, trained, tested),
+        "train_fingerprint": _fingerprint(text_codec, trained),
     }
     return RunData(text_codec, rows, tests, about)
 
@@ -85,7 +98,7 @@ def prepare_tests(
     codec: TextCodec,
     trained: Config | None,
     *,
-    revision: str | None = None,
+    recorded: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> TestSets:
     """The test sets of a config, for a model that is there.
@@ -94,7 +107,7 @@ def prepare_tests(
         config: names the tasks, lengths and test seed.
         codec: the model's.
         trained: the run that the model comes from, if any: says which prompts it never saw.
-        revision: commit that the run read its dataset at.
+        recorded: what the run wrote of its dataset, see `RunData.about`.
         progress: show bars.
 
     Raises:
@@ -107,12 +120,15 @@ def prepare_tests(
             held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
         return generated_tests(config, codec, held_out)
     known = trained if trained and trained.data == config.data else None
-    opened = open_dataset(_at(config.data, revision) if known else config.data)
+    recorded = recorded or {}
+    opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
     task = only_task(config, opened)
     tested = _read(config, opened, task, codec, config.mixture, train=False, progress=progress)
     seen_rows = None
     if known:
         seen_rows = _read(known, opened, task, codec, known.mixture, train=True, progress=progress)
+        if _fingerprint(codec, seen_rows) != recorded.get("train_fingerprint"):
+            seen_rows = None  # not the rows that it was trained on: the overlap is not known
     return DatasetTests(
         codec, tested, config.mixture, examples=config.eval.examples, seed=config.eval.seed, trained=seen_rows
     )
@@ -137,9 +153,15 @@ def generated_tests(config: Config, codec: TextCodec, held_out: HeldOut | None) 
 
 
 def load_codec(path: Any, config: Config) -> TextCodec:
-    """The codec of a saved model's tokenizer, of the kind that the config says."""
+    """The codec of a saved model's tokenizer, of the kind that the config says.
+
+    Raises:
+        ValueError: the tokenizer has no token that begins, or none that ends a sequence.
+    """
     kind = TextCodec if config.model.tokenizer == "words" else Codec
-    return kind.load(path, tags=config.data.tags)
+    codec = kind.load(path, tags=config.data.tags)
+    _ = codec.bos_id, codec.eos_id
+    return codec
 
 
 def example_texts(config: Config, tests: TestSets) -> dict[str, tuple[str, str]]:
@@ -155,16 +177,10 @@ def example_texts(config: Config, tests: TestSets) -> dict[str, tuple[str, str]]
             )
             texts[component.task] = drawn.text()[0]
             continue
+        assert isinstance(tests, DatasetTests)
         cells = [cell for cell in tests.cells if cell.task == component.task]
-        examples = tests.examples(min(cells, key=lambda cell: abs(cell.length - 4)))
-        batch = examples.batch
-        answer = batch.ids[0, _answer_start(tests, batch) : batch.lengths[0] - 1].tolist()
-        texts[component.task] = (prompt_texts(examples, tests.codec, [0])[0], tests.codec.decode([answer])[0])
+        texts[component.task] = tests.text(min(cells, key=lambda cell: abs(cell.length - 4)))
     return texts
-
-
-def _answer_start(tests: TestSets, batch: Any) -> int:
-    return int(answer_starts(batch)[0])
 
 
 def _both_splits(

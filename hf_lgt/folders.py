@@ -138,15 +138,15 @@ def _other_data(run_dir: Path, data: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def recorded_revision(run_dir: Path | None) -> str | None:
-    """The Hub commit whose rows an earlier start of a run read, None if there is none."""
+def recorded_data(run_dir: Path | None) -> dict[str, Any]:
+    """What an earlier start of a run wrote of the rows that it read, empty if there is nothing."""
     if run_dir is None:
-        return None
+        return {}
     try:
-        revision = json.loads((run_dir / DATA_FILE).read_text(encoding="utf-8")).get("revision")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return revision if isinstance(revision, str) else None
+        data = json.loads((run_dir / DATA_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _remove_run(run_dir: Path) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_builders.hub import push_folder
+from hf_lgt import yaml12
 from hf_lgt.evaluation.records import last_step, read_records
 from hf_lgt.folders import DATA_FILE, read_run_config
-from hf_lgt.report.model_card import hub_results
+from hf_lgt.report.model_card import hub_results, on_hub, public_config
 
 RUN_FILES = (
     "config.yaml",
@@ -52,6 +53,9 @@ def push_run(
     }
     about = run_dir / DATA_FILE
     data = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    also["run/config.yaml"] = yaml12.dump(public_config(config, data)).encode()
+    if data and not on_hub(data):
+        also[f"run/{DATA_FILE}"] = json.dumps({**data, "path": Path(data["path"]).name}).encode()
     if results := hub_results(config, records, data):
         also[RESULTS_FILE] = results.encode()
     return push_folder(

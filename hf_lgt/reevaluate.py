@@ -18,7 +18,7 @@ from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
-from hf_lgt.folders import is_finished, read_run_config, recorded_revision
+from hf_lgt.folders import is_finished, read_run_config, recorded_data
 from hf_lgt.report.results import results_text, write_figures
 
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
@@ -149,9 +149,7 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
 
 
 def _tests(found: Found, codec: TextCodec) -> TestSets:
-    return prepare_tests(
-        found.config, codec, found.trained, revision=recorded_revision(found.run), progress=True
-    )
+    return prepare_tests(found.config, codec, found.trained, recorded=recorded_data(found.run), progress=True)
 
 
 def _evaluate(model: Any, tests: TestSets, found: Found) -> list[EvalRecord]:

@@ -11,15 +11,15 @@ from typing import Any
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
 
 from hf_lgt.config import Config, ConfigError
-from hf_lgt.data import example_texts, prepare_data
+from hf_lgt.data import RunData, example_texts, open_data, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
-from hf_lgt.folders import check_folder, is_finished, prepare_folder, recorded_revision, refusals
+from hf_lgt.folders import check_folder, is_finished, prepare_folder, recorded_data, refusals
 from hf_lgt.models import build_model
 from hf_lgt.report.model_card import model_card
 from hf_lgt.trainer import Evaluate, fit
@@ -62,11 +62,7 @@ def train(
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = _accelerator(config)
     check_folder(config, overwrite)  # before the data, which may take long
-    with accelerator.main_process_first():
-        # an interrupted run goes on with the rows that it began with, whatever was pushed since
-        revision = None if overwrite else recorded_revision(config.run_dir)
-        show = progress and accelerator.is_main_process
-        data = prepare_data(config, revision=revision, progress=show)
+    data = _prepare_data(config, overwrite, accelerator, progress)
     resume_from, news = prepare_folder(config, overwrite, accelerator, data.about)
     if accelerator.is_main_process:
         for line in news:
@@ -107,6 +103,29 @@ def finished(config: Config) -> RunResult | None:
     if faults := refusals(config, finished_is_fine=True):
         raise ConfigError(faults)
     return RunResult(config.run_dir, last_step(read_records(config.run_dir / EVAL_LOG)))
+
+
+def _prepare_data(config: Config, overwrite: bool, accelerator: Accelerator, progress: bool) -> RunData:
+    """The run's data, the same rows on every process.
+
+    Raises:
+        ConfigError: see `hf_lgt.data`; also where the processes read different rows.
+    """
+    # an interrupted run goes on with the rows that it began with, whatever was pushed since
+    revision = None if overwrite else recorded_data(config.run_dir).get("revision")
+    opened = open_data(config, revision) if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        # the others find the files in the cache, and take the commit that the first one found
+        found = [opened.revision if opened else revision]
+        broadcast_object_list(found)
+        if not accelerator.is_main_process:
+            opened = open_data(config, found[0])
+    data = prepare_data(config, opened, progress=progress and accelerator.is_main_process)
+    if accelerator.num_processes > 1 and opened:
+        prints = gather_object([data.about["fingerprint"]])
+        if len(set(prints)) > 1:
+            raise ConfigError([f"data.path: {config.data.path!r} is not the same on all processes"])
+    return data
 
 
 def _evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:

@@ -98,9 +98,11 @@ def generate_answers(
         batch: prompts with their right answers, all of whose tokens count.
         rows: which of them.
         codec: names the end and padding tokens.
-        slack: tokens that an answer may be longer than the longest right one among the rows.
+        slack: tokens that an answer may be longer than the longest right one of the batch.
     """
     starts = answer_starts(batch)
+    longest = int((batch.lengths - starts).max()) + slack
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     device = next(model.parameters()).device
     answers: dict[int, list[int]] = {}
     # Prompts of one width go together: no padding can then have an effect.
@@ -110,7 +112,7 @@ def generate_answers(
         out = model.generate(
             prompts,
             attention_mask=torch.ones_like(prompts),
-            max_new_tokens=int(batch.lengths[some].max() - start) + slack,
+            max_new_tokens=longest if positions is None else max(1, min(longest, positions - int(start))),
             do_sample=False,
             num_beams=1,
             pad_token_id=codec.pad_id,
@@ -123,15 +125,16 @@ def generate_answers(
 
 ENDLESS = "no end"
 """the kind of an answer without EOS"""
+UNSORTED = "not sorted"
+"""the kind of an answer to a prompt that is not as the task writes it"""
 
 
 def sort_mistakes(
     model: Any,
     codec: TextCodec,
     examples: Examples,
-    wrong: NDArray[np.int64],
+    rows: NDArray[np.int64],
     classify: Classify,
-    most: int,
 ) -> dict[str, int]:
     """How many of the wrong answers are of which kind, as greedy generation writes them.
 
@@ -139,11 +142,9 @@ def sort_mistakes(
         model: has `generate`.
         codec: decodes the answers.
         examples: the test examples.
-        wrong: rows that are wrong by the teacher-forced pass.
+        rows: rows that are wrong by the teacher-forced pass.
         classify: names an answer's kind of mistake, None if it is right (as a tie can make it).
-        most: only the first so many rows are looked at.
     """
-    rows = wrong[:most]
     if not len(rows):
         return {}
     batch, kinds = examples.batch, Counter[str]()
@@ -152,14 +153,18 @@ def sort_mistakes(
     with inference(model):
         answers = generate_answers(model, batch, rows, codec, slack)
     texts = codec.decode(answers)
-    for prompt, answer, ids in zip(prompt_texts(examples, codec, rows.tolist()), texts, answers, strict=True):
+    rights = codec.decode([_reference(batch, row) for row in rows.tolist()])
+    prompts = prompt_texts(examples, codec, rows.tolist())
+    for prompt, right, answer, ids in zip(prompts, rights, texts, answers, strict=True):
         if ids[-1:] != [codec.eos_id]:
             kinds[ENDLESS] += 1
             continue
         try:
-            kind = classify(prompt, answer)
-        except ValueError:
-            continue  # a user's own prompts, under the name of a task of ours
+            # a user's own rows under the name of a task of ours may have other rules
+            known = classify(prompt, right) is None
+            kind = classify(prompt, answer) if known else UNSORTED
+        except Exception:  # whatever is wrong with sorting, the run's numbers must not be lost
+            kind = UNSORTED
         if kind is not None:
             kinds[kind] += 1
     return dict(sorted(kinds.items()))

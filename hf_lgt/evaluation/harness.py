@@ -86,10 +86,8 @@ def evaluate_tests(
             overlaps.append(examples.overlap)
             kinds.append(None)
             if mistakes and (classify := classifier(cell.task)) and examples.all_scored:
-                wrong = _own_rows(examples.batch)[~exact]
-                kinds[-1] = sort_mistakes(
-                    model, tests.codec, examples, wrong, classify, -(-mistakes // _process()[1])
-                )
+                wrong = _first(_own_rows(examples.batch)[~exact], mistakes)
+                kinds[-1] = sort_mistakes(model, tests.codec, examples, wrong, classify)
     totals = _over_processes(np.array(counts, dtype=np.int64).reshape(-1, 4), model)
     return [
         _record(cell, row, step, overlap, kind)
@@ -148,6 +146,15 @@ def _own_rows(batch: Batch) -> NDArray[np.int64]:
     """The rows of a batch that this process takes."""
     rank, world = _process()
     return np.arange(len(batch.lengths))[rank::world]
+
+
+def _first(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Those of this process's rows that are among the first `most` of all processes' rows."""
+    if _process()[1] == 1:
+        return rows[:most]
+    every: list[Any] = [None] * _process()[1]
+    torch.distributed.all_gather_object(every, rows)
+    return np.intersect1d(rows, np.sort(np.concatenate(every))[:most])
 
 
 def _merged(kinds: list[dict[str, int] | None]) -> list[dict[str, int] | None]:

@@ -166,6 +166,15 @@ class DatasetTests:
             return Examples(batch, None)
         return Examples(batch, int(np.isin(self.rows.prompt_hash[chosen], self._trained).sum()))
 
+    def text(self, cell: Cell) -> tuple[str, str]:
+        """Prompt and target of the first row of a cell."""
+        row = int(self.rows.of(cell.task, cell.length, cell.length)[0])
+        start, stop = self.rows.starts[row] + (2 if self.codec.tags else 1), self.rows.starts[row + 1] - 1
+        middle = self.rows.starts[row] + self.rows.prompt_tokens[row]
+        parts = [self.rows.ids[a:b].tolist() for a, b in ((start, middle), (middle, stop))]
+        prompt, target = self.codec.decode(parts)
+        return prompt, target
+
 
 Classify = Callable[[str, str], str | None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
@@ -78,7 +79,6 @@ def model_card(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["hf_lgt", "length-generalization"],
-        base_model=getattr(config.model, "name_or_path", None),
         datasets=[str(config.data.path)] if on_hub(data) else None,
         model_name=config.name,
         eval_results=eval_results(config, records, data),
@@ -93,8 +93,17 @@ def model_card(
         table=length_table(config, records),
         summary="\n".join(f"- {line}" for line in summary_lines(config, records)),
         prompt=json.dumps(prompt, ensure_ascii=False),
-        config=yaml12.dump(config.to_dict()),
+        config=yaml12.dump(public_config(config, data)),
     )
+
+
+def public_config(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as others may see it: without folders of somebody's disk."""
+    shown = config.to_dict()
+    del shown["output_dir"]
+    if data and not on_hub(data):
+        shown["data"]["path"] = Path(shown["data"]["path"]).name
+    return shown
 
 
 def on_hub(data: Mapping[str, Any]) -> bool:
@@ -107,8 +116,10 @@ def _data_line(data: Mapping[str, Any]) -> str:
         return (
             "Every batch was drawn by the task itself; no example was drawn for training that is tested on."
         )
-    where = f"`{data['path']}`" + (f" at revision `{data['revision']}`" if on_hub(data) else "")
-    return f"Trained on {data['train_rows']} rows of {where}, tested on its test split."
+    where = f"`{data['path']}` at revision `{data['revision']}`"
+    if not on_hub(data):
+        where = f"a local dataset, {_code(Path(data['path']).name)}"
+    return f"Trained on {data['train_rows']} rows of {where}, tested on {data['test_rows']} rows of its test split."
 
 
 def _task_line(config: Config, component: ComponentConfig, question: str, answer: str) -> str:
@@ -142,8 +153,8 @@ def eval_results(
             task_name=r.task,
             dataset_type=str(config.data.path) if on_hub(data) else "generated",
             dataset_name=r.task,
-            dataset_config=r.task,
-            dataset_split="test",
+            dataset_config=config.data.name if on_hub(data) else r.task,
+            dataset_split=config.data.test_split,
             dataset_revision=data.get("revision"),
             metric_type="exact_match",
             metric_name=f"exact match at length {r.length}",

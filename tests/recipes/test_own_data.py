@@ -14,7 +14,7 @@ from data_builders.sampling import draw_test_set
 from hf_lgt import ConfigError, load_config, train
 from hf_lgt.checkpoints import list_checkpoints
 from hf_lgt.codec import Codec
-from hf_lgt.data import prepare_data
+from hf_lgt.data import open_data, prepare_data
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.models import build_model
 from tests.conftest import ROOT
@@ -42,6 +42,11 @@ def lists(count, longest, seed):
 
 TRAIN, TEST = list(lists(80, 4, seed=0)), list(lists(48, 6, seed=1))
 COLUMNS = "data.columns={prompt: question, target: answer, length: n, task: kind}"
+
+
+def prepared(config):
+    """The data of a config."""
+    return prepare_data(config, open_data(config))
 
 
 @pytest.fixture
@@ -244,7 +249,7 @@ def test_rows_that_the_mixture_does_not_use_are_neither_trained_nor_checked(own,
     DatasetDict(train=Dataset.from_list(TRAIN + broken), test=Dataset.from_list(TEST + broken)).save_to_disk(
         path
     )
-    data = prepare_data(own(path, "train.batch_size=50", tasks=[("again", [2, 3])]))
+    data = prepared(own(path, "train.batch_size=50", tasks=[("again", [2, 3])]))
     wanted = {(r["question"], r["answer"]) for r in TRAIN if r["kind"] == "again" and 2 <= r["n"] <= 3}
     seen = set()
     for step in range(3):
@@ -260,11 +265,11 @@ def test_rows_that_the_mixture_does_not_use_are_neither_trained_nor_checked(own,
 
 def test_two_arms_start_from_the_same_vocabulary_and_weights(own, saved):
     arms = [own(saved), own(saved, tasks=[("backwards", [1, 3])]), own(saved, tasks=[("again", [1, 2])])]
-    prepared = [prepare_data(arm).codec for arm in arms]
-    assert len({json.dumps(codec.tokenizer.get_vocab(), sort_keys=True) for codec in prepared}) == 1
+    codecs = [prepared(arm).codec for arm in arms]
+    assert len({json.dumps(codec.tokenizer.get_vocab(), sort_keys=True) for codec in codecs}) == 1
     first, *others = [
         build_model(arm.model, codec, arm.seed.init).state_dict()
-        for arm, codec in zip(arms, prepared, strict=True)
+        for arm, codec in zip(arms, codecs, strict=True)
     ]
     for other in others:
         assert all((first[key] == other[key]).all() for key in first)
@@ -272,7 +277,7 @@ def test_two_arms_start_from_the_same_vocabulary_and_weights(own, saved):
 
 @pytest.mark.parametrize("tags", [True, False])
 def test_tags_begin_the_prompt_where_they_are_wanted(own, saved, tags):
-    data = prepare_data(own(saved, f"data.tags={str(tags).lower()}"))
+    data = prepared(own(saved, f"data.tags={str(tags).lower()}"))
     batch = data.source.batch(0)
     second = {data.codec.tokenizer.convert_ids_to_tokens(int(i)) for i in batch.ids[:, 1]}
     assert second == ({"<backwards>", "<again>"} if tags else {" Say"})
@@ -282,7 +287,7 @@ def test_tags_begin_the_prompt_where_they_are_wanted(own, saved, tags):
 
 def test_only_what_the_loss_mask_marks_is_scored(own, tmp_path):
     rows = [{**row, "loss_mask": [i % 2 == 0 for i in range(row["n"])]} for row in TRAIN]
-    data = prepare_data(own(jsonl(tmp_path / "all.jsonl", rows), "data.test_split=train"))
+    data = prepared(own(jsonl(tmp_path / "all.jsonl", rows), "data.test_split=train"))
     for batch in (data.source.batch(0), data.tests.examples(data.tests.cells[2]).batch):
         for scored, length in zip(batch.scored, batch.lengths, strict=True):
             first = int(scored.argmax())
@@ -341,7 +346,7 @@ def test_a_corpus_of_ours_trains_on_the_ids_that_its_symbols_have(tmp_path, own)
         tmp_path / "corpus", "data.columns={}", "model.tokenizer=symbols", "model.max_positions=512",
         tasks=[(c.task, [*c.lengths]) for c in mixture],
     )  # fmt: skip
-    data = prepare_data(config)
+    data = prepared(config)
     assert isinstance(data.codec, Codec)
     compared = 0
     for component in mixture:

@@ -1,14 +1,18 @@
 import dataclasses
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 from data_builders import Component, get_task
 from data_builders.sampling import draw_test_set, stream
 from hf_lgt import EvalRecord, evaluate, load_config
-from hf_lgt.codec import Codec
+from hf_lgt.batching import Batch
+from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.evaluation.generation import sort_mistakes
 from hf_lgt.evaluation.records import read_records
+from hf_lgt.evaluation.test_sets import Examples
 from hf_lgt.report.figures import mistakes_figure, save_figure
 from hf_lgt.report.tables import mistake_kinds, mistake_table
 
@@ -195,3 +199,39 @@ def test_a_user_s_prompts_under_a_task_s_name_are_not_classified():
     rng = stream(0, "check")
     prompt, answer = get_task("shortest_path").sample(rng, 4, 1, side=3).text()[0]
     assert get_task("shortest_path").classify(prompt, answer) is None
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "[1]:[2];[2]:[9];?[1]>[9]=",  # a neighbour that is not listed
+        "[1]:[2];[2]:[1];?[1]>[9]=",  # a goal that is not there
+        "[1]:[2];[2]:[1];?[1]>[1]=",
+        "[1]:[2];[2]:[1];[3]:[4];[4]:[3];?[1]>[2]=",  # two parts
+        "[1]:[2][3];[2]:[1][3];[3]:[1][2];?[1]>[2]=",  # a cycle
+        "[1]:[2][2];[2]:[1][1];?[1]>[2]=",
+        "[1]:[2];[2]:[3];[3]:[1];?[1]>[2]=",  # one-way
+        "[999999999]:[2];[2]:[999999999];?[2]>[999999999]=",
+    ],
+)
+@pytest.mark.parametrize("task", ["shortest_path", "dfs_trace"])
+def test_what_is_no_maze_of_ours_is_refused_by_name(task, prompt):
+    with pytest.raises(ValueError, match="is not"):
+        get_task(task).classify(prompt, "[1][2]")
+
+
+@pytest.mark.parametrize("prompt", ["From A to B?", "[1]:[2];[2]:[9];?[1]>[9]="])
+def test_rows_of_a_user_under_a_task_s_name_are_counted_as_not_sorted(prompt):
+    assert sorted_by_name(prompt, right="[1][2]", said="[2][1]") == {"not sorted": 1}
+
+
+def sorted_by_name(prompt, right, said):
+    """Kinds of one wrong answer to a row of a dataset whose task is called shortest_path."""
+    codec = TextCodec.of_words([prompt, right, said], tasks=["shortest_path"])
+    head = codec.head("shortest_path") + codec.tokenize([prompt])[0]
+    ids = [*head, *codec.tokenize([right])[0], codec.eos_id]
+    counts = [False] * len(head) + [True] * (len(ids) - len(head))
+    batch = Batch(np.array([ids]), np.array([len(ids)]), np.array([counts]))
+    model = Speaker(codec, "shortest_path", {prompt: said})
+    classify = get_task("shortest_path").classify
+    return sort_mistakes(model, codec, Examples(batch, 0), np.array([0]), classify)
