@@ -1,12 +1,13 @@
 """Exact match by lm-evaluation-harness and by our teacher-forced pass, example by example.
 
-    pip install lm_eval==0.4.13
+    pip install -c constraints.txt -e '.[bench]'
     python benchmarks/lm_eval_agreement.py --run runs/demo-transfer/seed-0
 
 Writes a corpus with the tasks of the run, evaluates the models on its test rows both ways, ours through
-the dataset reader and the harness's through recipes/lm_eval, and compares. Exit status 1 if any example,
-or the tokens of any prompt, differ. A model that is always right shows little: a checkpoint from the
-middle of training, `--run RUN/checkpoints/step-002000 RUN`, gives all tasks something to be wrong about.
+the dataset reader and the harness's through the tasks that recipes/build_dataset.py --lm_eval writes, and
+compares. Exit status 1 if any example, or the tokens of any prompt, differ. A model that is always right
+shows little: a checkpoint from the middle of training, `--run RUN/checkpoints/step-002000 RUN`, gives all
+tasks something to be wrong about.
 Without --run the demo is trained first, which takes some minutes.
 """
 
@@ -33,7 +34,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tabulate import tabulate
 
-from data_builders.folder import write_corpus
+from data_builders import CorpusPlan
+from data_builders.folder import write_plan
+from data_builders.lm_eval import Cell, write_tasks
 from hf_lgt import load_config, train
 from hf_lgt.data import prepare_tests
 from hf_lgt.environment import describe_environment
@@ -43,11 +46,8 @@ from hf_lgt.evaluation.test_sets import answer_starts
 from hf_lgt.reevaluate import Found, find_model, load_model
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ROOT / "recipes" / "lm_eval"
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
 
-Cell = tuple[str, int]
-"""task and length"""
 Scores = dict[Cell, list[tuple[list[int], bool]]]
 """of each test row, in order: the ids of its prompt, and whether the answer is right"""
 Names = dict[str, Cell]
@@ -77,11 +77,11 @@ def ours(found: Found, corpus: Path, lengths: Sequence[int]) -> Scores:
     return scores
 
 
-def harness(found: Found, recipes: Path, names: Names) -> tuple[Scores, dict[Cell, float]]:
+def harness(found: Found, tasks: Path, names: Names) -> tuple[Scores, dict[Cell, float]]:
     """The harness's scores of the test rows, and the exact match that it tells."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = HFLM(pretrained=str(found.folder), device=device, batch_size=64)
-    manager = TaskManager(include_path=str(recipes))
+    manager = TaskManager(include_path=str(tasks))
     answer = lm_eval.simple_evaluate(
         model=model, tasks=list(names), task_manager=manager, log_samples=True, bootstrap_iters=0
     )
@@ -95,38 +95,17 @@ def harness(found: Found, recipes: Path, names: Names) -> tuple[Scores, dict[Cel
     return scores, told
 
 
-def write_recipes(folder: Path, corpus: Path, tasks: Sequence[str], lengths: Sequence[int]) -> Names:
-    """A harness task for each task and length, as recipes/lm_eval/lengths.yaml shows it."""
-    names = {}
-    for task in tasks:
-        for length in lengths:
-            name = f"{task}-{length}"
-            settings = {
-                "include": str(RECIPES / f"{task}.yaml"),
-                "task": name,
-                "dataset_path": str(corpus),
-                "dataset_kwargs": {
-                    "data_files": {"test": f"{task}/test-*"},
-                    "filters": [["length", "in", [length]]],
-                },
-            }
-            # JSON is YAML
-            (folder / f"{name}.yaml").write_text(json.dumps(settings))
-            names[name] = (task, length)
-    return names
-
-
 def compare(found: Found, folder: Path, lengths: Sequence[int], examples: int) -> Iterator[dict[str, Any]]:
     """One row a task and length."""
-    corpus, recipes = folder / "corpus", folder / "recipes"
+    corpus, tasks = folder / "corpus", folder / "tasks"
     corpus.mkdir(parents=True)
-    recipes.mkdir()
+    tasks.mkdir()
     config = found.config
-    write_corpus(corpus, config.build_mixture(), 1000, examples, lengths)
-    tasks = [c.task for c in config.mixture if (RECIPES / f"{c.task}.yaml").is_file()]
-    names = write_recipes(recipes, corpus, tasks, lengths)
+    plan = CorpusPlan(config.build_mixture(), 1000, examples, lengths)
+    write_plan(corpus, plan)
+    names = write_tasks(tasks, plan, str(corpus), corpus=corpus, name=config.name, tags=config.data.tags)
     mine = ours(found, corpus, lengths)
-    theirs, told = harness(found, recipes, names)
+    theirs, told = harness(found, tasks, names)
     for cell, rows in theirs.items():
         pairs = list(zip(mine[cell], rows, strict=True))
         yield {

@@ -86,7 +86,7 @@ def make_corpus(number: int, rng: random.Random, work: Path) -> Corpus:
     expected.mkdir()
     write_corpus(expected, Mixture(parts), rows, 8, range(1, 11), seed)
     files = {p.relative_to(expected).as_posix(): p.read_bytes() for p in expected.rglob("*.*")}
-    del files["README.md"]  # the one that is pushed has the command in it
+    files = without_card(files)
     names = ["mixture", *tasks]
     cache = str(work / "local")
     loaded = {name: datasets.load_dataset(str(expected), name, cache_dir=cache) for name in names}
@@ -107,9 +107,13 @@ def read(work: Path) -> str:
 
 
 def files(hub: Hub) -> dict[str, bytes]:
-    """What the repository holds, but for the README."""
-    found = hub.store.repo("dataset", REPO).files()
-    return {path: data for path, data in found.items() if path != "README.md"}
+    """What the repository holds, see `without_card`."""
+    return without_card(hub.store.repo("dataset", REPO).files())
+
+
+def without_card(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Files but for the README, which has the command in it, and the list with the README's hash."""
+    return {path: data for path, data in found.items() if path not in ("README.md", "corpus.json")}
 
 
 def push(hub: Hub, corpus: Corpus, work: Path, kill: tuple[str, float] | None) -> tuple[int, str]:

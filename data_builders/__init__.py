@@ -7,17 +7,15 @@ they load `datasets`.
 from __future__ import annotations
 
 import importlib
-import time
 from typing import TYPE_CHECKING, Any
 
-# before any code of the tasks is read: a file that changes later is not what runs
-__loaded_at__ = time.time()
-
-from data_builders import tasks as _tasks
 from data_builders.arrays import Sample
 from data_builders.mixture import Component, Mixture
 from data_builders.registry import Task, TaskError, get_task, list_tasks, register_task
 from data_builders.symbols import render
+
+# last: a new module of tasks may import the names above from here
+from data_builders import tasks as _tasks  # isort: skip
 
 if TYPE_CHECKING:
     from data_builders.corpus import CorpusBuilder, build_corpus

@@ -225,6 +225,10 @@ def build(
         if isinstance(error.__cause__, TaskError):
             raise error.__cause__ from None
         raise
+    if not builder.info.splits["train"].num_examples:
+        raise TaskError(
+            f"train_examples is {plan.train_examples}, which leaves {config_name} without a row; use more"
+        )
     return builder.as_dataset()
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -15,13 +13,14 @@ import pyarrow.compute as pc
 
 from data_builders import card
 from data_builders.corpus import FEATURES, build, check_processes
+from data_builders.marker import MARKER, read_marker, write_marker
 from data_builders.mixture import Mixture
 from data_builders.plan import MIXTURE, CorpusPlan
 from data_builders.registry import TaskError
 from data_builders.sampling import CORPUS_CHUNK
 
-MARKER = "corpus.json"
-"""the file of a written corpus that says what it was made of"""
+__all__ = ["MARKER", "SHARD_BYTES", "read_marker", "write_corpus", "write_plan"]
+
 SHARD_BYTES = 500_000_000
 """of a shard in memory; its Parquet file is smaller"""
 TEXTS = ("task", "role", "prompt", "target")
@@ -93,19 +92,9 @@ def write_plan(
                 facts.examples[name] = _example(splits)
             del splits
     rows = {name: {s: i.num_examples for s, i in info.splits.items()} for name, info in facts.info.items()}
-    marker = {"fingerprint": fingerprint, "rows": rows, **plan.settings()}
-    (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card.write(plan, facts, licence, command), encoding="utf-8")
+    write_marker(folder, fingerprint, rows, plan.settings())
     return rows
-
-
-def read_marker(folder: Path) -> dict[str, Any] | None:
-    """What `MARKER` says of a written corpus; None where there is none."""
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and "fingerprint" in marker else None
 
 
 def _write_parquet(splits: datasets.DatasetDict, folder: Path) -> datasets.DatasetInfo:

@@ -11,11 +11,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 Result = TypeVar("Result")
 
@@ -55,15 +59,17 @@ def redact(text: str) -> str:
     return re.sub(rf"(?i)([?&](?:{signed})=)[^&\s'\"]+", r"\1***", text)
 
 
-def check_destination(repo_id: str, revision: str | None = None) -> None:
+def check_destination(repo_id: str, revision: str | None, repo_type: str) -> None:
     """Find out, before any work, whether a repository could be pushed to.
 
     Args:
         repo_id: ``namespace/name``.
         revision: branch to push to, None for the main one.
+        repo_type: ``dataset`` or ``model``.
 
     Raises:
-        DestinationError: the name is none, there is no valid token, or it may not write there.
+        DestinationError: the name is none, there is no valid token, it may not write there, or the
+            repository holds something that this project did not push.
         PushError: the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, get_token
@@ -88,11 +94,38 @@ def check_destination(repo_id: str, revision: str | None = None) -> None:
         if status in (401, 403):
             raise DestinationError(f"{where}: the Hub does not accept the token (status {status})") from None
         raise PushError(f"{where}: the Hub cannot be asked who you are: {_reason(error)}") from None
-    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+    try:  # a proxy may answer with something else
+        role = user.get("auth", {}).get("accessToken", {}).get("role")
+        names = [str(known["name"]) for known in (user, *user.get("orgs", []))]
+    except (AttributeError, KeyError, TypeError):
+        raise PushError(f"{where}: the Hub's answer does not say who you are; is there a proxy?") from None
+    if role == "read":
         raise DestinationError(f"{where} needs a token that may write; this one may only read")
-    names = [user["name"], *(org["name"] for org in user.get("orgs", []))]
     if repo_id.split("/")[0] not in names:
         raise DestinationError(f"{where} is not yours; the token writes to {', '.join(names)}")
+    try:
+        there = _again(
+            lambda: _listed(repo_id, repo_type, revision), lambda line: None, where, ASKING_ATTEMPTS
+        )
+    except Exception as error:
+        raise PushError(f"{where}: the Hub cannot be asked what is there: {_reason(error)}") from None
+    if fault := _foreign(repo_type, there):
+        raise DestinationError(f"{where} {fault}")
+
+
+def _listed(repo_id: str, repo_type: str, revision: str | None) -> list[str]:
+    """Files of a branch, or of the main one where it is not there yet; none without a repository."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    for branch in dict.fromkeys((revision, None)):
+        try:
+            return HfApi().list_repo_files(repo_id, repo_type=repo_type, revision=branch)
+        except RepositoryNotFoundError:
+            return []
+        except RevisionNotFoundError:
+            continue
+    return []
 
 
 def _names_branch(text: str) -> bool:
@@ -116,13 +149,14 @@ def push_folder(
     revision: str | None = None,
     message: str,
     replaces: Sequence[str] = (),
+    names: Collection[str] | None = None,
     also: Mapping[str, Path | bytes] | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
     """Make a repository (if it is not there) hold a folder's files.
 
     Args:
-        folder: what to push, whole.
+        folder: what to push.
         repo_id: ``namespace/name``.
         repo_type: ``dataset`` or ``model``.
         private: make a new repository private, and refuse one that is not; else a new one is as the
@@ -131,6 +165,7 @@ def push_folder(
         message: of the commit.
         replaces: patterns of files that go if they are not pushed, such as the shards of an earlier
             corpus; ``*`` stays within a folder. Other files in the repository stay.
+        names: which files of the folder, None: all of them.
         also: files beside the folder's, path in the repository -> file or content.
         say: takes a line about each attempt that failed.
 
@@ -140,38 +175,20 @@ def push_folder(
     Raises:
         PushError: it did not go through after several attempts, or the Hub refused it.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import HfApi
 
     api = HfApi()
-    files = {**_files(folder), **(also or {})}
+    found = _files(folder) if names is None else {name: folder / name for name in names}
+    files = {**found, **(also or {})}
+    repo: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
 
     def prepare() -> None:
-        api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
+        api.create_repo(**repo, private=private or None, exist_ok=True)
         if revision is not None:
-            api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
+            api.create_branch(**repo, branch=revision, exist_ok=True)
 
     def attempt() -> str:
-        head = api.repo_info(repo_id, repo_type=repo_type, revision=revision)
-        if private and head.private is False:
-            raise PushError(f"{repo_id} is there and public; make it private, or push without --private")
-        there = api.list_repo_files(repo_id, repo_type=repo_type, revision=head.sha)
-        # not upload_folder: with hf_xet it makes several commits, between which half of it is visible
-        made = api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationDelete(path) for path in there if path not in files and stale(path)),
-                *(CommitOperationAdd(path, source) for path, source in files.items()),
-            ],
-            repo_type=repo_type,
-            revision=revision,
-            commit_message=message,
-            # what is replaced was looked up in this commit; another push in between is met by a retry
-            parent_commit=head.sha,
-        )
-        return made.commit_url
-
-    def stale(path: str) -> bool:
-        return any(fnmatchcase(path, p) and path.count("/") == p.count("/") for p in replaces)
+        return _commit(api, {**repo, "revision": revision}, files, replaces, message, private)
 
     try:
         with _quiet():
@@ -184,6 +201,61 @@ def push_folder(
             f"pushing {folder} to {repo_id} did not go through: {_reason(error)}; the repository shows what "
             "it did before (or all of this, if only the answer was lost), and the same command tries again"
         ) from None
+
+
+OURS = {"dataset": "corpus.json", "model": "run/config.yaml"}
+"""a file that every push of this project has, by the kind of repository"""
+CONTENT = {
+    "dataset": (".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".zip", ".gz", ".tar"),
+    "model": (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx"),
+}
+"""ends of files that are what a repository is for; notes and pictures beside them do no harm"""
+
+
+def _foreign(repo_type: str, there: Sequence[str]) -> str | None:
+    """Why a repository with these files must not be pushed to, if it must not."""
+    other = [path for path in there if path.endswith(CONTENT[repo_type])]
+    if not other or OURS[repo_type] in there:
+        return None
+    return f"holds a {repo_type} that hf_lgt did not push ({other[0]}, ...); name another repository"
+
+
+def _commit(
+    api: HfApi,
+    branch: Mapping[str, Any],
+    files: Mapping[str, Path | bytes],
+    replaces: Sequence[str],
+    message: str,
+    private: bool,
+) -> str:
+    """Make the one commit, upon what is there now; gives its address."""
+    head = api.repo_info(**branch)
+    if private and head.private is False:
+        name = branch["repo_id"]
+        raise PushError(f"{name} is there and public; make it private, or push without --private")
+    there = api.list_repo_files(**{**branch, "revision": head.sha})
+    # not upload_folder: with hf_xet it makes several commits, between which half of it is visible
+    made = api.create_commit(
+        **branch,
+        operations=_operations(there, files, replaces),
+        commit_message=message,
+        # what is replaced was looked up in this commit; another push in between is met by a retry
+        parent_commit=head.sha,
+    )
+    return str(made.commit_url)
+
+
+def _operations(
+    there: Sequence[str], files: Mapping[str, Path | bytes], replaces: Sequence[str]
+) -> list[Any]:
+    """What makes a repository hold files: those added, and those of an earlier push deleted."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    def stale(path: str) -> bool:
+        return any(fnmatchcase(path, p) and path.count("/") == p.count("/") for p in replaces)
+
+    deleted = [CommitOperationDelete(path) for path in there if path not in files and stale(path)]
+    return [*deleted, *(CommitOperationAdd(path, source) for path, source in files.items())]
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -252,8 +324,16 @@ def _may_pass(error: BaseException) -> bool:
     # a gateway's page of HTML where the client expected JSON
     if names & connection or "JSONDecodeError" in names:
         return True
+    if type(error) is not RuntimeError:
+        return False
     # the client wraps what went wrong with one file of several; hf_xet tells of all errors so
-    return isinstance(error, RuntimeError) and (error.__cause__ is None or _may_pass(error.__cause__))
+    return _may_pass(error.__cause__) if error.__cause__ is not None else _is_of_upload(error)
+
+
+def _is_of_upload(error: BaseException) -> bool:
+    """Whether it was raised where the client hands files to hf_xet, which has no class for its errors."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code.co_name == "_upload_xet_files" for frame in frames)
 
 
 def _wait(error: BaseException, attempt: int) -> float:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
-import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import data_builders
+from data_builders import code
 from data_builders.mixture import Component, Mixture
 from data_builders.registry import TaskError
 from data_builders.sampling import LONGEST_PROMPT, stream
@@ -23,9 +17,6 @@ from data_builders.symbols import PAD, TAG
 
 MIXTURE = "mixture"
 """name of the configuration that holds all tasks"""
-
-LOADED_AT = data_builders.__loaded_at__
-PACKAGE = Path(data_builders.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -67,6 +58,7 @@ class CorpusPlan:
         faults += [fault] if fault else [f for c in self.mixture.components for f in self._faults_of(c)]
         if faults:
             raise TaskError("; ".join(faults))
+        code.remember(*_parts(self.mixture))  # and what they loaded when they were drawn from
 
     def _faults_of(self, component: Component) -> Iterator[str]:
         """What is wrong with a component's examples, found on a few of the longest."""
@@ -123,48 +115,21 @@ class CorpusPlan:
     def fingerprint(self) -> str:
         """Changes with every setting and with the code that draws, 32 hexadecimal digits.
 
-        Where that code is not known for sure, no two are equal: a task that was defined without a
-        file, or a file of this package that changed since it was loaded.
+        Where that code is not known for sure, no two are equal: see `data_builders.code`.
         """
-        seen: dict[str, str] = {"numpy": np.__version__}
-        for name, path in generator_sources(self.mixture).items():
-            if path is None or (path.is_relative_to(PACKAGE) and path.stat().st_mtime > LOADED_AT):
-                seen[name] = uuid.uuid4().hex
-            else:
-                seen[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        text = json.dumps([self.settings(), seen], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        seen = {"numpy": np.__version__, **generator_sources(self.mixture)}
+        return code.fingerprint(self.settings(), seen)
 
 
-DRAWS_NOTHING = ("hub.py", "word_lists.py")
-"""modules of this package that no row of a mixture depends on: an edit there leaves a corpus what it is"""
+def generator_sources(mixture: Mixture) -> dict[str, str | None]:
+    """Name and hash of all code that draws a mixture, None for what is not known."""
+    return code.sources(_parts(mixture))
 
 
-def generator_sources(mixture: Mixture) -> dict[str, Path | None]:
-    """Name and file of all code that draws a mixture: this package, and tasks defined elsewhere.
-
-    None stands for code that was read from no file, such as a notebook's.
-    """
-    files: dict[str, Path | None] = {
-        path.relative_to(PACKAGE).as_posix(): path
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if path.name not in DRAWS_NOTHING
-    }
-    for component in mixture.components:
-        task = component.definition
-        for part in (task.rule, task._family.draw):
-            name = getattr(part, "__module__", None) or type(part).__module__
-            if not name.startswith("data_builders."):
-                file = getattr(sys.modules.get(name), "__file__", None) or _file_of(part)
-                files[f"module {name}"] = Path(file) if file and Path(file).is_file() else None
-    return files
-
-
-def _file_of(part: Callable[..., Any]) -> str | None:
-    try:
-        return inspect.getsourcefile(part)
-    except TypeError:
-        return None
+def _parts(mixture: Mixture) -> list[Callable[..., Any]]:
+    """The functions that draw."""
+    tasks = [component.definition for component in mixture.components]
+    return [part for task in tasks for part in (task.rule, task._family.draw)]
 
 
 def _is_whole(value: object) -> bool:

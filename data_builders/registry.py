@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from data_builders import code
 from data_builders.arrays import Counts, Sample
 from data_builders.symbols import add_tag
 
@@ -211,6 +212,7 @@ def register_task(
         ):
             raise ValueError(f"task {name!r} exists already, in {known.rule.__module__}; choose another name")
         add_tag(name)
+        code.remember(rule, family.draw)
         _tasks[name] = Task(
             name, family.name, family.length_unit, dict(family.options), rule, family, classify
         )

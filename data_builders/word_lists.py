@@ -12,13 +12,15 @@ uses none of the registered tasks, and a training config maps the names.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_builders import code
+from data_builders.marker import write_marker
 from data_builders.registry import TaskError
 from data_builders.sampling import stream
 
@@ -99,6 +101,11 @@ class WordLists:
     def longest(self, kind: str) -> int:
         """Longest list of a kind that is trained on."""
         return self.target_length if kind == "reversed_opposites" else self.auxiliary_length
+
+    def fingerprint(self) -> str:
+        """Changes with every setting and with the code that draws, see `data_builders.code`."""
+        seen = code.package(["word_lists.py", "sampling.py"])
+        return code.fingerprint(asdict(self), {"numpy": np.__version__, **seen})
 
 
 def answer(kind: str, words: Sequence[str]) -> str:
@@ -189,11 +196,14 @@ def write_word_lists(folder: Path, plan: WordLists, command: str) -> dict[str, i
     Returns:
         Rows of each split.
     """
+    # taken before the work: code that is edited meanwhile is not what drew the rows
+    fingerprint = plan.fingerprint()
     splits = build_word_lists(plan)
     for name, rows in splits.items():
         rows.to_parquet(folder / f"data/{name}-00000-of-00001.parquet")
     counts = {name: len(rows) for name, rows in splits.items()}
     (folder / "README.md").write_text(_card(plan, splits, command), encoding="utf-8")
+    write_marker(folder, fingerprint, counts, asdict(plan))
     return counts
 
 

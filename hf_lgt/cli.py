@@ -130,7 +130,7 @@ def add_hub_options(arguments: argparse.ArgumentParser, what: str) -> None:
     arguments.add_argument("--revision", metavar="BRANCH", help="branch to push to [the main one]")
 
 
-def check_hub(known: argparse.Namespace) -> None:
+def check_hub(known: argparse.Namespace, repo_type: str) -> None:
     """Refuse, before any work, a push that could not go well.
 
     Raises:
@@ -141,7 +141,7 @@ def check_hub(known: argparse.Namespace) -> None:
     from hf_lgt.config import ConfigError
 
     if known.push_to_hub is not None:
-        check_destination(known.push_to_hub, known.revision)
+        check_destination(known.push_to_hub, known.revision, repo_type)
         return
     given = [flag for flag, value in (("--private", known.private), ("--revision", known.revision)) if value]
     if given:

@@ -21,6 +21,7 @@ from typing import Any
 from data_builders.registry import unknown
 from hf_lgt import yaml12
 from hf_lgt.config import NAME, Config, ConfigError, load_config
+from hf_lgt.data import open_data
 from hf_lgt.evaluation.curves import Summary, curve, mean_curve, smallest_length, summarize, training_lengths
 from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
 from hf_lgt.folders import is_finished, refusals
@@ -187,6 +188,27 @@ def run_all(
             pool.shutdown(cancel_futures=True)
             raise
     return failed
+
+
+def check_data(planned: Sequence[Planned]) -> None:
+    """Open the dataset of each arm, before any run is started.
+
+    Raises:
+        ConfigError: one cannot be opened, or lacks a column.
+    """
+    for item in {item.arm: item for item in planned}.values():
+        if not is_finished(item.config.run_dir):
+            try:
+                open_data(item.config)
+            except ConfigError as error:
+                raise ConfigError([f"{item.arm}: {fault}" for fault in error.faults]) from None
+
+
+def last_error(log: Path) -> str:
+    """What a run said last of why it failed."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith(("error:", "Traceback"))]
+    return "\n".join(f"  {line}" for line in (lines[starts[-1] :] if starts else lines[-3:])[:12])
 
 
 def collect(planned: Sequence[Planned]) -> list[ArmResult]:

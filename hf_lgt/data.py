@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data_builders.registry import unknown
 from data_builders.sampling import HeldOut, stream
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.config import Config, ConfigError, DataConfig
@@ -231,21 +232,25 @@ def _read(
         low, high = c.lengths if train else config.eval.lengths
         if len(rows.of(c.task, low, high)):
             continue
+        dataset = opened.train if train else opened.test
+        if fault := _unknown_task(dataset, config, split, c.task):
+            faults.append(f"mixture.{i}.task: {fault}")
+            continue
         key = f"mixture.{i}.lengths" if train else "eval.lengths"
-        lacks = f"{split} has no row of task {c.task!r} with a length in {[low, high]}"
-        faults.append(f"{key}: {lacks}; {_has(opened, config, train)}")
+        faults.append(f"{key}: {split} has no row of task {c.task!r} with a length in {[low, high]}")
     if faults:
         raise ConfigError(faults)
     return rows
 
 
-def _has(opened: Opened, config: Config, train: bool) -> str:
-    """Which tasks a split has, for a message."""
-    dataset, column = opened.train if train else opened.test, config.data.columns.get("task", "task")
-    if column not in dataset.column_names:
-        return f"it has {len(dataset)} rows in all"
-    names = sorted(short(name) for name in dataset.unique(column))
-    return f"its tasks are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+def _unknown_task(dataset: Any, config: Config, split: str, task: str) -> str | None:
+    """Why a split has no row of a task at all, if it has none."""
+    column = config.data.columns.get("task", "task")
+    names = dataset.unique(column) if column in dataset.column_names else [task]
+    if task in names:
+        return None
+    shown = [n if n.isprintable() else short(n) for n in sorted(map(str, names))[:20]]
+    return f"{split} has no row of it: {unknown('task', task, shown)}"
 
 
 def _fingerprint(codec: TextCodec, *tables: TokenRows) -> str:

@@ -144,6 +144,18 @@ def _readable(data: DataConfig, local: bool) -> Iterator[None]:
     except Exception as error:  # HTTP, Arrow, JSON, file system: each library raises its own
         from datasets.exceptions import DatasetGenerationError
 
+        if data.name is not None and "BuilderConfig" in str(error) and "Available:" in str(error):
+            names = re.findall(r"'([^']*)'", str(error).split("Available:")[1])
+            raise ConfigError([f"data.name: {unknown('configuration', data.name, names)}"]) from None
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403, 404):
+            raise ConfigError(
+                [
+                    f"data.path: {short(data.path)} is no file or folder here, and no dataset on the Hub "
+                    f"that may be read (status {status}); for a private one run 'hf auth login' or set "
+                    "HF_TOKEN"
+                ]
+            ) from None
         first = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         name = f" (data.name {data.name!r})" if data.name else ""
         if not local:

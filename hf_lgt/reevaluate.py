@@ -61,7 +61,10 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     if not (folder / "config.json").is_file():
         raise ConfigError([f"{path}: no run and no model (no config.yaml, no config.json)"])
     if not run and not config:
-        raise ConfigError([f"{path} belongs to no run; --config must name the tasks to evaluate"])
+        pushed = path / "run" / "config.yaml"  # where `hf_lgt.publish` puts it
+        if not pushed.is_file():
+            raise ConfigError([f"{path} belongs to no run; --config must name the tasks to evaluate"])
+        config = str(pushed)
     file = config or str(run / "config.yaml") if run else str(config)
     if not run:
         from transformers import AutoConfig

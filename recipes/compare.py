@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         import dataclasses
 
-        from hf_lgt.comparison import collect, load_comparison, plan, run_all
+        from hf_lgt.comparison import check_data, collect, last_error, load_comparison, plan, run_all
         from hf_lgt.files import write_text
         from hf_lgt.folders import is_finished
         from hf_lgt.progress import bar
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if known.seeds is not None:
             comparison = dataclasses.replace(comparison, seeds=cli.seeds(known.seeds))
         planned = plan(comparison, overrides)
+        check_data(planned)
         folder = Path(planned[0].config.output_dir) / comparison.name
         missing = [item for item in planned if not is_finished(item.config.run_dir)]
         print(f"{len(planned)} runs, {len(planned) - len(missing)} finished; logs in {folder / 'logs'}")
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         for item, log in failed:
             print(f"error: {item.arm}, seed {item.seed} failed; see {log}", file=sys.stderr)
+            print(last_error(log), file=sys.stderr)
         if failed:
             return 1
 

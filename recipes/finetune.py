@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         config = cli.load(known.config, overrides)
-        cli.check_hub(known)
+        cli.check_hub(known, "model")
 
         from accelerate import PartialState
 

@@ -107,7 +107,7 @@ def mistakes_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
     """Share of wrong answers by length, cut by kind of mistake: a panel a task that has kinds."""
     kinds = mistake_kinds(records)
     tasks = [c for c in config.mixture if any(r.mistakes for r in records if r.task == c.task)]
-    figure, panels = new_figure(1.6 + 4.4 * len(tasks), 3.8, len(tasks))
+    figure, panels = new_figure(2.8 + 4.4 * len(tasks), 3.8, len(tasks))
     style_length_axes(panels[0], [r.length for r in records])
     ends = {role: [n for _, n in training_lengths(config, role)] for role in ("target", "auxiliary")}
     for axes, component in zip(panels, tasks, strict=True):
@@ -124,7 +124,8 @@ def mistakes_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
         mark_training_lengths(axes, max(ends["target"]), max(ends["target"] + ends["auxiliary"]))
         axes.set_title(f"{component.task} ({component.role})", fontsize=10, pad=16)
     panels[0].set_ylabel("share of answers that are wrong")
-    panels[0].legend(loc="upper left", fontsize=8, framealpha=0.9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
     figure.suptitle(f"{config.name}, init seed {config.seed.init}: kinds of mistakes", fontsize=10)
     return figure
 

@@ -119,7 +119,8 @@ def _data_line(data: Mapping[str, Any]) -> str:
     where = f"`{data['path']}` at revision `{data['revision']}`"
     if not on_hub(data):
         where = f"a local dataset, {_code(Path(data['path']).name)}"
-    return f"Trained on {data['train_rows']} rows of {where}, tested on {data['test_rows']} rows of its test split."
+    tested = f"{data['test_rows']} rows of its test split"
+    return f"Trained on {data['train_rows']} rows of {where}, tested on {tested}."
 
 
 def _task_line(config: Config, component: ComponentConfig, question: str, answer: str) -> str:
@@ -153,7 +154,8 @@ def eval_results(
             task_name=r.task,
             dataset_type=str(config.data.path) if on_hub(data) else "generated",
             dataset_name=r.task,
-            dataset_config=config.data.name if on_hub(data) else r.task,
+            # the format keeps results apart by this, and by no name of a task
+            dataset_config=f"{config.data.name}, {r.task}" if config.data.name else r.task,
             dataset_split=config.data.test_split,
             dataset_revision=data.get("revision"),
             metric_type="exact_match",

@@ -80,7 +80,7 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
             far = max(s.target_length, s.auxiliary_length)
             lines.append(
                 f"{s.target}: no gap, because not all lengths from {smallest_length(config)} to {far} were "
-                "evaluated (eval.lengths, eval.every)"
+                f"evaluated ({_what_limits(config)})"
             )
         mean = s.auxiliary_mean
         if mean is not None and mean < LEARNED:
@@ -90,7 +90,8 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
             )
     small = [f"{r.task} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
     if small:
-        lines.append(f"fewer prompts exist than eval.examples={config.eval.examples}: {', '.join(small)}")
+        what = "prompts exist" if config.data.source == "generated" else "rows are there"
+        lines.append(f"fewer {what} than eval.examples={config.eval.examples}: {', '.join(small)}")
     unknown = dict.fromkeys(r.task for r in records if r.overlap is None)
     if unknown:
         lines.append(f"whether training drew test prompts is not known: {', '.join(unknown)}")
@@ -131,6 +132,12 @@ def mistake_table(config: Config, records: Sequence[EvalRecord]) -> str:
     return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
 
 
+def _what_limits(config: Config) -> str:
+    """What a user can change to evaluate more lengths."""
+    keys = "eval.lengths, eval.every"
+    return keys if config.data.source == "generated" else f"{keys}, and the rows of {config.data.test_split}"
+
+
 SUCCESS = 0.5
 """transfer from which on a seed counts as a success"""
 
@@ -165,6 +172,14 @@ def success_lines(results: Sequence[ArmResult]) -> list[str]:
         if not known:
             lines.append(f"{arm}: no transfer can be measured (no auxiliary to follow)")
             continue
+        # an arm without auxiliaries was measured against those of the first arm that has some
+        learned = _auxiliary_means(members) or _auxiliary_means(results)
+        if learned and fmean(learned) < LEARNED:
+            lines.append(
+                f"{arm}: the auxiliaries themselves score {number(fmean(learned))} on their training "
+                "lengths; they were not learned, so the gap and the transfer say nothing"
+            )
+            continue
         won = sum(t >= SUCCESS for t in known)
         low, high = wilson_interval(won, len(known))
         lines.append(
@@ -172,6 +187,14 @@ def success_lines(results: Sequence[ArmResult]) -> list[str]:
             f"(95 % {low:.2f}–{high:.2f})"
         )
     return lines
+
+
+def _auxiliary_means(results: Sequence[ArmResult]) -> list[float]:
+    """Mean exact match of the auxiliaries, of each seed of the first arm that has some."""
+    arms = [r.arm for r in results if r.summary.auxiliary_mean is not None][:1]
+    return [
+        r.summary.auxiliary_mean for r in results if r.arm in arms and r.summary.auxiliary_mean is not None
+    ]
 
 
 def by_arm(results: Sequence[ArmResult]) -> Mapping[str, list[ArmResult]]:

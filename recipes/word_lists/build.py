@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_lgt import cli
+
+if TYPE_CHECKING:
+    import argparse
+
+    from data_builders.word_lists import WordLists
+
+KEYS = ("train_examples", "test_examples", "pairs", "seed")
+"""options that say what the corpus is made of"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,56 +30,67 @@ def main(argv: Sequence[str] | None = None) -> int:
     known, stray = cli.parse(arguments, argv)
 
     def work() -> int:
-        from data_builders.registry import TaskError
-        from data_builders.word_lists import WordLists, write_word_lists
+        from data_builders.marker import FolderError, is_there
         from hf_lgt.errors import ConfigError
-        from hf_lgt.files import atomic_directory
 
         if stray:
             raise ConfigError([f"unknown option --{stray[0].partition('=')[0]}"])
-        keys = ("train_examples", "test_examples", "pairs", "seed")
+        plan, push = _plan(known), known.push_to_hub is not None
         try:
-            plan = WordLists(**{key: getattr(known, key) for key in keys})
-        except TaskError as error:
-            raise ConfigError([f"--{fault}" for fault in str(error).split("\n")]) from None
-        done = known.output.exists() and not known.overwrite
-        if done and not known.push_to_hub:
-            raise ConfigError([f"--output: {known.output} exists; choose another, or add --overwrite"])
-        if known.output.exists() and not _is_corpus(known.output):
-            raise ConfigError(
-                [f"--output: {known.output} holds no word lists, or more; choose another folder"]
-            )
-        cli.check_hub(known)
-        options = " ".join(
-            f"--{f.name} {getattr(plan, f.name)}" for f in dataclasses.fields(plan) if f.name in keys
-        )
-        if not done:
-            with atomic_directory(known.output, replace=known.overwrite) as folder:
-                counts = write_word_lists(folder, plan, f"python recipes/word_lists/build.py {options}")
-            print(*(f"{name}: {rows} rows" for name, rows in counts.items()), f"in {known.output}", sep="\n")
-        if known.push_to_hub:
-            from data_builders.hub import push_folder
-
-            url = push_folder(
-                known.output,
-                known.push_to_hub,
-                repo_type="dataset",
-                private=known.private,
-                revision=known.revision,
-                message="Word lists",
-                replaces=["data/*.parquet"],
-            )
-            print(f"pushed: {url}")
+            there = is_there(known.output, plan.fingerprint, overwrite=known.overwrite, push=push)
+        except FolderError as error:
+            raise ConfigError([f"--output: {error}"]) from None
+        cli.check_hub(known, "dataset")
+        if there:
+            print(f"{known.output} holds this corpus already")
+        else:
+            _build(known, plan)
+        if push:
+            _push(known)
         return 0
 
     return cli.guard(work)
 
 
-def _is_corpus(folder: Path) -> bool:
-    """Whether a folder holds what this recipe writes and nothing else."""
-    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()}
-    written = {"README.md", *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "test"))}
-    return folder.is_dir() and files == written
+def _plan(known: argparse.Namespace) -> WordLists:
+    """What the corpus is made of; every fault is an option's."""
+    from data_builders.registry import TaskError
+    from data_builders.word_lists import WordLists
+    from hf_lgt.errors import ConfigError
+
+    try:
+        return WordLists(**{key: getattr(known, key) for key in KEYS})
+    except TaskError as error:
+        raise ConfigError([f"--{fault}" for fault in str(error).split("\n")]) from None
+
+
+def _build(known: argparse.Namespace, plan: WordLists) -> None:
+    """Write the corpus, whole or not at all."""
+    from data_builders.word_lists import write_word_lists
+    from hf_lgt.files import atomic_directory
+
+    options = " ".join(f"--{key} {getattr(plan, key)}" for key in KEYS)
+    with atomic_directory(known.output, replace=known.overwrite) as folder:
+        counts = write_word_lists(folder, plan, f"python recipes/word_lists/build.py {options}")
+    print(*(f"{name}: {rows} rows" for name, rows in counts.items()), f"in {known.output}", sep="\n")
+
+
+def _push(known: argparse.Namespace) -> None:
+    """Push the files of the corpus, and no other that the folder may hold."""
+    from data_builders.hub import push_folder
+    from data_builders.marker import corpus_files
+
+    url = push_folder(
+        known.output,
+        known.push_to_hub,
+        repo_type="dataset",
+        private=known.private,
+        revision=known.revision,
+        message="Word lists",
+        replaces=["data/*.parquet"],
+        names=corpus_files(known.output),
+    )
+    print(f"pushed: {url}")
 
 
 if __name__ == "__main__":

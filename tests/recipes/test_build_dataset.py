@@ -1,5 +1,6 @@
 """recipes/build_dataset.py: what it writes, what it refuses, and how a rerun completes a push."""
 
+import hashlib
 import importlib.util
 import json
 import shlex
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import datasets
 import pytest
 
-from data_builders import hub, plan
+from data_builders import code, hub
 from hf_lgt import cli
 from tests.conftest import ROOT
 
@@ -17,9 +18,14 @@ SMALL = ["--train_examples", "300", "--eval.lengths", "[1,10]", "--eval.every", 
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def same_code(monkeypatch):
+    """Somebody may edit the package while the tests run; a test of that says so itself."""
+    monkeypatch.setattr(code, "package", lambda names=None: {name: code.LOADED[name] for name in code.LOADED})
+
+
+@pytest.fixture
+def run(capsys, same_code):
     """Calls the recipe's main in this process."""
-    monkeypatch.setattr(plan, "LOADED_AT", float("inf"))
     spec = importlib.util.spec_from_file_location("build_dataset", ROOT / "recipes/build_dataset.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -47,7 +53,8 @@ def pushes(monkeypatch):
         made.append(("push", folder, repo_id, settings))
         return f"https://hub/{repo_id}/commit/1"
 
-    def check(repo_id, revision=None):
+    def check(repo_id, revision, repo_type):
+        assert repo_type == "dataset"
         made.append(("check", repo_id, revision))
 
     monkeypatch.setattr(hub, "push_folder", push)
@@ -143,10 +150,8 @@ def test_another_corpus_is_not_pushed_in_its_place(run, tmp_path, pushes, monkey
     arguments = ["--config", DEMO, *SMALL, "--output", out]
     assert run(*arguments).returncode == 0
     if change == "code":
-        sources = plan.generator_sources
-        edited = tmp_path / "edited.py"
-        edited.write_text("")
-        monkeypatch.setattr(plan, "generator_sources", lambda m: {**sources(m), "tasks/strings.py": edited})
+        package = code.package()
+        monkeypatch.setattr(code, "package", lambda: {**package, "tasks/strings.py": "another version"})
         change = []
     done = run(*arguments, *change, "--push_to_hub", "org/name")
     assert done.returncode == 2
@@ -154,8 +159,71 @@ def test_another_corpus_is_not_pushed_in_its_place(run, tmp_path, pushes, monkey
     assert pushes == []
 
 
+@pytest.mark.parametrize("name", ["notes.txt", ".git/HEAD", "mixture/train-00001-of-00002.parquet", ".env"])
+def test_what_is_no_part_of_a_corpus_is_neither_deleted_nor_pushed(run, tmp_path, pushes, name):
+    out = tmp_path / "corpus"
+    arguments = ["--config", DEMO, *SMALL, "--output", out]
+    assert run(*arguments).returncode == 0
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    done = run(*arguments, "--overwrite")
+    assert done.returncode == 2
+    assert f"--output: {out} holds {name}, which is no part of the corpus and --overwrite" in done.stderr
+    assert (out / name).read_text() == "mine"
+    done = run(*arguments, "--push_to_hub", "org/name")
+    if name.startswith(".git/"):  # a clone's own files are not in the way
+        assert done.returncode == 0, done.stderr
+        assert not [n for n in pushes[-1][3]["names"] if n.startswith(".git")]
+    else:
+        assert done.returncode == 2
+        assert f"--output: {out} holds {name}, which is no part of the corpus" in done.stderr
+        assert pushes == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped", "card", "marker"])
+def test_a_damaged_corpus_is_not_pushed(run, tmp_path, pushes, damage):
+    out = tmp_path / "corpus"
+    arguments = ["--config", DEMO, *SMALL, "--output", out]
+    assert run(*arguments).returncode == 0
+    name = {"card": "README.md", "marker": "corpus.json"}.get(damage, "reverse/test-00000-of-00001.parquet")
+    file, told = out / name, f"{name} is not as it was written; build the corpus again with --overwrite"
+    data = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+        told = f"{name} is missing; build the corpus again with --overwrite"
+    elif damage == "flipped":
+        file.write_bytes(data[:99] + bytes([data[99] ^ 1]) + data[100:])
+    elif damage == "marker":
+        marker = json.loads(data)
+        file.write_text(json.dumps({**marker, "files": dict.fromkeys(marker["files"], 3)}))
+        told = "holds no corpus of these settings"
+    else:
+        file.write_bytes(data[:-9])
+    done = run(*arguments, "--push_to_hub", "org/name")
+    assert done.returncode == 2
+    assert f"--output: {out}" in done.stderr
+    assert told in done.stderr
+    assert pushes == []
+    if damage != "marker":
+        assert run(*arguments, "--overwrite", "--push_to_hub", "org/name").returncode == 0
+        assert file.read_bytes() == data
+
+
+def test_the_marker_lists_every_file_and_exactly_those_are_pushed(run, tmp_path, pushes):
+    out = tmp_path / "corpus"
+    done = run("--config", DEMO, *SMALL, "--output", out, "--push_to_hub", "org/name")
+    assert done.returncode == 0, done.stderr
+    listed = json.loads((out / "corpus.json").read_text())["files"]
+    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    del found["corpus.json"]
+    assert listed == {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in found.items()
+    }
+    assert pushes[-1][3]["names"] == sorted([*found, "corpus.json"])
+
+
 def test_a_destination_is_refused_before_any_work(run, tmp_path, monkeypatch):
-    def refuse(repo_id, revision=None):
+    def refuse(repo_id, revision, repo_type):
         raise hub.DestinationError(f"--push_to_hub: {repo_id!r} is not yours")
 
     monkeypatch.setattr(cli, "check_destination", refuse)

@@ -391,12 +391,11 @@ def test_every_fault_of_both_splits_is_told_before_anything_is_written(own, tmp_
 def test_a_task_or_length_without_rows_is_told_with_what_there_is(own, saved):
     faults = refused(own(saved, "eval.lengths=[50,60]", tasks=[("backwards", [1, 3]), ("agian", [1, 3])]))
     assert faults == [
-        "mixture.1.lengths: train has no row of task 'agian' with a length in [1, 3]; its tasks are "
-        "'again', 'backwards'",
-        "eval.lengths: test has no row of task 'backwards' with a length in [50, 60]; its tasks are "
-        "'again', 'backwards'",
-        "eval.lengths: test has no row of task 'agian' with a length in [50, 60]; its tasks are "
-        "'again', 'backwards'",
+        "mixture.1.task: train has no row of it: unknown task 'agian'; did you mean 'again'? (known: again, "
+        "backwards)",
+        "eval.lengths: test has no row of task 'backwards' with a length in [50, 60]",
+        "mixture.1.task: test has no row of it: unknown task 'agian'; did you mean 'again'? (known: again, "
+        "backwards)",
     ]
 
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import _http, close_session
 
 import data_builders.hub as pushing
-from data_builders import plan
+from data_builders import code
 from data_builders.hub import PushError, push_folder, redact
 from hf_lgt import yaml12
 from tests.conftest import ROOT, TINY
@@ -31,7 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 def run(capsys, monkeypatch):
     """Calls a recipe's main in this process."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(plan, "LOADED_AT", float("inf"))
+    # somebody may edit the package while the tests run
+    monkeypatch.setattr(code, "package", lambda names=None: code.LOADED)
 
     def call(recipe, *arguments):
         spec = importlib.util.spec_from_file_location(recipe[:-3], ROOT / "recipes" / recipe)
@@ -223,7 +224,8 @@ def test_a_model_trained_from_the_hub_is_pushed_with_its_results(run, hub, tmp_p
     assert {e.task_id: e.value for e in entries} == pytest.approx(
         {f"{task}_length_{length}": value for (task, length), value in last.items()}, abs=1e-6
     )
-    for name in ("config.yaml", "eval.jsonl", "train.jsonl", "data.json", "environment.json", "curves.png"):
+    assert b"output_dir" not in pushed["run/config.yaml"]
+    for name in ("eval.jsonl", "train.jsonl", "data.json", "environment.json", "curves.png"):
         assert pushed[f"run/{name}"] == (run_dir / name).read_bytes()
 
     # a rerun only pushes: here over what an earlier, larger model left, and a user's own file
@@ -551,6 +553,37 @@ def test_what_cannot_pass_is_not_tried_again(hub, pushed, monkeypatch):
     assert pushed.waits == []
 
 
+@pytest.mark.parametrize("within", ["create_commit", "_upload_xet_files"])
+def test_of_errors_without_a_class_only_those_of_an_upload_are_tried_again(hub, pushed, monkeypatch, within):
+    def fail(*_, **__):
+        raise RuntimeError("something is wrong")
+
+    def _upload_xet_files(*_, **__):  # has a frame of this name, as the client's own has
+        fail()
+
+    monkeypatch.setattr(HfApi, "create_commit", fail if within == "create_commit" else _upload_xet_files)
+    with pytest.raises(PushError, match="something is wrong"):
+        pushed.push()
+    assert len(pushed.waits) == (0 if within == "create_commit" else pushing.ATTEMPTS - 1)
+
+
+@pytest.mark.parametrize(
+    "answer", [[], "<html>", {}, {"name": "org", "orgs": [{}]}, {"name": "org", "auth": None}, {"orgs": None}]
+)
+def test_an_answer_that_does_not_say_who_asks_is_told(hub, monkeypatch, answer):
+    monkeypatch.setattr(HfApi, "whoami", lambda self: answer)
+    with pytest.raises(PushError, match="the Hub's answer does not say who you are"):
+        pushing.check_destination("org/c", None, "dataset")
+
+
+def test_files_beside_those_that_are_named_are_not_pushed(hub, pushed):
+    (pushed.new / ".env").write_text("KEY=secret")
+    pushed.push(
+        names=[p.relative_to(pushed.new).as_posix() for p in pushed.new.rglob("*.*") if p.name != ".env"]
+    )
+    assert pushed.store.files() == pushed.after
+
+
 def test_a_short_soak(hub, tmp_path, monkeypatch):
     from data_builders import folder
 
@@ -568,3 +601,18 @@ def test_a_short_soak(hub, tmp_path, monkeypatch):
     assert result["commits"] == 2
     assert result["first_runs"]["killed"] >= 1
     assert sum(result["faults"].values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("dataset", "data/train-0.parquet"), ("model", "model.safetensors")]
+)
+def test_what_somebody_else_made_is_not_replaced(hub, kind, path):
+    there = hub.store.create_repo(kind, "org/theirs")
+    there.add({path: b"theirs", "README.md": b"theirs"}, "theirs")
+    with pytest.raises(pushing.DestinationError, match=f"holds a {kind} that hf_lgt did not push"):
+        pushing.check_destination("org/theirs", None, kind)
+    with pytest.raises(pushing.DestinationError, match="name another repository"):
+        pushing.check_destination("org/theirs", "a-new-branch", kind)
+    there.add({pushing.OURS[kind]: b"ours"}, "ours")
+    pushing.check_destination("org/theirs", None, kind)
+    pushing.check_destination("org/new", None, kind)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from data_builders import Component, Mixture, TaskError, build_corpus, folder, plan, registry, write_corpus
+from data_builders import Component, Mixture, TaskError, build_corpus, folder, registry, write_corpus
 from data_builders.card import _code, _fenced, _plain, _size_category, _table
 
 MIXTURE = Mixture(
@@ -24,8 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarni
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setattr(plan, "LOADED_AT", float("inf"))
+def quiet():
     datasets.disable_progress_bars()
     yield
     datasets.enable_progress_bars()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hf_lgt import cli, yaml12
-from hf_lgt.comparison import Comparison, load_comparison, plan, seed_faults
+from hf_lgt.comparison import Comparison, check_data, last_error, load_comparison, plan, seed_faults
 from hf_lgt.config import ConfigError, load_config
 from tests.conftest import ROOT
 
@@ -248,3 +248,20 @@ def test_a_finished_run_without_a_readable_config_does_not_hide_other_faults(fol
     faults = faults_of(read, path)
     assert len(faults) == 2
     assert faults[0].startswith("a: ")
+
+
+def test_what_a_run_said_last_is_shown(tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("error: 1 fault:\n  old\nworking\nerror: 2 faults:\n  data.path: x\n  data.name: y\n")
+    assert last_error(log) == "  error: 2 faults:\n    data.path: x\n    data.name: y"
+    log.write_text("one\ntwo\nthree\nfour\n")
+    assert last_error(log) == "  two\n  three\n  four"
+
+
+def test_a_dataset_that_cannot_be_opened_is_told_before_any_run(tmp_path, root):
+    arm = root / "recipes/word_lists/transfer.yaml"
+    comparison = Comparison("x", (("transfer", arm),), (0, 1))
+    overrides = [f"data.path={tmp_path / 'none.jsonl'}", f"output_dir={tmp_path / 'runs'}"]
+    with pytest.raises(ConfigError, match=r"transfer: data.path: .* is no file or folder"):
+        check_data(plan(comparison, overrides))
+    assert not (tmp_path / "runs").exists()

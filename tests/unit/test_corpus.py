@@ -1,10 +1,14 @@
 """The dataset of a mixture: its rows, their independence of processes, its cache, and its refusals."""
 
 import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from collections import Counter, deque
+from types import ModuleType, SimpleNamespace
 
 import datasets
 import numpy as np
@@ -17,6 +21,7 @@ from data_builders import (
     Mixture,
     TaskError,
     build_corpus,
+    code,
     plan,
     registry,
     symbols,
@@ -24,6 +29,7 @@ from data_builders import (
 from data_builders import corpus as corpus_module
 from data_builders.corpus import FEATURES, build
 from data_builders.sampling import CORPUS_CHUNK, HeldOut, draw_batch, draw_test_set
+from tests.conftest import ROOT
 
 STRINGS = Mixture(
     [
@@ -56,7 +62,8 @@ def quiet():
 @pytest.fixture(autouse=True)
 def unchanged_since_loaded(monkeypatch):
     """Somebody may edit the package while the tests run; a test of that says so itself."""
-    monkeypatch.setattr(plan, "LOADED_AT", float("inf"))
+    loaded = {name: seen for name, seen in code.LOADED.items() if name not in code.DRAWS_NOTHING}
+    monkeypatch.setattr(code, "package", lambda: loaded)
 
 
 @pytest.fixture(scope="module")
@@ -276,23 +283,51 @@ def test_a_changed_setting_is_not_answered_from_the_cache(tmp_path, name):
     assert texts(before["train"]) != texts(after["train"])
 
 
-def test_edited_code_of_the_package_changes_the_fingerprint(tmp_path, monkeypatch):
-    copy = tmp_path / "strings.py"
-    copy.write_text("one = 1")
+PACKAGE = code.package
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the package's files, which a test may edit; what is loaded is what they hold now."""
+    shutil.copytree(code.PACKAGE, tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "package", PACKAGE)
+    monkeypatch.setattr(code, "PACKAGE", tmp_path / "package")
+
+    def load():
+        loaded = {p.relative_to(code.PACKAGE).as_posix(): code.digest(p) for p in code.PACKAGE.rglob("*.py")}
+        monkeypatch.setattr(code, "LOADED", loaded)
+
+    load()
+    return SimpleNamespace(folder=tmp_path / "package", load=load)
+
+
+def test_loaded_code_of_the_package_changes_the_fingerprint(copied):
     sources = plan.generator_sources(STRINGS)
     assert {"tasks/strings.py", "tasks/arithmetic.py", "sampling.py", "arrays.py", "corpus.py"} <= set(
         sources
     )
-    monkeypatch.setattr(plan, "generator_sources", lambda _: {**sources, "tasks/strings.py": copy})
+    assert not {"hub.py", "word_lists.py"} & set(sources)
     before = CorpusPlan(STRINGS, **SETTINGS).fingerprint()
     assert CorpusPlan(STRINGS, **SETTINGS).fingerprint() == before
-    copy.write_text("one = 2")
-    assert CorpusPlan(STRINGS, **SETTINGS).fingerprint() != before
+    with (copied.folder / "tasks/strings.py").open("a") as file:
+        file.write("# edited")
+    copied.load()  # as another process does
+    after = CorpusPlan(STRINGS, **SETTINGS).fingerprint()
+    assert after != before
+    assert CorpusPlan(STRINGS, **SETTINGS).fingerprint() == after
 
 
-def test_a_file_that_changed_since_it_was_loaded_is_never_cached(monkeypatch):
-    monkeypatch.setattr(plan, "LOADED_AT", 0.0)
-    assert len({CorpusPlan(STRINGS, **SETTINGS).fingerprint() for _ in range(3)}) == 3
+@pytest.mark.parametrize("age", [-(10**9), 10**9])
+def test_only_contents_count_whatever_the_times_of_the_files(copied, age):
+    """A copy may keep an older time, and the clock of a file server may be ahead."""
+    file = copied.folder / "tasks/strings.py"
+    before = CorpusPlan(STRINGS, **SETTINGS).fingerprint()
+    os.utime(file, (time.time() + age,) * 2)
+    assert CorpusPlan(STRINGS, **SETTINGS).fingerprint() == before
+    file.write_text(file.read_text() + "# edited")
+    os.utime(file, (time.time() + age,) * 2)
+    # this process goes on with what it loaded: what it draws is neither the old file's nor the new one's
+    assert len({before, *(CorpusPlan(STRINGS, **SETTINGS).fingerprint() for _ in range(3))}) == 4
 
 
 OWN = """
@@ -328,6 +363,76 @@ def test_an_edited_task_of_the_users_own_is_built_anew(own_registry, tmp_path, m
     assert [row["target"] for row in built["test"]] == [
         row["prompt"][:-1].swapcase() for row in again["test"]
     ]
+
+
+HELPED = OWN.replace("strings.text)", "my_helper.change(strings))").replace("\n@", "\nimport my_helper\n\n@")
+SCRIPT = """
+import sys
+from pathlib import Path
+import datasets
+from data_builders import Component, Mixture, build_corpus
+import my_own_tasks
+datasets.disable_progress_bars()
+if sys.argv[2:]:
+    name, old, new = sys.argv[2:]
+    Path(name).write_text(Path(name).read_text().replace(old, new))
+rows = build_corpus(Mixture([Component("own_copy", "target", (1, 5))]), 20, 2, [4], cache_dir=sys.argv[1])
+flipped = {row["target"] == row["prompt"][:-1].swapcase() for row in rows["test"]}
+print(flipped, rows["train"].cache_files[0]["filename"])
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", ["my_own_tasks.py", "my_helper.py"])
+def test_no_process_reads_rows_that_other_code_of_the_users_drew(tmp_path, name, late):
+    helper = "def change(strings):\n    return strings.text\n"
+    old, new = ("strings.text", "strings.flipped().text")
+    tasks = OWN
+    if name == "my_helper.py":
+        tasks = HELPED
+        if late:  # loaded when it is first drawn from
+            tasks = tasks.replace("import my_helper\n", "").replace(
+                "    return", "    import my_helper\n    return"
+            )
+    (tmp_path / "my_own_tasks.py").write_text(tasks)
+    (tmp_path / "my_helper.py").write_text(helper)
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def build(*edit):
+        done = subprocess.run(
+            [sys.executable, "-B", "script.py", str(tmp_path / "cache"), *edit],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    first = build()
+    assert first[0] == "{False}"
+    assert build() == first  # from the cache
+    # edited after it was loaded: the rows are the old code's, unless it was loaded after that
+    assert build(name, old, new)[0] == ("{True}" if late and name == "my_helper.py" else "{False}")
+    last = build()
+    assert last[0] == "{True}"
+    assert build() == last
+    (tmp_path / name).write_text((tmp_path / name).read_text().replace(new, old))
+    os.utime(tmp_path / name, (0, 0))
+    assert build()[0] == "{False}"
+
+
+def test_a_users_module_without_a_file_is_never_cached(own_registry, tmp_path, monkeypatch):
+    # somebody may edit the tests while they run
+    counts = code._counts
+    monkeypatch.setattr(code, "_counts", lambda name, module: "test" not in name and counts(name, module))
+    monkeypatch.setattr(code, "_modules", {})
+    mixture = own_task(tmp_path, monkeypatch)
+    assert len({CorpusPlan(mixture, 20, 2, [4]).fingerprint() for _ in range(3)}) == 1
+    monkeypatch.setitem(sys.modules, "of_a_notebook", ModuleType("of_a_notebook"))
+    assert len({CorpusPlan(mixture, 20, 2, [4]).fingerprint() for _ in range(3)}) == 3
+    assert len({CorpusPlan(STRINGS, 20, 2, [4]).fingerprint() for _ in range(3)}) == 1
 
 
 def test_a_task_without_a_file_is_never_cached(own_registry):
@@ -431,3 +536,10 @@ def test_sharing_code_with_the_corpus_left_the_training_batches_as_they_were():
             for rows, sample in draw.groups:
                 digest.update(repr((rows.tolist(), draw.length[rows].tolist(), sample.text())).encode())
     assert digest.hexdigest() == "49c20e39de2415daddb02d866548d6b8125c1e62e3eab13f05b1bccce86b0bff"
+
+
+def test_too_few_rows_for_every_task_are_told(tmp_path):
+    (tmp_path / "out").mkdir()
+    mixture = Mixture([Component("reverse", "target", (1, 4)), Component("capitalize", "auxiliary", (1, 8))])
+    with pytest.raises(TaskError, match=r"train_examples is 1, which leaves (reverse|capitalize) without a row"):
+        write_corpus(tmp_path / "out", mixture, 1, 4, range(1, 9))

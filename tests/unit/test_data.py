@@ -71,7 +71,7 @@ def test_results_name_the_configuration_and_the_split_that_were_read(config):
 
     records = read_records(train(config, progress=False).run_dir / "eval.jsonl")
     (first, *_) = eval_results(config_from_dict(renamed), records, {"revision": "0" * 40, "path": "a/b"})
-    assert (first.dataset_config, first.dataset_split) == ("all", "validation")
+    assert (first.dataset_config, first.dataset_split) == ("all, mqar", "validation")
 
 
 @pytest.mark.parametrize("missing", ["pad_token", "eos_token"])

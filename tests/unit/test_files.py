@@ -25,7 +25,7 @@ def test_a_folder_does_not_appear_when_writing_fails(tmp_path):
 def test_a_folder_is_replaced_only_when_asked_and_only_when_the_new_one_is_there(tmp_path):
     path = tmp_path / "it"
     write_text(path / "old", "precious")
-    with pytest.raises(FileExistsError), atomic_directory(path):
+    with pytest.raises(FileExistsError, match="it'"), atomic_directory(path):
         pass
     with pytest.raises(KeyboardInterrupt), atomic_directory(path, replace=True):
         raise KeyboardInterrupt
@@ -42,7 +42,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pa
     rename = type(path).rename
 
     def failing(self, target):
-        if target == path and self.name.endswith(tuple("0123456789")):
+        if target == path and not self.name.endswith(".old"):
             raise OSError("cannot rename")
         return rename(self, target)
 
@@ -51,6 +51,52 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pa
         pass
     assert names(path) == ["old"]
     assert names(tmp_path) == ["it"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_folder_that_appears_meanwhile_stays_and_the_new_one_is_told_of(
+    tmp_path, monkeypatch, replace, early
+):
+    path = tmp_path / "it"
+    # the second one comes after the last look
+    rename = type(path).rename
+
+    def late(self, target):
+        if target == path and not early:
+            write_text(path / "theirs", "precious")
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(path), "rename", late)
+        with pytest.raises(FileExistsError) as error, atomic_directory(path, replace=replace) as draft:
+            write_text(draft / "mine", "hours of work")
+            if early:
+                write_text(path / "theirs", "precious")
+    assert names(path) == ["theirs"]
+    assert error.value.filename == str(path)
+    assert f"the new folder was left at {draft}" in error.value.strerror
+    assert (draft / "mine").read_text() == "hours of work"
+    assert names(tmp_path) == sorted([draft.name, "it"])
+
+
+def test_a_folder_that_changed_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "it"
+    write_text(path / "old", "old")
+    with pytest.raises(FileExistsError), atomic_directory(path, replace=True):
+        write_text(path / "notes.txt", "precious")
+    assert names(path) == ["notes.txt", "old"]
+
+
+def test_of_two_that_write_at_once_neither_destroys_the_other(tmp_path):
+    path = tmp_path / "it"
+    with pytest.raises(FileExistsError), atomic_directory(path, replace=True) as one:
+        write_text(one / "one", "1")
+        with atomic_directory(path, replace=True) as other:
+            assert (one / "one").read_text() == "1"
+            write_text(other / "other", "2")
+    assert names(path) == ["other"]
+    assert names(one) == ["one"]
 
 
 def test_a_file_keeps_its_old_text_when_writing_fails(tmp_path):

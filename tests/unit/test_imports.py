@@ -1,4 +1,5 @@
 import ast
+import shutil
 import subprocess
 import sys
 
@@ -40,6 +41,7 @@ CORPUS_TAKES = {
     "folder": {"datasets", "pyarrow"},
     "card": {"datasets", "huggingface_hub"},
     "hub": {"huggingface_hub"},
+    "lm_eval": {"pyarrow", "yaml"},
     "word_lists": {"datasets", "huggingface_hub"},
 }
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -172,3 +174,16 @@ def test_every_public_name_is_there(package):
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'hf_lgt' has no attribute 'nothing'"):
         _ = hf_lgt.nothing
+
+
+def test_a_new_module_of_tasks_may_import_from_the_front_door(tmp_path):
+    shutil.copytree(ROOT / "data_builders", tmp_path / "data_builders")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    snippet = readme.split("```python\nfrom data_builders import Sample, register_task")[1].split("```")[0]
+    module = "from data_builders import Sample, register_task" + snippet
+    (tmp_path / "data_builders/tasks/a_first.py").write_text(module)
+    code = "from data_builders import list_tasks; print('first_letter' in list_tasks())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "True", done.stderr

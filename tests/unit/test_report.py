@@ -175,3 +175,10 @@ def test_a_task_s_name_cannot_break_a_table(planned):
     lines = length_table(config, made_up(config, {c.task: 4 for c in config.mixture})).splitlines()
     assert "a\\|b&lt;script>" in lines[0]
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(config.mixture) + 4}
+
+
+def test_transfer_from_auxiliaries_that_were_not_learned_is_no_success(planned):
+    results = collect(planned)
+    nothing = [dataclasses.replace(r.summary, auxiliary_mean=0.1, transfer=1.0) for r in results]
+    lines = success_lines([dataclasses.replace(r, summary=s) for r, s in zip(results, nothing, strict=True)])
+    assert all("were not learned, so the gap and the transfer say nothing" in line for line in lines)

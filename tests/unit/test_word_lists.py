@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 from datasets import load_dataset
 
-from data_builders import TaskError
+from data_builders import TaskError, code, hub
 from data_builders.word_lists import WordLists, build_word_lists
+from hf_lgt import cli
 from tests.conftest import ROOT
 
 PLAN = WordLists(
@@ -127,14 +128,50 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_a_corpus(build, tmp_
     build("--output", folder)
     before = (folder / "data/train-00000-of-00001.parquet").read_bytes()
     code, _, err = build("--output", folder, "--seed", "1")
-    assert (code, "exists; choose another, or add --overwrite" in err) == (2, True)
+    assert (code, "exists; choose another folder, or add --overwrite" in err) == (2, True)
     assert (folder / "data/train-00000-of-00001.parquet").read_bytes() == before
     assert build("--output", folder, "--seed", "1", "--overwrite")[0] == 0
     assert (folder / "data/train-00000-of-00001.parquet").read_bytes() != before
     (folder / "thesis.tex").write_text("years of work")
     code, _, err = build("--output", folder, "--overwrite")
-    assert (code, "holds no word lists, or more; choose another folder" in err) == (2, True)
+    assert (code, "holds thesis.tex, which is no part of the corpus" in err) == (2, True)
     assert (folder / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.fixture
+def pushes(monkeypatch):
+    """What is pushed, instead of pushing it."""
+    made = []
+    monkeypatch.setattr(hub, "push_folder", lambda *given, **settings: made.append((given, settings)))
+    monkeypatch.setattr(cli, "check_destination", lambda *_, **__: None)
+    return made
+
+
+@pytest.mark.parametrize("change", [["--seed", "7"], ["--pairs", "8"], ["--test_examples", "5"], "code"])
+def test_only_the_corpus_that_was_asked_for_is_pushed(build, tmp_path, pushes, monkeypatch, change):
+    there = ("--output", tmp_path / "lists")
+    assert build(*there)[0] == 0
+    code_, out, err = build(*there, "--push_to_hub", "a/b")
+    assert (code_, "holds this corpus already" in out) == (0, True), err
+    assert len(pushes) == 1
+    written = ["README.md", "corpus.json", *(f"data/{s}-00000-of-00001.parquet" for s in ("test", "train"))]
+    assert pushes[0][1]["names"] == written
+    if change == "code":
+        monkeypatch.setitem(code.LOADED, "word_lists.py", "of another version")
+        change = []
+    status, _, err = build(*there, *change, "--push_to_hub", "a/b")
+    assert status == 2
+    assert f"--output: {tmp_path / 'lists'} exists and holds no corpus of these settings" in err
+    assert len(pushes) == 1
+
+
+def test_a_damaged_corpus_is_not_pushed(build, tmp_path, pushes):
+    folder = tmp_path / "lists"
+    build("--output", folder)
+    (folder / "data/test-00000-of-00001.parquet").write_bytes(b"PAR1")
+    status, _, err = build("--output", folder, "--push_to_hub", "a/b")
+    assert (status, pushes) == (2, [])
+    assert "data/test-00000-of-00001.parquet is not as it was written; build the corpus again" in err
 
 
 @pytest.mark.parametrize(
