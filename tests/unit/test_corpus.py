@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pytest
 
+import data_builders
 from data_builders import (
     Component,
     CorpusBuilder,
@@ -541,5 +542,6 @@ def test_sharing_code_with_the_corpus_left_the_training_batches_as_they_were():
 def test_too_few_rows_for_every_task_are_told(tmp_path):
     (tmp_path / "out").mkdir()
     mixture = Mixture([Component("reverse", "target", (1, 4)), Component("capitalize", "auxiliary", (1, 8))])
-    with pytest.raises(TaskError, match=r"train_examples is 1, which leaves (reverse|capitalize) without a row"):
-        write_corpus(tmp_path / "out", mixture, 1, 4, range(1, 9))
+    told = r"train_examples is 1, which leaves (reverse|capitalize) without a row"
+    with pytest.raises(TaskError, match=told):
+        data_builders.write_corpus(tmp_path / "out", mixture, 1, 4, range(1, 9))
