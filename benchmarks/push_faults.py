@@ -232,11 +232,11 @@ def push_here(arguments: list[str]) -> None:
     """The recipe in this process, with small shards and short pauses."""
     from huggingface_hub.utils import _http
 
-    from data_builders import folder, hub
+    from data_builders import folder, retry
 
     sleep = time.sleep
     folder.SHARD_BYTES = SHARD_BYTES
-    hub.PAUSE = _http.time.sleep = lambda seconds: sleep(seconds / SPEED)
+    retry.PAUSE = _http.time.sleep = lambda seconds: sleep(seconds / SPEED)
     recipe = runpy.run_path(str(ROOT / "recipes/build_dataset.py"))
     sys.exit(recipe["main"](arguments))
 

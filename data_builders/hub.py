@@ -6,33 +6,17 @@ killed before it leaves the repository as it was, and a rerun uploads only what 
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-import sys
-import time
-import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from data_builders.retry import ASKING_ATTEMPTS, ATTEMPTS, again, quiet, reason
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-Result = TypeVar("Result")
-
-TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
-"""HTTP statuses after which the same push may go well"""
-ATTEMPTS = 8
-ASKING_ATTEMPTS = 4
-"""of the check before any work, which nobody wants to wait for"""
-LONGEST_WAIT_S = 30.0
-LONGEST_ASKED_WAIT_S = 300.0
-"""when the Hub says how long; its limits are on windows of five minutes"""
-PAUSE = time.sleep
-"""waits some seconds; tests put another in its place"""
 IGNORED = (".git", ".cache")
 """folders that tools leave in a folder and that are no part of it"""
 
@@ -43,20 +27,6 @@ class DestinationError(ValueError):
 
 class PushError(RuntimeError):
     """A push that did not go through; nothing of it is visible, or all of it."""
-
-
-def redact(text: str) -> str:
-    """The text without access tokens, passwords in addresses and signatures."""
-    from huggingface_hub import get_token
-
-    for secret in (get_token(), *(os.environ.get(key) for key in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))):
-        if secret:
-            text = text.replace(secret, "***")
-    text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "***", text)
-    text = re.sub(r"(?i)(bearer\s+)[^\s'\",}]+", r"\1***", text)
-    text = re.sub(r"//[^/\s:@]+:[^/\s@]+@", "//***@", text)
-    signed = "token|signature|policy|key-pair-id|x-amz-[a-z-]+"
-    return re.sub(rf"(?i)([?&](?:{signed})=)[^&\s'\"]+", r"\1***", text)
 
 
 def check_destination(repo_id: str, revision: str | None, repo_type: str) -> None:
@@ -88,12 +58,12 @@ def check_destination(repo_id: str, revision: str | None, repo_type: str) -> Non
     if not get_token():
         raise DestinationError(f"{where} needs a token that may write: run 'hf auth login', or set HF_TOKEN")
     try:
-        user: Any = _again(lambda: HfApi().whoami(), lambda line: None, where, ASKING_ATTEMPTS)
+        user: Any = again(lambda: HfApi().whoami(), lambda line: None, where, ASKING_ATTEMPTS)
     except Exception as error:  # HTTP, connection, offline mode: each raises its own
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise DestinationError(f"{where}: the Hub does not accept the token (status {status})") from None
-        raise PushError(f"{where}: the Hub cannot be asked who you are: {_reason(error)}") from None
+        raise PushError(f"{where}: the Hub cannot be asked who you are: {reason(error)}") from None
     try:  # a proxy may answer with something else
         role = user.get("auth", {}).get("accessToken", {}).get("role")
         names = [str(known["name"]) for known in (user, *user.get("orgs", []))]
@@ -104,11 +74,11 @@ def check_destination(repo_id: str, revision: str | None, repo_type: str) -> Non
     if repo_id.split("/")[0] not in names:
         raise DestinationError(f"{where} is not yours; the token writes to {', '.join(names)}")
     try:
-        there = _again(
+        there = again(
             lambda: _listed(repo_id, repo_type, revision), lambda line: None, where, ASKING_ATTEMPTS
         )
     except Exception as error:
-        raise PushError(f"{where}: the Hub cannot be asked what is there: {_reason(error)}") from None
+        raise PushError(f"{where}: the Hub cannot be asked what is there: {reason(error)}") from None
     if fault := _foreign(repo_type, there):
         raise DestinationError(f"{where} {fault}")
 
@@ -191,14 +161,14 @@ def push_folder(
         return _commit(api, {**repo, "revision": revision}, files, replaces, message, private)
 
     try:
-        with _quiet():
-            _again(prepare, say, f"making {repo_id}", ATTEMPTS)
-            return _again(attempt, say, f"pushing to {repo_id}", ATTEMPTS)
+        with quiet():
+            again(prepare, say, f"making {repo_id}", ATTEMPTS)
+            return again(attempt, say, f"pushing to {repo_id}", ATTEMPTS)
     except PushError:
         raise
     except Exception as error:  # HTTP, file system, checks of the client: each library raises its own
         raise PushError(
-            f"pushing {folder} to {repo_id} did not go through: {_reason(error)}; the repository shows what "
+            f"pushing {folder} to {repo_id} did not go through: {reason(error)}; the repository shows what "
             "it did before (or all of this, if only the answer was lost), and the same command tries again"
         ) from None
 
@@ -262,96 +232,3 @@ def _files(folder: Path) -> dict[str, Path]:
     """Path in the repository -> file."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {inside.as_posix(): path for inside, path in found.items() if inside.parts[0] not in IGNORED}
-
-
-class _Redacted(logging.Filter):
-    """Takes secrets out of what a library logs, such as the signed address of an upload."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), ()
-        return True
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No secrets in the client's log, and no bars of its own where nobody looks at them."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx", "httpx2")]
-    filters = [(logger, _Redacted()) for logger in loggers]
-    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
-    if hide:
-        disable_progress_bars()
-    for logger, secrets in filters:
-        logger.addFilter(secrets)
-    try:
-        yield
-    finally:
-        for logger, secrets in filters:
-            logger.removeFilter(secrets)
-        if hide:
-            enable_progress_bars()
-
-
-def _again(work: Callable[[], Result], say: Callable[[str], None], what: str, attempts: int) -> Result:
-    """Do it, and again after what may pass."""
-    for attempt in range(1, attempts + 1):
-        try:
-            return work()
-        except Exception as error:
-            if attempt == attempts or not _may_pass(error):
-                raise
-            wait = _wait(error, attempt)
-            say(f"{what}: {_reason(error)}; attempt {attempt + 1} of {attempts} in {wait:.0f} s")
-            PAUSE(wait)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may go well."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return getattr(response, "status_code", None) in TRANSIENT
-    # whichever HTTP library is in use, what it raises over a connection has such a name
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"OfflineModeIsEnabled", "LocalProtocolError", "UnsupportedProtocol", "PushError"}:
-        return False
-    connection = {"TransportError", "ConnectionError", "RequestError", "TimeoutException", "TimeoutError"}
-    # a gateway's page of HTML where the client expected JSON
-    if names & connection or "JSONDecodeError" in names:
-        return True
-    if type(error) is not RuntimeError:
-        return False
-    # the client wraps what went wrong with one file of several; hf_xet tells of all errors so
-    return _may_pass(error.__cause__) if error.__cause__ is not None else _is_of_upload(error)
-
-
-def _is_of_upload(error: BaseException) -> bool:
-    """Whether it was raised where the client hands files to hf_xet, which has no class for its errors."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(frame.f_code.co_name == "_upload_xet_files" for frame in frames)
-
-
-def _wait(error: BaseException, attempt: int) -> float:
-    """Seconds before the next attempt: what the Hub asks for, else more each time."""
-    while getattr(error, "response", None) is None and error.__cause__ is not None:
-        error = error.__cause__
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    asked = [
-        *re.findall(r"^[0-9]{1,6}$", headers.get("Retry-After", "").strip()),
-        *re.findall(r"\br=0;\s*t=([0-9]{1,6})", headers.get("RateLimit", "")),
-    ]
-    own = min(0.5 * 2.0 ** (attempt - 1), LONGEST_WAIT_S)
-    return max(own, min(max(map(float, asked), default=0.0), LONGEST_ASKED_WAIT_S))
-
-
-def _reason(error: BaseException) -> str:
-    """An error in one line, without secrets."""
-    told = " ".join(str(error).split())
-    if type(error) is RuntimeError and error.__cause__ is not None:  # which says of which file only
-        return redact(f"{told} {_reason(error.__cause__)}")[:300]
-    return redact(f"{type(error).__name__}: {told}")[:300]

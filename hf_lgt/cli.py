@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from data_builders.hub import DestinationError, PushError, check_destination, redact
+from data_builders.hub import DestinationError, PushError, check_destination
+from data_builders.retry import redact
 from hf_lgt.errors import RunError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_builders.hub import redact
 from data_builders.registry import unknown
+from data_builders.retry import redact
 from data_builders.symbols import LAST_NODE
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.config_checks import can_be_tag

@@ -14,8 +14,9 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import _http, close_session
 
 import data_builders.hub as pushing
-from data_builders import code
-from data_builders.hub import PushError, push_folder, redact
+from data_builders import code, retry
+from data_builders.hub import PushError, push_folder
+from data_builders.retry import redact
 from hf_lgt import yaml12
 from tests.conftest import ROOT, TINY
 from tests.hub import Faults
@@ -52,7 +53,7 @@ def run(capsys, monkeypatch):
 def waits(monkeypatch):
     """The seconds that would have been waited, by this project and by the client."""
     waited = []
-    monkeypatch.setattr(pushing, "PAUSE", waited.append)
+    monkeypatch.setattr(retry, "PAUSE", waited.append)
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
     return waited
 
@@ -540,7 +541,7 @@ def test_the_pause_is_what_the_hub_asks_for(headers, expected):
     error = RuntimeError("wrapped")
     error.__cause__ = OSError("limited")
     error.__cause__.response = SimpleNamespace(headers=headers, status_code=429)
-    assert pushing._wait(error, 3) == expected
+    assert retry.wait(error, 3) == expected
 
 
 def test_what_cannot_pass_is_not_tried_again(hub, pushed, monkeypatch):
@@ -564,7 +565,7 @@ def test_of_errors_without_a_class_only_those_of_an_upload_are_tried_again(hub, 
     monkeypatch.setattr(HfApi, "create_commit", fail if within == "create_commit" else _upload_xet_files)
     with pytest.raises(PushError, match="something is wrong"):
         pushed.push()
-    assert len(pushed.waits) == (0 if within == "create_commit" else pushing.ATTEMPTS - 1)
+    assert len(pushed.waits) == (0 if within == "create_commit" else retry.ATTEMPTS - 1)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ CORPUS_TAKES = {
     "folder": {"datasets", "pyarrow"},
     "card": {"datasets", "huggingface_hub"},
     "hub": {"huggingface_hub"},
+    "retry": {"huggingface_hub"},
     "lm_eval": {"pyarrow", "yaml"},
     "word_lists": {"datasets", "huggingface_hub"},
 }

@@ -1,0 +1,133 @@
+"""Try again what may pass, and keep secrets out of what is said about it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
+"""HTTP statuses after which the same push may go well"""
+ATTEMPTS = 8
+ASKING_ATTEMPTS = 4
+"""of the check before any work, which nobody wants to wait for"""
+LONGEST_WAIT_S = 30.0
+LONGEST_ASKED_WAIT_S = 300.0
+"""when the Hub says how long; its limits are on windows of five minutes"""
+PAUSE = time.sleep
+"""waits some seconds; tests put another in its place"""
+
+
+def redact(text: str) -> str:
+    """The text without access tokens, passwords in addresses and signatures."""
+    from huggingface_hub import get_token
+
+    for secret in (get_token(), *(os.environ.get(key) for key in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))):
+        if secret:
+            text = text.replace(secret, "***")
+    text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "***", text)
+    text = re.sub(r"(?i)(bearer\s+)[^\s'\",}]+", r"\1***", text)
+    text = re.sub(r"//[^/\s:@]+:[^/\s@]+@", "//***@", text)
+    signed = "token|signature|policy|key-pair-id|x-amz-[a-z-]+"
+    return re.sub(rf"(?i)([?&](?:{signed})=)[^&\s'\"]+", r"\1***", text)
+
+
+class _Redacted(logging.Filter):
+    """Takes secrets out of what a library logs, such as the signed address of an upload."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No secrets in the client's log, and no bars of its own where nobody looks at them."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx", "httpx2")]
+    filters = [(logger, _Redacted()) for logger in loggers]
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    for logger, secrets in filters:
+        logger.addFilter(secrets)
+    try:
+        yield
+    finally:
+        for logger, secrets in filters:
+            logger.removeFilter(secrets)
+        if hide:
+            enable_progress_bars()
+
+
+def again(work: Callable[[], Result], say: Callable[[str], None], what: str, attempts: int) -> Result:
+    """Do it, and again after what may pass."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return work()
+        except Exception as error:
+            if attempt == attempts or not may_pass(error):
+                raise
+            pause = wait(error, attempt)
+            say(f"{what}: {reason(error)}; attempt {attempt + 1} of {attempts} in {pause:.0f} s")
+            PAUSE(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another attempt may go well."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return getattr(response, "status_code", None) in TRANSIENT
+    # whichever HTTP library is in use, what it raises over a connection has such a name
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & {"OfflineModeIsEnabled", "LocalProtocolError", "UnsupportedProtocol", "PushError"}:
+        return False
+    connection = {"TransportError", "ConnectionError", "RequestError", "TimeoutException", "TimeoutError"}
+    # a gateway's page of HTML where the client expected JSON
+    if names & connection or "JSONDecodeError" in names:
+        return True
+    if type(error) is not RuntimeError:
+        return False
+    # the client wraps what went wrong with one file of several; hf_xet tells of all errors so
+    return may_pass(error.__cause__) if error.__cause__ is not None else is_of_upload(error)
+
+
+def is_of_upload(error: BaseException) -> bool:
+    """Whether it was raised where the client hands files to hf_xet, which has no class for its errors."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code.co_name == "_upload_xet_files" for frame in frames)
+
+
+def wait(error: BaseException, attempt: int) -> float:
+    """Seconds before the next attempt: what the Hub asks for, else more each time."""
+    while getattr(error, "response", None) is None and error.__cause__ is not None:
+        error = error.__cause__
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    asked = [
+        *re.findall(r"^[0-9]{1,6}$", headers.get("Retry-After", "").strip()),
+        *re.findall(r"\br=0;\s*t=([0-9]{1,6})", headers.get("RateLimit", "")),
+    ]
+    own = min(0.5 * 2.0 ** (attempt - 1), LONGEST_WAIT_S)
+    return max(own, min(max(map(float, asked), default=0.0), LONGEST_ASKED_WAIT_S))
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line, without secrets."""
+    told = " ".join(str(error).split())
+    if type(error) is RuntimeError and error.__cause__ is not None:  # which says of which file only
+        return redact(f"{told} {reason(error.__cause__)}")[:300]
+    return redact(f"{type(error).__name__}: {told}")[:300]
