@@ -10,12 +10,9 @@ from pathlib import Path
 from data_builders import TaskError
 from data_builders.mixture import component_faults
 from data_builders.registry import get_task, list_tasks, unknown
-from data_builders.sampling import stream
+from data_builders.sampling import LONGEST_PROMPT, stream
 from data_builders.symbols import CONTROL_TEXT, TAG
 from hf_lgt.schema import NAME, ComponentConfig, Config, DataConfig, ModelConfig, TrainConfig, short
-
-LONGEST_PROMPT = 2**15
-"""symbols; `data_builders.sampling.prompt_hashes` takes no longer prompt"""
 
 Fault = tuple[tuple[str, ...], str]
 """the keys that a fault comes from, and its words"""

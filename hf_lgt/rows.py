@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders.sampling import prompt_hashes
+from data_builders.sampling import LONGEST_PROMPT, prompt_hashes
 from hf_lgt.codec import Codec, Encoded, TextCodec
-from hf_lgt.config_checks import COLUMNS, LONGEST_PROMPT
+from hf_lgt.config_checks import COLUMNS
 from hf_lgt.errors import ConfigError
 from hf_lgt.progress import bar
 from hf_lgt.schema import DataConfig, short
