@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import shutil
 import socket
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,3 +99,38 @@ def hub(_hub_server, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", _hub_server.token)
     yield _hub_server
     assert _hub_server.errors == []
+
+
+@pytest.fixture
+def call_recipe(capsys):
+    """Calls the main of a recipe in this process, which spares an import of torch.
+
+    Takes the recipe's path below ``recipes/`` and its arguments; gives returncode, stdout and stderr.
+    """
+
+    def call(recipe, *arguments):
+        spec = importlib.util.spec_from_file_location(Path(recipe).stem, ROOT / "recipes" / recipe)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        capsys.readouterr()
+        try:
+            code = module.main([str(a) for a in arguments])
+        except SystemExit as end:  # what the argument parser refuses
+            code = end.code
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return call
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """A registry and a symbol table that forget what a test adds."""
+    from data_builders import registry, symbols
+
+    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
+    monkeypatch.setattr(symbols, "_tags", list(symbols._tags))
+    yield
+    monkeypatch.undo()
+    symbols._table.cache_clear()
+    symbols.base_symbols.cache_clear()

@@ -1,10 +1,8 @@
 """recipes/build_dataset.py: what it writes, what it refuses, and how a rerun completes a push."""
 
 import hashlib
-import importlib.util
 import json
 import shlex
-from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -24,21 +22,13 @@ def same_code(monkeypatch):
 
 
 @pytest.fixture
-def run(capsys, same_code):
+def run(call_recipe, same_code):
     """Calls the recipe's main in this process."""
-    spec = importlib.util.spec_from_file_location("build_dataset", ROOT / "recipes/build_dataset.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def call(*arguments):
-        capsys.readouterr()
-        try:
-            code = module.main([str(a) for a in arguments])
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+        done = call_recipe("build_dataset.py", *arguments)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
 
     yield call
     datasets.enable_progress_bars()

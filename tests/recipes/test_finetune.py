@@ -1,10 +1,8 @@
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,20 +10,9 @@ from tests.conftest import ROOT, TINY
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Calls a recipe's main in this process, which spares an import of torch."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def call(recipe, *arguments):
-        spec = importlib.util.spec_from_file_location(recipe[:-3], ROOT / "recipes" / recipe)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        capsys.readouterr()
-        code = module.main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
-
-    return call
+def run(call_recipe):
+    """Calls a recipe's main in this process."""
+    return call_recipe
 
 
 def tiny_arguments(*extra):

@@ -1,8 +1,6 @@
 """recipes/build_dataset.py --lm_eval: what it writes where, and what it leaves alone."""
 
-import importlib.util
 import re
-from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -10,27 +8,18 @@ import yaml
 
 from data_builders import hub
 from hf_lgt import cli
-from tests.conftest import ROOT
 
 SMALL = ["--train_examples", "300", "--eval.lengths", "[1,10]", "--eval.every", "3", "--eval.examples", "8"]
 
 
 @pytest.fixture
-def run(capsys, tmp_path):
+def run(call_recipe, tmp_path):
     """Calls the recipe's main in this process."""
-    spec = importlib.util.spec_from_file_location("build_dataset", ROOT / "recipes/build_dataset.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def call(*arguments):
-        capsys.readouterr()
-        try:
-            code = module.main([*SMALL, "--output", str(tmp_path / "corpus"), *map(str, arguments)])
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+        done = call_recipe("build_dataset.py", *SMALL, "--output", tmp_path / "corpus", *arguments)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
 
     yield call
     datasets.enable_progress_bars()

@@ -1,6 +1,5 @@
 """A user's own dataset, from its file to the curves: what a run trains on, and what it refuses."""
 
-import importlib.util
 import json
 import shutil
 from types import SimpleNamespace
@@ -99,17 +98,12 @@ def own_run(tmp_path_factory):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(call_recipe):
     """Calls a recipe's main in this process."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def call(recipe, *arguments):
-        spec = importlib.util.spec_from_file_location("recipe", ROOT / "recipes" / recipe)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        capsys.readouterr()
-        code = module.main([str(a) for a in arguments])
-        return SimpleNamespace(code=code, out=(captured := capsys.readouterr()).out, err=captured.err)
+        done = call_recipe(recipe, *arguments)
+        return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
 
     return call
 

@@ -29,21 +29,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(call_recipe, monkeypatch):
     """Calls a recipe's main in this process."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     # somebody may edit the package while the tests run
     monkeypatch.setattr(code, "package", lambda names=None: code.LOADED)
 
     def call(recipe, *arguments):
-        spec = importlib.util.spec_from_file_location(recipe[:-3], ROOT / "recipes" / recipe)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        capsys.readouterr()
-        code = module.main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+        done = call_recipe(recipe, *arguments)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
 
     yield call
     datasets.enable_progress_bars()

@@ -24,8 +24,6 @@ from data_builders import (
     build_corpus,
     code,
     plan,
-    registry,
-    symbols,
 )
 from data_builders import corpus as corpus_module
 from data_builders.corpus import FEATURES, build
@@ -75,16 +73,6 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def corpus(cache):
     return build_corpus(ALL, **SETTINGS, cache_dir=cache)
-
-
-@pytest.fixture
-def own_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
-    monkeypatch.setattr(symbols, "_tags", list(symbols._tags))
-    yield
-    monkeypatch.undo()
-    symbols._table.cache_clear()
-    symbols.base_symbols.cache_clear()
 
 
 def texts(rows):

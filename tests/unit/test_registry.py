@@ -5,20 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from data_builders import Sample, TaskError, get_task, list_tasks, register_task, registry, render, symbols
+from data_builders import Sample, TaskError, get_task, list_tasks, register_task, render, symbols
 from data_builders.registry import Family, Option, one_of, unknown, whole_number
 from data_builders.tasks import arithmetic
-
-
-@pytest.fixture
-def own_registry(monkeypatch):
-    """A registry and a symbol table that forget what a test adds."""
-    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
-    monkeypatch.setattr(symbols, "_tags", list(symbols._tags))
-    yield
-    monkeypatch.undo()
-    symbols._table.cache_clear()
-    symbols.base_symbols.cache_clear()
 
 
 def draw_zeros(rng, lengths, *, letter, times):
