@@ -26,6 +26,7 @@ from hf_lgt.schema import (
     DataConfig,
     EvalConfig,
     ModelConfig,
+    PeftConfig,
     SeedConfig,
     TrainConfig,
     describe_keys,
@@ -41,6 +42,7 @@ __all__ = [
     "DataConfig",
     "EvalConfig",
     "ModelConfig",
+    "PeftConfig",
     "SeedConfig",
     "TrainConfig",
     "config_from_dict",
@@ -107,7 +109,7 @@ def _repair(data: Any, location: Sequence[Any]) -> str:
     """Replace a faulty value by its default or a stand-in; gives its key."""
     # pydantic names the element of a pair, the key is what holds it
     path = [*location]
-    while len(path) > 1 and path[-2] in ("lengths", "betas", "trackers"):
+    while len(path) > 1 and path[-2] in ("lengths", "betas", "trackers", "target_modules"):
         path.pop()
     at = data
     for part in path[:-1]:

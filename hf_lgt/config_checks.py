@@ -12,7 +12,17 @@ from data_builders.mixture import component_faults
 from data_builders.registry import get_task, list_tasks, unknown
 from data_builders.sampling import LONGEST_PROMPT, stream
 from data_builders.symbols import CONTROL_TEXT, TAG
-from hf_lgt.schema import NAME, ComponentConfig, Config, DataConfig, ModelConfig, TrainConfig, short
+from hf_lgt.schema import (
+    LARGEST,
+    NAME,
+    ComponentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    PeftConfig,
+    TrainConfig,
+    short,
+)
 
 Fault = tuple[tuple[str, ...], str]
 """the keys that a fault comes from, and its words"""
@@ -22,6 +32,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     """Faults that take more than a value's type to see, or concern more than one key."""
     yield from _name_faults(config)
     yield from _model_faults(config.model)
+    yield from _checkpoint_faults(config)
     yield from _train_faults(config.train)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)
@@ -43,17 +54,96 @@ def _name_faults(config: Config) -> Iterator[Fault]:
         yield ("output_dir",), f"output_dir: {short(folder)} must be the path of a folder"
 
 
+OWN_SIZES = (
+    "architecture", "layers", "hidden_size", "heads", "kv_heads", "intermediate_size", "positions",
+    "rope_theta", "initializer_range", "tie_embeddings",
+)  # fmt: skip
+"""keys of a model of its own"""
+_CHECKPOINT_KEYS = ("revision", "use_safetensors", "trust_remote_code")
+
+
+def _checkpoint_faults(config: Config) -> Iterator[Fault]:
+    """Keys that are for a checkpoint without one, and the reverse."""
+    model, default = config.model, ModelConfig()
+    if model.name_or_path is None:
+        if model.init == "pretrained":
+            yield (
+                ("model.name_or_path", "model.init"),
+                "model.name_or_path: is missing; model.init 'pretrained' needs a Hub id or a local folder",
+            )
+        for key in (*_CHECKPOINT_KEYS, "tokenizer"):
+            value = getattr(model, key)
+            if value != getattr(default, key) and (key != "tokenizer" or value == "text"):
+                yield (
+                    (f"model.{key}", "model.name_or_path"),
+                    f"model.{key}: {short(value)} is for a checkpoint; model.name_or_path names none",
+                )
+    else:
+        for key in OWN_SIZES:
+            if getattr(model, key) != getattr(default, key):
+                yield (
+                    (f"model.{key}", "model.name_or_path"),
+                    f"model.{key}: {short(getattr(model, key))} is for a model of its own; "
+                    f"{short(model.name_or_path)} has its own sizes, leave the key out",
+                )
+        if model.tokenizer == "words":
+            yield (
+                ("model.tokenizer", "model.name_or_path"),
+                "model.tokenizer: 'words' is for a model of its own; with a checkpoint take 'symbols', or "
+                "'text' for texts of a dataset",
+            )
+    if model.tokenizer == "text" and config.data.source == "generated":
+        yield (
+            ("model.tokenizer", "data.source"),
+            "model.tokenizer: 'text' is for a dataset; with data.source 'generated' take 'symbols'",
+        )
+    yield from _peft_faults(config)
+
+
+def _peft_faults(config: Config) -> Iterator[Fault]:
+    peft, default = config.peft, PeftConfig()
+    if peft.method == "none":
+        for key in ("rank", "alpha", "dropout", "target_modules"):
+            if getattr(peft, key) != getattr(default, key):
+                yield (
+                    (f"peft.{key}", "peft.method"),
+                    f"peft.{key}: {short(getattr(peft, key))} is for peft.method 'lora', which is 'none'",
+                )
+    elif config.model.init == "random":
+        yield (
+            ("peft.method", "model.init"),
+            f"peft.method: {peft.method!r} adapts a pretrained model; model.init is 'random'",
+        )
+    if peft.target_modules == []:
+        yield ("peft.target_modules",), "peft.target_modules: is empty; null adapts all linear layers"
+
+
 def _model_faults(model: ModelConfig) -> Iterator[Fault]:
+    if model.name_or_path is not None:
+        return
     width, heads, kv_heads = model.hidden_size, model.heads, model.kv_heads
     keys = ("model.heads", "model.hidden_size")
     if width % heads:
         yield keys, f"model.heads: {heads} does not divide model.hidden_size, {width}"
+    elif model.architecture == "gpt_neox" and width // heads % 8:
+        yield (
+            (*keys, "model.architecture"),
+            f"model.heads: {heads} of model.hidden_size {width} makes heads {width // heads} wide; the "
+            "width must be a multiple of 8 for model.architecture 'gpt_neox', which rotates a quarter",
+        )
     elif model.positions == "rope" and width // heads % 2:
         yield (
             (*keys, "model.positions"),
             f"model.heads: {heads} of model.hidden_size {width} makes heads {width // heads} wide; the "
             "width must be even for model.positions 'rope'",
         )
+    if model.architecture == "gpt_neox":
+        for key in ("kv_heads", "positions"):
+            if (value := getattr(model, key)) != getattr(ModelConfig(), key):
+                yield (
+                    (f"model.{key}", "model.architecture"),
+                    f"model.{key}: {short(value)} is for 'llama'; model.architecture is 'gpt_neox'",
+                )
     if kv_heads and heads % kv_heads:
         keys = ("model.heads", "model.kv_heads")
         yield keys, f"model.kv_heads: {kv_heads} does not divide model.heads, {heads}"
@@ -208,7 +298,7 @@ def _look_alike_faults(config: Config) -> Iterator[Fault]:
         if {where for where, _ in _component_faults(c)} & {"task", "options"}:
             continue
         length = max(get_task(c.task).smallest_length(c.options), 4)
-        if _length_fault(c, length, config.model.max_positions):
+        if _length_fault(c, length, config.model.position_limit):
             continue  # told already
         prompt = get_task(c.task).sample(stream(0, "check"), length, 1, **c.options).text()[0][0]
         form = re.sub("[A-Za-z]+", "a", re.sub("[0-9]+", "0", prompt))
@@ -223,8 +313,18 @@ def _look_alike_faults(config: Config) -> Iterator[Fault]:
 
 def _length_faults(config: Config) -> Iterator[Fault]:
     """Lengths that do not fit the model's positions or that a task cannot draw."""
+    yield from length_faults(config, config.model.position_limit, "model.max_positions is")
+
+
+def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fault]:
+    """Lengths of generated tasks that do not fit some number of positions.
+
+    Args:
+        config: the run.
+        limit: longest sequence in tokens, None: not known yet.
+        whose: what has this limit, for the message.
+    """
     low, high = config.eval.lengths
-    limit = config.model.max_positions
     for i, c in enumerate(config.mixture):
         if {where for where, _ in _component_faults(c)} & {"task", "options"}:
             continue  # told already, and there is nothing to draw
@@ -232,7 +332,7 @@ def _length_faults(config: Config) -> Iterator[Fault]:
         task = get_task(c.task)
         least, most = task.smallest_length(c.options), task.largest_length(c.options)
         told = c.lengths[1] < c.lengths[0] or task.length_fault(c.lengths[1], c.options)
-        if not told and (fault := _length_fault(c, c.lengths[1], limit)):
+        if not told and (fault := _length_fault(c, c.lengths[1], limit, whose)):
             yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
         if not 1 <= low <= high:
             continue
@@ -242,14 +342,17 @@ def _length_faults(config: Config) -> Iterator[Fault]:
             spans = f"starts at {least}" if most is None else f"has {least} to {most}"
             fault = f"{[low, high]} has no length of {c.task}, which {spans}"
         else:
-            fault = _length_fault(c, has[-1], limit)
+            fault = _length_fault(c, has[-1], limit, whose)
         if fault:
             yield (*keys, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
 
 
-def _length_fault(c: ComponentConfig, length: int, limit: int) -> str | None:
+def _length_fault(
+    c: ComponentConfig, length: int, limit: int | None, whose: str = "model.max_positions is"
+) -> str | None:
     """Why a component's examples of this length cannot be used, if they cannot."""
     tokens, symbols = length, length
+    limit = LARGEST if limit is None else limit
     # A bound before any array is made: no task writes fewer tokens than its length.
     if length <= min(limit, LONGEST_PROMPT):
         try:
@@ -259,7 +362,7 @@ def _length_fault(c: ComponentConfig, length: int, limit: int) -> str | None:
         symbols = sample.prompt.shape[1]
         tokens = symbols + sample.target.shape[1] + 3  # BOS, tag, EOS
     if tokens > limit:
-        return f"length {length} of {c.task} takes at least {tokens} tokens; model.max_positions is {limit}"
+        return f"length {length} of {c.task} takes at least {tokens} tokens; {whose} {limit}"
     if symbols > LONGEST_PROMPT:
         return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
     return None

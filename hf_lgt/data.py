@@ -17,7 +17,7 @@ from hf_lgt.config import Config, ConfigError, DataConfig
 from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
 from hf_lgt.rows import TokenRows, read_rows
-from hf_lgt.schema import short
+from hf_lgt.schema import LARGEST, short
 from hf_lgt.sources import DatasetSource, GeneratedSource, Source
 
 
@@ -224,7 +224,7 @@ def _read(
         codec,
         lengths={c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in components},
         only_task=task,
-        max_positions=config.model.max_positions,
+        max_positions=config.model.position_limit or LARGEST,
         progress=progress,
     )
     faults = []

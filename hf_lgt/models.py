@@ -1,4 +1,4 @@
-"""Models to train: random-init decoders with rotary or no position encoding."""
+"""Models to train: a model of its own with random weights, a checkpoint's weights, or its random twin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedModel:
-    """A causal language model with random weights, in float32 on the CPU.
+    """A causal language model of its own sizes with random weights, on the CPU.
 
     Args:
         config: sizes and position encoding.
@@ -20,34 +20,53 @@ def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedM
         seed: the initialisation seed; torch's global generator is left as it was.
 
     Returns:
-        `LlamaForCausalLM` for rotary positions. Without positions `SmolLM3ForCausalLM`, the same
-        network with a switch that turns them off in every layer.
+        `LlamaForCausalLM` or `GPTNeoXForCausalLM`. A Llama without positions is a
+        `SmolLM3ForCausalLM`, the same network with a switch that turns them off in every layer.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 
-    sizes: dict[str, Any] = {
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = _FAMILIES[config.architecture](config, _sizes(config, codec))
+    return model.to(getattr(torch, config.dtype))
+
+
+def _sizes(config: ModelConfig, codec: TextCodec) -> dict[str, Any]:
+    """What the families' configs share."""
+    return {
         "vocab_size": codec.vocab_size,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads or config.heads,
-        "max_position_embeddings": config.max_positions,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "max_position_embeddings": config.position_limit,
         "initializer_range": config.initializer_range,
         "tie_word_embeddings": config.tie_embeddings,
         "pad_token_id": codec.pad_id,
         "bos_token_id": codec.bos_id,
         "eos_token_id": codec.eos_id,
     }
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if config.positions == "rope":
-            model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**sizes))
-        else:
-            model = SmolLM3ForCausalLM(SmolLM3Config(**sizes, no_rope_layers=[0] * config.layers))
-    return model
+
+
+def _llama(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
+    from transformers import LlamaConfig, LlamaForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
+
+    sizes = {**sizes, "num_key_value_heads": config.kv_heads or config.heads}
+    sizes["rope_parameters"] = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if config.positions == "rope":
+        return LlamaForCausalLM(LlamaConfig(**sizes))
+    return SmolLM3ForCausalLM(SmolLM3Config(**sizes, no_rope_layers=[0] * config.layers))
+
+
+def _gpt_neox(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
+    """Rotates a quarter of each head, as Pythia does (arXiv 2304.01373)."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    rope = {"rope_type": "default", "rope_theta": config.rope_theta, "partial_rotary_factor": 0.25}
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, rope_parameters=rope))
+
+
+_FAMILIES = {"llama": _llama, "gpt_neox": _gpt_neox}
 
 
 def parameter_count(model: Any) -> int:

@@ -24,6 +24,9 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 LARGEST = 2**31
 """sizes and counts are at most this"""
 
+DEFAULT_POSITIONS = 2048
+"""longest sequence of a model of its own, unless told"""
+
 Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Fraction = Annotated[StrictFloat, Field(ge=0, le=1)]
@@ -55,10 +58,36 @@ class SeedConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class ModelConfig:
-    """Sizes default to the paper's from-scratch model (section 3)."""
+    """A model of its own, or a checkpoint's: `name_or_path` decides.
 
-    init: Literal["random"] = Field(default="random", description="random: weights drawn from seed.init")
-    architecture: Literal["llama"] = Field(default="llama", description="family of the network")
+    Sizes are for a model of its own; they default to the paper's from-scratch model (section 3).
+    """
+
+    init: Literal["random", "pretrained"] = Field(
+        default="random",
+        description="random: weights drawn from seed.init; pretrained: those of name_or_path",
+    )
+    name_or_path: StrictStr | None = Field(
+        default=None,
+        description="checkpoint whose architecture and tokenizer are taken, and with init pretrained its "
+        "weights: a Hub id or a local folder",
+    )
+    revision: StrictStr | None = Field(
+        default=None, description="checkpoint: branch, tag or commit; null: the main one"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="type that the weights are kept and trained in; train.precision is that of the "
+        "arithmetic",
+    )
+    use_safetensors: StrictBool = Field(
+        default=True,
+        description="checkpoint: false also takes pytorch_model.bin, read without running any code in it",
+    )
+    trust_remote_code: StrictBool = Field(
+        default=False, description="checkpoint: run Python code that comes with it"
+    )
+    architecture: Literal["llama", "gpt_neox"] = Field(default="llama", description="family of the network")
     layers: Positive = Field(default=6, description="transformer blocks")
     hidden_size: Positive = Field(default=384, description="width of the residual stream")
     heads: Positive = Field(default=6, description="attention heads a layer")
@@ -68,15 +97,41 @@ class ModelConfig:
         default="rope", description="rope: rotary embeddings; nope: no position encoding"
     )
     rope_theta: StrictFloat = Field(default=1e5, gt=0, description="base of the rotary frequencies")
-    max_positions: Positive = Field(default=2048, description="longest sequence, in tokens")
+    max_positions: Positive | None = Field(
+        default=None, description="longest sequence, in tokens; null: 2048, or what the checkpoint takes"
+    )
     initializer_range: StrictFloat = Field(
         default=0.02, gt=0, description="standard deviation of the initial weights"
     )
     tie_embeddings: StrictBool = Field(default=False, description="share input and output embeddings")
-    tokenizer: Literal["symbols", "words"] = Field(
+    tokenizer: Literal["symbols", "words", "text"] = Field(
         default="symbols",
         description="symbols: one token a symbol of the tasks; words: one token a word or punctuation mark "
-        "of a dataset's training texts",
+        "of a dataset's training texts; text: a checkpoint's own tokens, for a dataset",
+    )
+
+    @property
+    def position_limit(self) -> int | None:
+        """Longest sequence in tokens, None where only the checkpoint tells."""
+        return self.max_positions or (DEFAULT_POSITIONS if self.name_or_path is None else None)
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class PeftConfig:
+    """Adapters instead of full fine-tuning; rows of added tokens are trained beside them."""
+
+    method: Literal["none", "lora"] = Field(
+        default="none", description="none: all weights are trained; lora: low-rank adapters (pretrained only)"
+    )
+    rank: Positive = Field(default=16, description="lora: rank of the adapters")
+    alpha: StrictFloat = Field(
+        default=32.0, gt=0, description="lora: their product is scaled by alpha / rank"
+    )
+    dropout: Annotated[StrictFloat, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="lora: dropout of the adapters' inputs"
+    )
+    target_modules: list[StrictStr] | None = Field(
+        default=None, description="lora: names of the adapted layers; null: all linear ones but the output"
     )
 
 
@@ -145,6 +200,9 @@ class TrainConfig:
     )
     precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision")
     compile: StrictBool = Field(default=False, description="torch.compile the model")
+    gradient_checkpointing: StrictBool = Field(
+        default=False, description="compute activations again in the backward pass, to save memory"
+    )
     gradient_accumulation_steps: Positive = Field(
         default=1, description="least number of passes that a step's batch is cut into, to save memory"
     )
@@ -196,6 +254,7 @@ class Config:
     output_dir: StrictStr = Field(default="runs", min_length=1, description="where runs are written")
     seed: SeedConfig = Field(default_factory=SeedConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
+    peft: PeftConfig = Field(default_factory=PeftConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
@@ -220,6 +279,7 @@ class Config:
 SECTIONS: dict[str, Any] = {
     "seed": SeedConfig,
     "model": ModelConfig,
+    "peft": PeftConfig,
     "data": DataConfig,
     "train": TrainConfig,
     "eval": EvalConfig,

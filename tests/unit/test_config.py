@@ -757,7 +757,7 @@ def test_a_config_comes_back_from_its_own_file(data):
 
 def test_to_dict_holds_every_key_as_plain_data():
     plain = load_config(DEMO).to_dict()
-    assert list(plain) == ["name", "mixture", "output_dir", "seed", "model", "data", "train", "eval"]
+    assert list(plain) == ["name", "mixture", "output_dir", "seed", "model", "peft", "data", "train", "eval"]
     assert plain["eval"]["lengths"] == [1, 20]
     assert plain["train"]["betas"] == [0.9, 0.98]
     assert plain["mixture"][0] == {
