@@ -27,8 +27,9 @@ def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedM
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _FAMILIES[config.architecture](config, _sizes(config, codec))
-    return model.to(getattr(torch, config.dtype))
+        model: PreTrainedModel = _FAMILIES[config.architecture](config, _sizes(config, codec))
+    model.to(getattr(torch, config.dtype))  # type: ignore[arg-type]
+    return model
 
 
 def _sizes(config: ModelConfig, codec: TextCodec) -> dict[str, Any]:

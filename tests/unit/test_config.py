@@ -790,7 +790,7 @@ def test_every_key_is_described_with_a_default_that_can_be_typed(file):
     plain = load_config(DEMO).to_dict()
     names = {f"--{key}" for key in ("name", "mixture", "output_dir")}
     names |= {f"--mixture.N.{key}" for key in plain["mixture"][0]}
-    sections = ("seed", "model", "data", "train", "eval")
+    sections = ("seed", "model", "peft", "data", "train", "eval")
     names |= {f"--{section}.{key}" for section in sections for key in plain[section]}
     assert set(rows) == names
     defaults = {key: meaning.split(" [", 1)[1].removesuffix("]") for key, meaning in rows.items()}
