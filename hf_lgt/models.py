@@ -28,7 +28,7 @@ def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedM
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: PreTrainedModel = _FAMILIES[config.architecture](config, _sizes(config, codec))
-    model.to(getattr(torch, config.dtype))  # type: ignore[arg-type]
+    model.to(getattr(torch, config.dtype))
     return model
 
 
