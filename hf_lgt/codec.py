@@ -5,8 +5,7 @@ A full sequence is ``BOS tag prompt target EOS``; a mixture may do without tags.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,30 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_builders.arrays import Sample, join
-from data_builders.registry import get_task, list_tasks
 from data_builders.symbols import (
     BOS,
-    CHARACTERS,
-    CONTROL_TEXT,
     EOS,
     FIRST_NODE,
     LAST_NODE,
     PAD,
-    SYMBOL_PATTERN,
     base_symbols,
     code_of,
     is_node,
-    node,
     tag_code,
     text_of,
 )
+from hf_lgt.vocabulary import extended_tokenizer, symbol_tokenizer, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
     from typing_extensions import Self
 
 Ids = NDArray[np.int64]
-UNKNOWN = "<unk>"
 
 
 @dataclass(frozen=True)
@@ -64,6 +58,10 @@ class TextCodec:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, tags: bool = True) -> None:
         self.tokenizer = tokenizer
         self.tags = tags
+        self.added: tuple[int, ...] = ()
+        """ids that a checkpoint's tokenizer lacked, ascending"""
+        self.inherited = 0
+        """ids from 0 that a checkpoint's own tokenizer has"""
 
     @classmethod
     def of_words(cls, texts: Iterable[str], *, tasks: Sequence[str] = (), tags: bool = True) -> TextCodec:
@@ -74,22 +72,39 @@ class TextCodec:
             tasks: names of the tasks, for the tags.
             tags: whether sequences carry their task's tag.
         """
-        from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+        return cls(word_tokenizer(texts, tasks if tags else ()), tags=tags)
 
-        # A word keeps the space before it, as the first one does, so that decoding only joins.
-        split = pre_tokenizers.Split(Regex(r"\s*(\w+|[^\w\s])"), behavior="isolated")
-        space = normalizers.Prepend(" ")
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(piece for piece, _ in split.pre_tokenize_str(" " + text) if text)
-        known = [*CONTROL_TEXT, UNKNOWN, *(f"<{name}>" for name in dict.fromkeys(tasks) if tags)]
-        words = sorted(counts, key=lambda word: (-counts[word], word))
-        vocabulary = {text: i for i, text in enumerate(dict.fromkeys([*known, *words]))}
-        core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-        core.normalizer, core.pre_tokenizer = space, split
-        core.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-        core.add_special_tokens(known[len(CONTROL_TEXT) + 1 :])
-        return cls(_fast_tokenizer(core, vocabulary), tags=tags)
+    @classmethod
+    def of_pretrained(
+        cls,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        tasks: Sequence[str] = (),
+        nodes: int = 0,
+        tags: bool = True,
+    ) -> Self:
+        """A codec on a checkpoint's tokenizer: `Codec` maps each symbol to one id, this class texts.
+
+        Args:
+            tokenizer: the checkpoint's; left as it is.
+            tasks: names of the tasks, for the tags.
+            nodes: maze nodes ``[1]`` to ``[nodes]``.
+            tags: whether sequences carry their task's tag.
+
+        Raises:
+            ValueError: the tokenizer has no end-of-sequence token, or is no fast one.
+        """
+        known = set(tokenizer.get_vocab().values())
+        wider = extended_tokenizer(
+            tokenizer, tags=tasks if tags else (), nodes=nodes, characters=cls._by_symbols
+        )
+        codec = cls(wider, tags=tags)
+        codec.added = tuple(sorted(set(wider.get_vocab().values()) - known))
+        codec.inherited = max(known) + 1
+        return codec
+
+    _by_symbols = False
+    """whether texts are cut into our symbols"""
 
     @classmethod
     def load(cls, path: str | Path, *, tags: bool = True) -> Self:
@@ -110,7 +125,7 @@ class TextCodec:
     @property
     def vocab_size(self) -> int:
         """Rows that an embedding needs."""
-        return len(self.tokenizer)
+        return max(self.tokenizer.get_vocab().values()) + 1
 
     @property
     def pad_id(self) -> int:
@@ -141,7 +156,7 @@ class TextCodec:
         return [self.bos_id, tag]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text alone; the id of `UNKNOWN` where there is no token."""
+        """Ids of each text alone; the unknown token where there is none."""
         encoded = self.tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [piece.ids for piece in encoded]
 
@@ -173,34 +188,16 @@ def _token(token: Any, name: str) -> int:
     return token
 
 
-def _fast_tokenizer(core: Any, vocabulary: Mapping[str, int]) -> PreTrainedTokenizerFast:
-    """A tokenizer of transformers that begins each text with BOS and pads on the right."""
-    from tokenizers import processors
-    from transformers import PreTrainedTokenizerFast
-
-    pad, bos, eos = (CONTROL_TEXT[code] for code in (PAD, BOS, EOS))
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
-    )
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=core,
-        pad_token=pad,
-        bos_token=bos,
-        eos_token=eos,
-        unk_token=UNKNOWN,
-        padding_side="right",
-        model_input_names=["input_ids", "attention_mask"],
-        clean_up_tokenization_spaces=False,
-    )
-
-
 class Codec(TextCodec):
     """Maps every symbol to exactly one token of a tokenizer.
 
     Args:
-        tokenizer: its vocabulary must hold the symbols' texts, as `Codec.build` makes it.
+        tokenizer: its vocabulary must hold the symbols' texts, as `Codec.build` and
+            `Codec.of_pretrained` make it.
         tags: whether sequences carry their task's tag.
     """
+
+    _by_symbols = True
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, tags: bool = True) -> None:
         super().__init__(tokenizer, tags=tags)
@@ -211,6 +208,11 @@ class Codec(TextCodec):
                 self._ids[code_of(text)] = token
         for text, code in base_symbols().items():
             self._ids[code] = vocabulary.get(text, -1)
+        # a checkpoint's control tokens have names of their own, and several may be one
+        controls = {BOS: tokenizer.bos_token_id, EOS: tokenizer.eos_token_id}
+        controls[PAD] = controls[EOS] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        for code, token in controls.items():
+            self._ids[code] = -1 if token is None else token
 
     @classmethod
     def build(cls, *, tasks: Sequence[str] = (), nodes: int = 0, tags: bool = True) -> Codec:
@@ -225,18 +227,7 @@ class Codec(TextCodec):
             nodes: maze nodes ``[1]`` to ``[nodes]``.
             tags: whether sequences carry their task's tag.
         """
-        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-
-        built_in = [name for family in ("arithmetic", "strings") for name in list_tasks(family)]
-        built_in = [n for n in built_in if get_task(n).rule.__module__.startswith("data_builders.tasks.")]
-        tagged = dict.fromkeys([*built_in, *tasks])
-        texts = [*CONTROL_TEXT, UNKNOWN, *CHARACTERS, *(f"<{name}>" for name in tagged)]
-        texts += [text_of(node(k)) for k in range(1, nodes + 1)]
-        vocabulary = {text: i for i, text in enumerate(texts)}
-        core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-        core.pre_tokenizer = pre_tokenizers.Split(Regex(SYMBOL_PATTERN), behavior="isolated")
-        core.decoder = decoders.Fuse()
-        return cls(_fast_tokenizer(core, vocabulary), tags=tags)
+        return cls(symbol_tokenizer(tasks, nodes), tags=tags)
 
     def encode(self, sample: Sample, task: str) -> Encoded:
         """Token ids of full sequences.

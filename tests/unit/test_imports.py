@@ -17,7 +17,7 @@ HEAVY += ("huggingface_hub",)
 LAYERS = [
     ["data_builders"],
     ["yaml12", "files", "environment", "progress", "errors"],
-    ["schema"],
+    ["schema", "vocabulary"],
     ["config_checks"],
     ["config", "codec"],
     ["batching"],
