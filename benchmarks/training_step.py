@@ -15,6 +15,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from hf_lgt.batching import IGNORE
 from hf_lgt.codec import Codec
 from hf_lgt.config import Config
 from hf_lgt.models import build_model
-from hf_lgt.sources import GeneratedSource
+from hf_lgt.sources import GeneratedSource, Source
 from hf_lgt.trainer import fit
 
 DEMO = Path(__file__).parent.parent / "recipes" / "demo" / "transfer.yaml"
@@ -64,23 +65,37 @@ def ours(config: Config, codec: Codec) -> float:
     return median_gap(source.starts)
 
 
-def trainers(config: Config, codec: Codec) -> float:
-    """Median seconds a step of `transformers.Trainer`."""
-    source = GeneratedSource(config.build_mixture(), codec, batch_size=config.train.batch_size, seed=0)
+def ready_made(source: Source, steps: int) -> list[dict[str, torch.Tensor]]:
+    """The examples of some steps as the Trainer takes them, in memory."""
     examples = []
-    for step in range(config.train.steps):
+    for step in range(steps):
         batch = source.batch(step)
         for ids, length, scored in zip(batch.ids, batch.lengths, batch.scored, strict=True):
             row = torch.from_numpy(ids[:length])
             labels = torch.where(torch.from_numpy(scored[:length]), row, IGNORE)
             examples.append({"input_ids": row, "labels": labels})
+    return examples
+
+
+def padded(pad_id: int) -> Callable[[list[dict[str, torch.Tensor]]], dict[str, torch.Tensor]]:
+    """A collator that pads a batch to its longest example."""
 
     def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad([r["input_ids"] for r in rows], batch_first=True, padding_value=codec.pad_id)
+        lengths = torch.tensor([len(r["input_ids"]) for r in rows])
+        ids = pad([r["input_ids"] for r in rows], batch_first=True, padding_value=pad_id)
         labels = pad([r["labels"] for r in rows], batch_first=True, padding_value=IGNORE)
-        return {"input_ids": ids, "labels": labels, "attention_mask": (ids != codec.pad_id).long()}
+        # by length, as the padding token may be the one that ends a text
+        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
+    return collate
+
+
+def trainers(config: Config, codec: Codec) -> float:
+    """Median seconds a step of `transformers.Trainer`."""
+    source = GeneratedSource(config.build_mixture(), codec, batch_size=config.train.batch_size, seed=0)
+    examples = ready_made(source, config.train.steps)
     model, train, clock = build_model(config.model, codec, 0), config.train, Clock()
     model.config.use_cache = False
     settings = TrainingArguments(
@@ -101,7 +116,9 @@ def trainers(config: Config, codec: Codec) -> float:
         dataloader_pin_memory=False,
         disable_tqdm=True,
     )
-    Trainer(model, settings, data_collator=collate, train_dataset=examples, callbacks=[clock]).train()
+    Trainer(
+        model, settings, data_collator=padded(codec.pad_id), train_dataset=examples, callbacks=[clock]
+    ).train()
     return median_gap(clock.ends)
 
 

@@ -14,12 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_lgt.adapters import ADAPTER_FILE, is_adapted, read_adapters, save_adapters
 from hf_lgt.codec import TextCodec
 from hf_lgt.errors import CheckpointError
 from hf_lgt.files import atomic_directory
 
 MANIFEST = "manifest.json"
-NEEDED = {"config.json", "model.safetensors", "optimizer.pt", "state.json"}
+NEEDED = {"optimizer.pt", "state.json"}
+WHOLE, ADAPTED = {"config.json", "model.safetensors"}, {"adapter_config.json", ADAPTER_FILE}
+"""what holds the weights of a model, and those of adapters alone"""
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -39,6 +42,14 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step-{step:06d}"
 
 
+def save_weights(model: Any, folder: Path) -> None:
+    """Write a model's weights and config, or only its adapters where it has some."""
+    if is_adapted(model):
+        save_adapters(model, folder)
+    else:
+        model.save_pretrained(folder)
+
+
 def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: TextCodec, state: LoopState) -> Path:
     """Write the checkpoint of a step; one that is there already stays, if it is whole."""
     import torch
@@ -49,7 +60,7 @@ def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: TextCodec,
             verify(path)
             return path
     with atomic_directory(path, replace=True) as draft:
-        model.save_pretrained(draft)
+        save_weights(model, draft)
         codec.save(draft)
         torch.save(optimizer.state_dict(), draft / "optimizer.pt")
         (draft / "state.json").write_text(json.dumps(asdict(state)) + "\n")
@@ -73,7 +84,8 @@ def verify(path: Path) -> None:
     """
     try:
         hashes = json.loads((path / MANIFEST).read_text())
-        if missing := NEEDED.difference(hashes):
+        weights = ADAPTED if ADAPTED & hashes.keys() else WHOLE
+        if missing := (NEEDED | weights).difference(hashes):
             raise ValueError(f"the manifest lacks {', '.join(sorted(missing))}")
         wrong = [name for name, digest in hashes.items() if _sha256(path / name) != digest]
     except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -89,12 +101,29 @@ def load_checkpoint(path: Path, model: Any, optimizer: Any) -> LoopState:
         CheckpointError: the checkpoint is damaged.
     """
     import torch
-    from safetensors.torch import load_model
 
     verify(path)
-    load_model(model, path / "model.safetensors", device=str(next(model.parameters()).device))
+    if is_adapted(model):
+        read_adapters(model, path)
+    else:
+        _read_weights(model, path)
     optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"))
     return LoopState(**json.loads((path / "state.json").read_text()))
+
+
+def _read_weights(model: Any, path: Path) -> None:
+    """Set a model's weights to those of a checkpoint, whose file may have other names for them."""
+    loaded, report = type(model).from_pretrained(
+        path,
+        config=model.config,
+        dtype=model.dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if lacking := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise CheckpointError(f"checkpoint {path} has not the weights of this model: {lacking[0]}")
+    model.load_state_dict(loaded.state_dict())
 
 
 def newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:

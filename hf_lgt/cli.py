@@ -8,14 +8,14 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_builders.hub import DestinationError, PushError, check_destination
 from data_builders.retry import redact
 from hf_lgt.errors import RunError
 
 if TYPE_CHECKING:
-    from hf_lgt.config import Config
+    from hf_lgt.config import Config, Form
 
 RUN_ERROR = 1
 USER_ERROR = 2
@@ -29,21 +29,35 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         if self.epilog is None and self.lists_keys:
-            # read only when asked for, so that a start stays quick
-            from hf_lgt.config import describe_keys
-
-            rows = [f"  {key:<38} {meaning}" for key, meaning in describe_keys()]
+            rows = [f"  {key:<38} {meaning}" for key, meaning in self.form().describe()]
             self.epilog = "any key of the config overrides the file's, as --section.key VALUE:\n"
             self.epilog += "\n".join(rows)
         return super().format_help()
 
     lists_keys = True
 
+    @staticmethod
+    def form() -> Form[Any]:
+        """The kind of config; imported only when asked for, so that a start stays quick."""
+        from hf_lgt.config import RUN
 
-def parser(description: str, *, keys: bool = True) -> argparse.ArgumentParser:
-    """An argument parser whose help lists the config's keys."""
+        return RUN
+
+
+def parser(
+    description: str, *, keys: bool = True, form: Callable[[], Form[Any]] | None = None
+) -> argparse.ArgumentParser:
+    """An argument parser whose help lists the config's keys.
+
+    Args:
+        description: what the recipe does.
+        keys: whether there is a config.
+        form: imports and gives the config's kind; None: that of a run.
+    """
     made = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
     made.lists_keys = keys
+    if form is not None:
+        made.form = form  # type: ignore[method-assign]
     return made
 
 
@@ -65,7 +79,7 @@ def parse(
         if flag in flags or not word.startswith("--") or word == "--":
             own.append(word)
             continue
-        if fault := _misspelt(flag, flags):
+        if fault := _misspelt(flag, flags, getattr(arguments, "form", _Parser.form)):
             arguments.error(fault)
         if not equals:
             if not words or words[0].startswith("--"):
@@ -78,14 +92,12 @@ def parse(
     return known, overrides
 
 
-def _misspelt(flag: str, flags: Sequence[str]) -> str | None:
+def _misspelt(flag: str, flags: Sequence[str], form: Callable[[], Form[Any]]) -> str | None:
     """Whether something is an option that was meant, rather than a key of the config."""
     close = difflib.get_close_matches(flag, flags, n=1, cutoff=0.8)
     if not close or "." in flag:
         return None
-    from hf_lgt.config import Config
-
-    keys = [field.name for field in dataclasses.fields(Config)]
+    keys = [field.name for field in dataclasses.fields(form().root)]
     return None if flag[2:] in keys else f"unknown option {flag}; did you mean {close[0]}?"
 
 
@@ -124,11 +136,18 @@ def guard(main: Callable[[], int]) -> int:
     return USER_ERROR
 
 
-def add_hub_options(arguments: argparse.ArgumentParser, what: str) -> None:
-    """``--push_to_hub``, ``--private`` and ``--revision``, the same wherever something is pushed."""
+def add_hub_options(arguments: argparse.ArgumentParser, what: str, *, branch: bool = True) -> None:
+    """``--push_to_hub``, ``--private`` and ``--revision``, the same wherever something is pushed.
+
+    Args:
+        arguments: where they are added.
+        what: is pushed, for the help.
+        branch: whether ``--revision`` is one of them.
+    """
     arguments.add_argument("--push_to_hub", metavar="ORG/NAME", help=f"push {what} to this Hub repository")
     arguments.add_argument("--private", action="store_true", help="make a new repository private")
-    arguments.add_argument("--revision", metavar="BRANCH", help="branch to push to [the main one]")
+    if branch:
+        arguments.add_argument("--revision", metavar="BRANCH", help="branch to push to [the main one]")
 
 
 def check_hub(known: argparse.Namespace, repo_type: str) -> None:
@@ -141,10 +160,11 @@ def check_hub(known: argparse.Namespace, repo_type: str) -> None:
     """
     from hf_lgt.config import ConfigError
 
+    branch = getattr(known, "revision", None)
     if known.push_to_hub is not None:
-        check_destination(known.push_to_hub, known.revision, repo_type)
+        check_destination(known.push_to_hub, branch, repo_type)
         return
-    given = [flag for flag, value in (("--private", known.private), ("--revision", known.revision)) if value]
+    given = [flag for flag, value in (("--private", known.private), ("--revision", branch)) if value]
     if given:
         raise ConfigError([f"{flag}: is for --push_to_hub, which is not given" for flag in given])
 

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from data_builders import TaskError
 from data_builders.mixture import component_faults
@@ -40,6 +41,17 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     if config.data.source == "generated":
         yield from _length_faults(config)
         yield from _look_alike_faults(config)
+
+
+def training_faults(config: Any) -> Iterator[Fault]:
+    """Faults of the keys that every config has by which a model of its own is trained.
+
+    Args:
+        config: has ``name``, ``output_dir``, ``model`` and ``train``, as `Config` has them.
+    """
+    yield from _name_faults(config)
+    yield from _model_faults(config.model)
+    yield from _train_faults(config.train)
 
 
 def _name_faults(config: Config) -> Iterator[Fault]:

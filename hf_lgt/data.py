@@ -14,8 +14,10 @@ from data_builders.registry import unknown
 from data_builders.sampling import HeldOut, stream
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.config import Config, ConfigError, DataConfig
+from hf_lgt.config_checks import length_faults
 from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
+from hf_lgt.pretrained import Start
 from hf_lgt.rows import TokenRows, read_rows
 from hf_lgt.schema import LARGEST, short
 from hf_lgt.sources import DatasetSource, GeneratedSource, Source
@@ -45,29 +47,37 @@ def open_data(config: Config, revision: str | None = None) -> Opened | None:
     return open_dataset(_at(config.data, revision)) if config.data.source == "dataset" else None
 
 
-def prepare_data(config: Config, opened: Opened | None, *, progress: bool = False) -> RunData:
+def prepare_data(
+    config: Config, opened: Opened | None, start: Start | None = None, *, progress: bool = False
+) -> RunData:
     """Everything that training and its evaluations need.
 
     Args:
         config: a checked config.
         opened: from `open_data`.
+        start: the checkpoint whose tokenizer is used, None for a model of its own.
         progress: show bars.
 
     Raises:
-        ConfigError: a dataset has faulty rows, or none for a task.
+        ConfigError: a dataset has faulty rows, or none for a task; or a length takes more tokens than
+            the checkpoint.
     """
+    limit = start.limit if start else config.model.position_limit
     if opened is None:
+        if start:
+            _check_context(config, start)
         mixture = config.build_mixture()
         nodes = max(c.definition.nodes(c.options) for c in mixture.components)
-        codec = Codec.build(tasks=[c.task for c in config.mixture], nodes=nodes, tags=config.data.tags)
+        wanted: Any = {"tasks": [c.task for c in config.mixture], "nodes": nodes, "tags": config.data.tags}
+        codec = Codec.of_pretrained(start.tokenizer, **wanted) if start else Codec.build(**wanted)
         held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
         source = GeneratedSource(
             mixture, codec, batch_size=config.train.batch_size, seed=config.seed.data, held_out=held_out
         )
         return RunData(codec, source, generated_tests(config, codec, held_out), {})
     task = only_task(config, opened)
-    text_codec = build_codec(config, opened, task)
-    trained, tested = _both_splits(config, opened, task, text_codec, progress)
+    text_codec = build_codec(config, opened, task, start)
+    trained, tested = _both_splits(config, opened, task, text_codec, limit, progress)
     tests = DatasetTests(
         text_codec,
         tested,
@@ -94,12 +104,20 @@ def prepare_data(config: Config, opened: Opened | None, *, progress: bool = Fals
     return RunData(text_codec, rows, tests, about)
 
 
+def _check_context(config: Config, start: Start) -> None:
+    """Refuse lengths of generated tasks that take more tokens than a checkpoint."""
+    whose = f"the context of {short(start.checkpoint.name)} is"
+    if faults := [fault for _, fault in length_faults(config, start.limit, whose)]:
+        raise ConfigError(faults)
+
+
 def prepare_tests(
     config: Config,
     codec: TextCodec,
     trained: Config | None,
     *,
     recorded: Mapping[str, Any] | None = None,
+    limit: int | None = None,
     progress: bool = False,
 ) -> TestSets:
     """The test sets of a config, for a model that is there.
@@ -109,6 +127,7 @@ def prepare_tests(
         codec: the model's.
         trained: the run that the model comes from, if any: says which prompts it never saw.
         recorded: what the run wrote of its dataset, see `RunData.about`.
+        limit: longest sequence that the model takes, in tokens; None: that of the config.
         progress: show bars.
 
     Raises:
@@ -124,10 +143,13 @@ def prepare_tests(
     recorded = recorded or {}
     opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
     task = only_task(config, opened)
-    tested = _read(config, opened, task, codec, config.mixture, train=False, progress=progress)
+    limit = limit or config.model.position_limit
+    tested = _read(config, opened, task, codec, config.mixture, train=False, limit=limit, progress=progress)
     seen_rows = None
     if known:
-        seen_rows = _read(known, opened, task, codec, known.mixture, train=True, progress=progress)
+        seen_rows = _read(
+            known, opened, task, codec, known.mixture, train=True, limit=limit, progress=progress
+        )
         if _fingerprint(codec, seen_rows) != recorded.get("train_fingerprint"):
             seen_rows = None  # not the rows that it was trained on: the overlap is not known
     return DatasetTests(
@@ -142,7 +164,7 @@ def _at(data: DataConfig, revision: str | None) -> DataConfig:
 def generated_tests(config: Config, codec: TextCodec, held_out: HeldOut | None) -> GeneratedTests:
     """Test sets drawn from the tasks."""
     if not isinstance(codec, Codec):
-        raise ConfigError(["data.source: 'generated', but the model's tokenizer has words, not symbols"])
+        raise ConfigError(["data.source: 'generated', but the model's tokenizer is of texts, not of symbols"])
     return GeneratedTests(
         codec,
         config.build_mixture().components,
@@ -159,7 +181,7 @@ def load_codec(path: Any, config: Config) -> TextCodec:
     Raises:
         ValueError: the tokenizer has no token that begins, or none that ends a sequence.
     """
-    kind = TextCodec if config.model.tokenizer == "words" else Codec
+    kind = Codec if config.model.tokenizer == "symbols" else TextCodec
     codec = kind.load(path, tags=config.data.tags)
     _ = codec.bos_id, codec.eos_id
     return codec
@@ -185,14 +207,18 @@ def example_texts(config: Config, tests: TestSets) -> dict[str, tuple[str, str]]
 
 
 def _both_splits(
-    config: Config, opened: Opened, task: str | None, codec: TextCodec, progress: bool
+    config: Config, opened: Opened, task: str | None, codec: TextCodec, limit: int | None, progress: bool
 ) -> tuple[TokenRows, TokenRows]:
     """Rows of the training and the test split; the faults of both are told together."""
     faults: list[str] = []
     both = []
     for train in (True, False):
         try:
-            both.append(_read(config, opened, task, codec, config.mixture, train=train, progress=progress))
+            both.append(
+                _read(
+                    config, opened, task, codec, config.mixture, train=train, limit=limit, progress=progress
+                )
+            )
         except ConfigError as error:
             faults += error.faults
     if faults:
@@ -208,6 +234,7 @@ def _read(
     components: Sequence[Any],
     *,
     train: bool,
+    limit: int | None,
     progress: bool,
 ) -> TokenRows:
     """The rows of one split that the mixture, or the evaluation, uses.
@@ -224,7 +251,7 @@ def _read(
         codec,
         lengths={c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in components},
         only_task=task,
-        max_positions=config.model.position_limit or LARGEST,
+        max_positions=LARGEST if limit is None else limit,
         progress=progress,
     )
     faults = []

@@ -16,6 +16,7 @@ from data_builders.symbols import LAST_NODE
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.config_checks import can_be_tag
 from hf_lgt.errors import ConfigError
+from hf_lgt.pretrained import Start
 from hf_lgt.schema import Config, DataConfig, short
 
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -42,6 +43,25 @@ def open_dataset(data: DataConfig) -> Opened:
         ConfigError: there is no such dataset, configuration, revision, split or column; the message
             names those that are there where the libraries tell them.
     """
+    splits, revision = open_splits(data)
+    both, faults = [], []
+    for key in ("train_split", "test_split"):
+        try:
+            both.append(pick_split(data, key, splits))
+            _check_columns(data, key, both[-1])
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return Opened(both[0], both[1], revision)
+
+
+def open_splits(data: DataConfig) -> tuple[Mapping[str, Any], str | None]:
+    """All splits, on the Hub of one commit, and that commit.
+
+    Raises:
+        ConfigError: there is no such dataset, configuration or revision.
+    """
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
@@ -53,17 +73,7 @@ def open_dataset(data: DataConfig) -> Opened:
         raise ConfigError([f"data.revision: {data.revision!r} is one of the Hub; {data.path!r} is local"])
     with _readable(data, local):
         revision = None if local else _commit(data)
-        splits = _load(data, path, revision)
-    both, faults = [], []
-    for key in ("train_split", "test_split"):
-        try:
-            both.append(_split(data, key, splits))
-            _check_columns(data, key, both[-1])
-        except ConfigError as error:
-            faults += error.faults
-    if faults:
-        raise ConfigError(list(dict.fromkeys(faults)))
-    return Opened(both[0], both[1], revision)
+        return _load(data, path, revision), revision
 
 
 def _load(data: DataConfig, path: Path, revision: str | None) -> Mapping[str, Any]:
@@ -101,8 +111,17 @@ def _literal(path: Path) -> str:
     return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
-def _split(data: DataConfig, key: str, splits: Mapping[str, Any]) -> Any:
-    """One split; its name may be cut, as ``train[:90%]``, and joined, as ``train+validation``."""
+def pick_split(data: DataConfig, key: str, splits: Mapping[str, Any]) -> Any:
+    """One split; its name may be cut, as ``train[:90%]``, and joined, as ``train+validation``.
+
+    Args:
+        data: names the split.
+        key: which of its keys does.
+        splits: all of them.
+
+    Raises:
+        ConfigError: there is no such split.
+    """
     from datasets import ReadInstruction, concatenate_datasets
 
     wanted = getattr(data, key)
@@ -252,8 +271,8 @@ def only_task(config: Config, opened: Opened) -> str | None:
     raise ConfigError([f"data.columns: {lacks} {why}; it has {there}. data.columns.task names yours"])
 
 
-def build_codec(config: Config, opened: Opened, task: str | None) -> TextCodec:
-    """The tokenizer of a model that starts at random.
+def build_codec(config: Config, opened: Opened, task: str | None, start: Start | None = None) -> TextCodec:
+    """The codec of a model of its own, or on a checkpoint's tokenizer.
 
     It is made from the whole dataset, not from the mixture's rows, so that the arms of a comparison
     have one vocabulary and start from the same weights.
@@ -262,6 +281,7 @@ def build_codec(config: Config, opened: Opened, task: str | None) -> TextCodec:
         config: says which kind.
         opened: the dataset.
         task: the task of all rows, where there is no column for it.
+        start: the checkpoint, None for a model of its own.
     """
     data, train = config.data, opened.train
     column = data.columns.get("task", "task")
@@ -270,7 +290,11 @@ def build_codec(config: Config, opened: Opened, task: str | None) -> TextCodec:
     texts = [data.columns.get(c, c) for c in ("prompt", "target")]
     if config.model.tokenizer == "words":
         return TextCodec.of_words(_texts(train, texts), tasks=names, tags=data.tags)
+    if start and config.model.tokenizer == "text":
+        return TextCodec.of_pretrained(start.tokenizer, tasks=names, tags=data.tags)
     nodes = min(max((_largest_node(text) for text in _texts(train, texts)), default=0), LAST_NODE)
+    if start:
+        return Codec.of_pretrained(start.tokenizer, tasks=names, nodes=nodes, tags=data.tags)
     return Codec.build(tasks=names, nodes=nodes, tags=data.tags)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
+from data_builders.sampling import stream
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
+from hf_lgt.errors import ConfigError
+from hf_lgt.pretrained import Start, check_vocabulary, fetch_weights, readable
+from hf_lgt.schema import short
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -43,7 +49,8 @@ def _sizes(config: ModelConfig, codec: TextCodec) -> dict[str, Any]:
         "max_position_embeddings": config.position_limit,
         "initializer_range": config.initializer_range,
         "tie_word_embeddings": config.tie_embeddings,
-        "pad_token_id": codec.pad_id,
+        # none is borrowed here: an embedding keeps the row of its padding token at zero
+        "pad_token_id": codec.tokenizer.pad_token_id,
         "bos_token_id": codec.bos_id,
         "eos_token_id": codec.eos_id,
     }
@@ -68,6 +75,124 @@ def _gpt_neox(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
 
 
 _FAMILIES = {"llama": _llama, "gpt_neox": _gpt_neox}
+
+
+def load_model(config: ModelConfig, start: Start, codec: TextCodec, seed: int) -> PreTrainedModel:
+    """A checkpoint's model, or its random twin, with a row for each token of the codec, on the CPU.
+
+    The embedding only grows. Rows of tokens that the checkpoint's tokenizer lacked are drawn, coordinate
+    by coordinate, from a normal distribution with the mean and standard deviation of the rows that it
+    has; so are those of the output where it is a matrix of its own.
+
+    Args:
+        config: `init` says whether the weights are the checkpoint's, `dtype` what they are kept in.
+        start: the checkpoint.
+        codec: made from its tokenizer.
+        seed: the initialisation seed; torch's global generator is left as it was.
+
+    Raises:
+        ConfigError: the weights cannot be read, or are not those of this architecture or tokenizer.
+    """
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if config.init == "random":
+            return _random_twin(config, start, codec)
+        check_vocabulary(start.checkpoint, codec.inherited, start.config.vocab_size)
+        # rows are only added, as resizing to the tokenizer's length would cut a padded vocabulary
+        model = load_base(config, start, codec.vocab_size)
+    _draw_rows(model, codec, seed)
+    return model
+
+
+def load_base(config: ModelConfig, start: Start, rows: int) -> PreTrainedModel:
+    """A checkpoint's model with at least so many rows, for adapters that hold those of added tokens.
+
+    Raises:
+        ConfigError: see `load_model`.
+    """
+    model = _pretrained(config, start)
+    embedding: Any = model.get_input_embeddings()
+    if rows > embedding.weight.shape[0]:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    return model
+
+
+def _pretrained(config: ModelConfig, start: Start) -> PreTrainedModel:
+    """The weights as they are saved, every one of them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = fetch_weights(start.checkpoint, config)
+    with readable(start.checkpoint):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=start.config,
+            dtype=getattr(torch, config.dtype),
+            local_files_only=True,
+            use_safetensors=True if config.use_safetensors else None,
+            trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
+        )
+        model, report = loaded
+    _require_logits_to_keep(model, start)
+    lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if lacking:
+        raise ConfigError(
+            [
+                f"model.name_or_path: the weights of {short(start.checkpoint.name)} are not those of a "
+                f"{type(model).__name__}: {len(lacking)} are missing or have another shape, as {lacking[0]}"
+            ]
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def _random_twin(config: ModelConfig, start: Start, codec: TextCodec) -> PreTrainedModel:
+    """The checkpoint's architecture with random weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    sizes = type(start.config).from_dict(start.config.to_dict())
+    check_vocabulary(start.checkpoint, codec.inherited, sizes.vocab_size)
+    sizes.vocab_size = max(sizes.vocab_size, codec.vocab_size)
+    with readable(start.checkpoint):
+        # drawn in float32, so that twins of both types have the same weights but for rounding
+        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            sizes, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+        )
+    _require_logits_to_keep(model, start)
+    return model.to(getattr(torch, config.dtype))  # type: ignore[no-any-return]
+
+
+def _require_logits_to_keep(model: Any, start: Start) -> None:
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise ConfigError(
+            [
+                f"model.name_or_path: {type(model).__name__}, the model of {short(start.checkpoint.name)}, "
+                "cannot give logits at chosen positions (logits_to_keep), which training here needs"
+            ]
+        )
+
+
+def _draw_rows(model: PreTrainedModel, codec: TextCodec, seed: int) -> None:
+    """Draw the rows of added tokens, input and, where it is another matrix, output."""
+    import torch
+
+    weight: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    matrices = {"input": weight}
+    output: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if output is not None and output.weight is not weight:
+        matrices["output"] = output.weight
+    if not codec.added:
+        return
+    for name, matrix in matrices.items():
+        known = matrix.detach()[: codec.inherited].double()
+        shape = len(codec.added), matrix.shape[1]
+        normal = torch.from_numpy(stream(seed, "new rows", name).standard_normal(shape))
+        rows = known.mean(dim=0) + known.std(dim=0) * normal
+        with torch.no_grad():
+            matrix[list(codec.added)] = rows.to(matrix.dtype)
 
 
 def parameter_count(model: Any) -> int:

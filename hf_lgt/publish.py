@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from data_builders.hub import push_folder
 from hf_lgt import yaml12
 from hf_lgt.evaluation.records import last_step, read_records
-from hf_lgt.folders import DATA_FILE, read_run_config
+from hf_lgt.folders import CHECKPOINT_FILE, DATA_FILE, read_run_config, recorded_checkpoint
 from hf_lgt.report.model_card import hub_results, on_hub, public_config
 
 RUN_FILES = (
     "config.yaml",
     "environment.json",
     "data.json",
+    "checkpoint.json",
     "eval.jsonl",
     "train.jsonl",
     "curves.png",
@@ -53,7 +55,13 @@ def push_run(
     }
     about = run_dir / DATA_FILE
     data = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-    also["run/config.yaml"] = yaml12.dump(public_config(config, data)).encode()
+    base = recorded_checkpoint(run_dir)
+    also["run/config.yaml"] = yaml12.dump(public_config(config, data, base)).encode()
+    if base and not base.get("on_hub"):
+        base = {**base, "name_or_path": Path(base["name_or_path"]).name}
+    if base:
+        also[f"run/{CHECKPOINT_FILE}"] = (json.dumps(base, indent=1) + "\n").encode()
+    also |= _adapters(run_dir / "adapter", base)
     if data and not on_hub(data):
         also[f"run/{DATA_FILE}"] = json.dumps({**data, "path": Path(data["path"]).name}).encode()
     if results := hub_results(config, records, data):
@@ -66,7 +74,18 @@ def push_run(
         revision=revision,
         message=f"{config.name}, init seed {config.seed.init}",
         # shards of an earlier model, and what an earlier run had that this one has not
-        replaces=["model*.safetensors*", *(f"run/{name}" for name in RUN_FILES), RESULTS_FILE],
+        replaces=["model*.safetensors*", "adapter/*", *(f"run/{name}" for name in RUN_FILES), RESULTS_FILE],
         also=also,
         say=say,
     )
+
+
+def _adapters(folder: Path, base: Mapping[str, Any]) -> dict[str, Path | bytes]:
+    """The files of ``adapter/``, which name a base on somebody's disk without its folder."""
+    if not folder.is_dir():
+        return {}
+    files: dict[str, Path | bytes] = {f"adapter/{file.name}": file for file in sorted(folder.iterdir())}
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = base.get("name_or_path")
+    files["adapter/adapter_config.json"] = (json.dumps(settings, indent=2) + "\n").encode()
+    return files

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt import yaml12
+from hf_lgt.adapters import load_adapted
 from hf_lgt.checkpoints import MANIFEST, verify
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config, ConfigError, load_config
+from hf_lgt.config_checks import length_faults
 from hf_lgt.data import load_codec, prepare_tests
 from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
-from hf_lgt.folders import is_finished, read_run_config, recorded_data
+from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
+from hf_lgt.models import load_base
+from hf_lgt.pretrained import context_length, open_start
 from hf_lgt.report.results import results_text, write_figures
 
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
@@ -58,28 +62,35 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     folder = path / "model" if run == path else path
     if run == path and not is_finished(path):
         raise ConfigError([f"{path} is not finished and has no model/; name one of its checkpoints/"])
-    if not (folder / "config.json").is_file():
+    adapted = (folder / "adapter_config.json").is_file()
+    if not adapted and not (folder / "config.json").is_file():
         raise ConfigError([f"{path}: no run and no model (no config.yaml, no config.json)"])
+    if not run and adapted:
+        raise ConfigError([f"{path} holds adapters without their run, which names their base; name the run"])
     if not run and not config:
         pushed = path / "run" / "config.yaml"  # where `hf_lgt.publish` puts it
         if not pushed.is_file():
             raise ConfigError([f"{path} belongs to no run; --config must name the tasks to evaluate"])
         config = str(pushed)
     file = config or str(run / "config.yaml") if run else str(config)
-    if not run:
-        from transformers import AutoConfig
-
-        with readable(folder):
-            about = AutoConfig.from_pretrained(folder, local_files_only=True)
-        limit = getattr(about, "max_position_embeddings", None)
+    trained = read_run_config(run) if run else None
+    if not adapted and (trained is None or trained.model.name_or_path):
+        limit = _context(folder)
         overrides = [*overrides, *([f"model.max_positions={limit}"] if limit else [])]
     wanted = load_config(file, overrides)
-    trained = read_run_config(run) if run else None
     name = folder.name.removeprefix("step-")
     step = int(name) if name.isdigit() else trained.train.steps if trained else 0
     # not into a run's folder, which a foreign model has none of: training would find it taken
     output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
     return Found(folder, step, wanted, trained, output, run)
+
+
+def _context(folder: Path) -> int | None:
+    """Longest sequence that a saved model takes, in tokens."""
+    from transformers import AutoConfig
+
+    with readable(folder):
+        return context_length(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
 def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
@@ -133,6 +144,8 @@ def readable(folder: Path) -> Iterator[None]:
     """Turns whatever a damaged or foreign model folder makes the libraries raise into one message."""
     try:
         yield
+    except ConfigError:
+        raise
     except Exception as error:  # JSON, tokenizers, safetensors and torch each raise their own
         reason = " ".join(str(error).split())[:200]
         raise ConfigError([f"{folder}: cannot be loaded: {type(error).__name__}: {reason}"]) from None
@@ -147,8 +160,20 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
         if (found.folder / MANIFEST).is_file():
             verify(found.folder)
         codec = load_codec(found.folder, found.config)
-        model: Any = AutoModelForCausalLM.from_pretrained(found.folder, local_files_only=True)
+        if (found.folder / "adapter_config.json").is_file():
+            model: Any = _with_adapters(found, codec)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(found.folder, local_files_only=True)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
+
+
+def _with_adapters(found: Found, codec: TextCodec) -> Any:
+    """The base model of a run, as it was when the run began, with saved adapters."""
+    assert found.trained is not None, "adapters belong to a run"
+    start = open_start(found.trained.model, recorded_checkpoint(found.run).get("commit"))
+    if faults := [f for _, f in length_faults(found.config, start.limit, "the context of its base is")]:
+        raise ConfigError(faults)
+    return load_adapted(load_base(found.trained.model, start, codec.vocab_size), found.folder)
 
 
 def _tests(found: Found, codec: TextCodec) -> TestSets:

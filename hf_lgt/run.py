@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,25 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
 
-from hf_lgt.config import Config, ConfigError
+from hf_lgt.adapters import add_adapters, is_adapted, merged, save_adapters
+from hf_lgt.codec import TextCodec
+from hf_lgt.config import Config, ConfigError, Trained
 from hf_lgt.data import RunData, example_texts, open_data, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.evaluation.test_sets import TestSets
-from hf_lgt.files import atomic_directory
-from hf_lgt.folders import check_folder, is_finished, prepare_folder, recorded_data, refusals
-from hf_lgt.models import build_model
+from hf_lgt.files import atomic_directory, write_text
+from hf_lgt.folders import (
+    CHECKPOINT_FILE,
+    check_folder,
+    is_finished,
+    prepare_folder,
+    recorded_checkpoint,
+    recorded_data,
+    refusals,
+)
+from hf_lgt.models import build_model, load_model
+from hf_lgt.pretrained import Start, open_start
 from hf_lgt.report.model_card import model_card
 from hf_lgt.trainer import Evaluate, fit
 
@@ -34,6 +45,8 @@ class RunResult:
     run_dir: Path
     records: list[EvalRecord]
     """of the last evaluation"""
+    zero_shot: list[EvalRecord] = field(default_factory=list)
+    """of the one before the first step, of a run that began with pretrained weights"""
 
 
 def train(
@@ -60,16 +73,21 @@ def train(
         TrainingError: the loss is not finite.
     """
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
-    accelerator = _accelerator(config)
+    accelerator = make_accelerator(config)
     check_folder(config, overwrite)  # before the data, which may take long
-    data = _prepare_data(config, overwrite, accelerator, progress)
+    start = _open_start(config, overwrite, accelerator)
+    data = _prepare_data(config, start, overwrite, accelerator, progress)
+    model = make_model(config, start, data.codec)
     resume_from, news = prepare_folder(config, overwrite, accelerator, data.about)
     if accelerator.is_main_process:
+        if start:
+            about = json.dumps(start.checkpoint.about(), indent=1)
+            write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
+            news = [*news, *_added_news(start, data.codec)]
         for line in news:
             say(line)
-    model = build_model(config.model, data.codec, config.seed.init)
     if config.train.trackers:
-        accelerator.init_trackers(config.name, config=_flat(config.to_dict()))
+        accelerator.init_trackers(config.name, config=flat_settings(config.to_dict()))
     bare = fit(
         config,
         model,
@@ -77,19 +95,62 @@ def train(
         data.source,
         accelerator,
         evaluate=_evaluator(config, data.tests, accelerator, progress),
+        evaluate_first=config.model.init == "pretrained",
         resume_from=resume_from,
         progress=progress,
     )
     accelerator.wait_for_everyone()
-    records = last_step(read_records(config.run_dir / EVAL_LOG))
+    result = _result(config)
     if accelerator.is_main_process:
-        with atomic_directory(config.run_dir / "model") as draft:
-            bare.save_pretrained(draft)
-            data.codec.save(draft)
-            card = model_card(config, records, example_texts(config, data.tests), data.about)
-            (draft / "README.md").write_text(card, encoding="utf-8")
+        _save(config, bare, data, result.records)
     accelerator.end_training()
-    return RunResult(config.run_dir, records)
+    return result
+
+
+def _result(config: Config) -> RunResult:
+    """What the run's folder says."""
+    records = read_records(config.run_dir / EVAL_LOG)
+    return RunResult(config.run_dir, last_step(records), [r for r in records if r.step == 0])
+
+
+def make_model(config: Config, start: Start | None, codec: TextCodec) -> Any:
+    """The model that a run trains, with adapters where the config asks for them, on the CPU.
+
+    Raises:
+        ConfigError: see `hf_lgt.models.load_model` and `hf_lgt.adapters.add_adapters`.
+    """
+    if start is None:
+        return build_model(config.model, codec, config.seed.init)
+    model = load_model(config.model, start, codec, config.seed.init)
+    if config.peft.method == "none":
+        return model
+    found = start.checkpoint
+    revision = found.commit if found.on_hub else None
+    return add_adapters(model, config.peft, codec.added, config.seed.init, base=found.name, revision=revision)
+
+
+def _save(config: Config, bare: Any, data: RunData, records: list[EvalRecord]) -> None:
+    """Write ``model/``, which transformers loads, and before it ``adapter/`` where there are adapters."""
+    if is_adapted(bare):
+        # left by a run that was stopped here
+        with atomic_directory(config.run_dir / "adapter", replace=True) as draft:
+            save_adapters(bare, draft)
+            data.codec.save(draft)
+        bare = merged(bare)
+    with atomic_directory(config.run_dir / "model") as draft:
+        bare.save_pretrained(draft)
+        data.codec.save(draft)
+        base = recorded_checkpoint(config.run_dir)
+        card = model_card(config, records, example_texts(config, data.tests), data.about, base)
+        (draft / "README.md").write_text(card, encoding="utf-8")
+
+
+def _added_news(start: Start, codec: TextCodec) -> list[str]:
+    if not codec.added:
+        return []
+    names = codec.tokenizer.convert_ids_to_tokens(list(codec.added))
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return [f"{start.checkpoint.name}: {len(names)} tokens were added to its tokenizer: {shown}"]
 
 
 def finished(config: Config) -> RunResult | None:
@@ -102,10 +163,29 @@ def finished(config: Config) -> RunResult | None:
         return None
     if faults := refusals(config, finished_is_fine=True):
         raise ConfigError(faults)
-    return RunResult(config.run_dir, last_step(read_records(config.run_dir / EVAL_LOG)))
+    return _result(config)
 
 
-def _prepare_data(config: Config, overwrite: bool, accelerator: Accelerator, progress: bool) -> RunData:
+def _open_start(config: Config, overwrite: bool, accelerator: Accelerator) -> Start | None:
+    """The run's checkpoint, the same commit on every process and after an interruption.
+
+    Raises:
+        ConfigError: see `hf_lgt.pretrained.open_start`.
+    """
+    if config.model.name_or_path is None:
+        return None
+    commit = None if overwrite else recorded_checkpoint(config.run_dir).get("commit")
+    start = open_start(config.model, commit) if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        found = [start.checkpoint.commit if start else None]
+        broadcast_object_list(found)
+        start = start or open_start(config.model, found[0])
+    return start
+
+
+def _prepare_data(
+    config: Config, start: Start | None, overwrite: bool, accelerator: Accelerator, progress: bool
+) -> RunData:
     """The run's data, the same rows on every process.
 
     Raises:
@@ -120,7 +200,7 @@ def _prepare_data(config: Config, overwrite: bool, accelerator: Accelerator, pro
         broadcast_object_list(found)
         if not accelerator.is_main_process:
             opened = open_data(config, found[0])
-    data = prepare_data(config, opened, progress=progress and accelerator.is_main_process)
+    data = prepare_data(config, opened, start, progress=progress and accelerator.is_main_process)
     if accelerator.num_processes > 1 and opened:
         prints = gather_object([data.about["fingerprint"]])
         if len(set(prints)) > 1:
@@ -149,7 +229,7 @@ def _evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progre
     return evaluate_at
 
 
-def _accelerator(config: Config) -> Accelerator:
+def make_accelerator(config: Trained) -> Accelerator:
     """An accelerator for this config; checks what depends on the machine."""
     # A second run in one process may ask for another precision, which the shared state refuses.
     AcceleratorState._reset_state()
@@ -173,12 +253,12 @@ def _accelerator(config: Config) -> Accelerator:
     return accelerator
 
 
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as ``section.key``, for trackers that take plain values only."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flat_settings(value, f"{prefix}{key}.")
         else:
             plain = isinstance(value, (int, float, str, bool))
             flat[prefix + key] = value if plain else json.dumps(value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -286,9 +286,13 @@ SECTIONS: dict[str, Any] = {
 }
 
 
-def describe_keys() -> Iterator[tuple[str, str]]:
-    """(key and default, meaning) of every key, for ``--help``."""
-    for name, cls in {"": Config, "mixture.N": ComponentConfig, **SECTIONS}.items():
+def describe_keys(classes: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str]]:
+    """(key and default, meaning) of every key, for ``--help``.
+
+    Args:
+        classes: place of the keys -> their dataclass; None: those of `Config`.
+    """
+    for name, cls in (classes or {"": Config, "mixture.N": ComponentConfig, **SECTIONS}).items():
         for field in dataclasses.fields(cls):
             info: Any = field.default
             meaning = getattr(info, "description", None)

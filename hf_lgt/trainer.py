@@ -19,10 +19,11 @@ import torch
 from accelerate import Accelerator
 from transformers import get_wsd_schedule
 
+from data_builders.sampling import stream
 from hf_lgt.batching import Batch, answer_loss, even_split
 from hf_lgt.checkpoints import LoopState, load_checkpoint, save_checkpoint
 from hf_lgt.codec import TextCodec
-from hf_lgt.config import Config, TrainConfig
+from hf_lgt.config import TrainConfig, Trained
 from hf_lgt.errors import TrainingError
 from hf_lgt.progress import bar
 from hf_lgt.sources import Source
@@ -62,13 +63,14 @@ def make_schedule(optimizer: Any, config: TrainConfig, taken: int = 0) -> Any:
 
 
 def fit(
-    config: Config,
+    config: Trained,
     model: Any,
     codec: TextCodec,
     source: Source,
     accelerator: Accelerator,
     *,
     evaluate: Evaluate,
+    evaluate_first: bool = False,
     resume_from: Path | None = None,
     progress: bool = True,
 ) -> Any:
@@ -79,11 +81,12 @@ def fit(
 
     Args:
         config: the run's config.
-        model: a causal language model of transformers, with float32 weights.
+        model: a causal language model of transformers, or one with adapters.
         codec: saved beside each checkpoint.
         source: gives the batch of a step.
         accelerator: device, processes, precision and trackers.
         evaluate: called on all processes.
+        evaluate_first: evaluate before the first step too, as step 0.
         resume_from: a checkpoint to continue from.
         progress: show a bar.
 
@@ -95,6 +98,8 @@ def fit(
         CheckpointError: `resume_from` is damaged.
     """
     train = config.train
+    if train.gradient_checkpointing:
+        _save_activations(model)
     optimizer = make_optimizer(model.to(accelerator.device), train)
     state = load_checkpoint(resume_from, model, optimizer) if resume_from else LoopState()
     schedule = make_schedule(optimizer, train, state.step)
@@ -110,9 +115,14 @@ def fit(
         desc=config.name,
         unit="step",
     )
+    if evaluate_first and state.step == 0:
+        with log.paused():
+            evaluate(bare, 0)
     wrapped.train()
     while state.step < train.steps:
         batch = source.batch(state.step)
+        # dropout, where a model has it, depends on the step alone too
+        torch.manual_seed(dropout_seed(config.seed.data, state.step, accelerator.process_index))
         rate = optimizer.param_groups[0]["lr"]
         loss = backward(wrapped, batch, train, accelerator)
         if train.max_grad_norm is not None:
@@ -136,6 +146,19 @@ def fit(
                 save_checkpoint(config.run_dir, bare, optimizer, codec, state)
     steps.close()
     return bare
+
+
+def _save_activations(model: Any) -> None:
+    """Compute activations again in the backward pass. Reentrant, gradients would end at frozen embeddings."""
+    for name in ("activation_checkpointing", "gradient_checkpointing"):  # new and old name in transformers
+        if hasattr(model, f"{name}_enable"):
+            getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
+            return
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of torch's global generator in a step of one process."""
+    return int(stream(seed, "dropout", step, rank).integers(2**63))
 
 
 def _require_finite(model: torch.nn.Module, step: int) -> None:

@@ -74,7 +74,7 @@ def extended_tokenizer(
     Raises:
         ValueError: the tokenizer has no end-of-sequence token, or is no fast one.
     """
-    from tokenizers import AddedToken, Tokenizer
+    from tokenizers import AddedToken, Tokenizer, decoders
 
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError("the tokenizer is not one of the tokenizers library (a 'fast' one)")
@@ -83,6 +83,8 @@ def extended_tokenizer(
     core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     core.no_padding()
     core.no_truncation()
+    if characters and core.decoder is None:
+        core.decoder = decoders.Fuse()  # without one, tokens are joined by spaces
     texts = [*(CHARACTERS if characters else ""), *_special_texts(tags, nodes)]
     core.add_tokens([AddedToken(text, normalized=False, special=False) for text in texts])
     eos, pad = tokenizer.eos_token, tokenizer.pad_token

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
@@ -23,8 +24,8 @@ _CARD = """---
 
 # {name}
 
-A {layers}-layer causal language model trained with `hf_lgt` to see whether its target task
-extrapolates to lengths that only its auxiliary tasks were trained on, as in
+{model} trained with `hf_lgt` to see whether its target task extrapolates to lengths that only its
+auxiliary tasks were trained on, as in
 [Extrapolation by Association: Length Generalization Transfer in Transformers]({paper}).
 
 ## Tasks
@@ -40,6 +41,8 @@ extrapolates to lengths that only its auxiliary tasks were trained on, as in
 {summary}
 
 ## Use
+
+{tokenizer}
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,6 +66,7 @@ def model_card(
     records: Sequence[EvalRecord],
     examples: Mapping[str, tuple[str, str]],
     data: Mapping[str, Any],
+    base: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Markdown with metadata: tasks, data, results by length, use, config.
 
@@ -71,14 +75,18 @@ def model_card(
         records: of its last evaluation.
         examples: one (prompt, answer) of each task.
         data: which rows a dataset gave, empty for generated data.
+        base: the checkpoint that the run began with, empty for a model of its own.
     """
     tasks = [_task_line(config, c, *examples[c.task]) for c in config.mixture]
     first = config.mixture[0].task
     prompt = (f"<{first}>" if config.data.tags else "") + examples[first][0]
+    derived = base.get("on_hub") and config.model.init == "pretrained"
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["hf_lgt", "length-generalization"],
+        base_model=str(base["name_or_path"]) if derived else None,
+        base_model_relation="finetune" if derived else None,
         datasets=[str(config.data.path)] if on_hub(data) else None,
         model_name=config.name,
         eval_results=eval_results(config, records, data),
@@ -86,21 +94,49 @@ def model_card(
     return _CARD.format(
         metadata=metadata.to_yaml(),
         name=config.name,
-        layers=config.model.layers,
+        model=_model_line(config, base),
+        tokenizer=_tokenizer_line(config),
         paper=PAPER,
         data=_data_line(data),
         tasks="\n".join(tasks),
         table=length_table(config, records),
         summary="\n".join(f"- {line}" for line in summary_lines(config, records)),
         prompt=json.dumps(prompt, ensure_ascii=False),
-        config=yaml12.dump(public_config(config, data)),
+        config=yaml12.dump(public_config(config, data, base)),
     )
 
 
-def public_config(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
+def _model_line(config: Config, base: Mapping[str, Any]) -> str:
+    """What was trained."""
+    if not base:
+        return f"A {config.model.layers}-layer causal language model"
+    name = base["name_or_path"] if base.get("on_hub") else Path(base["name_or_path"]).name
+    told = _code(name) + (f" at revision {_code(base['revision'])}" if base.get("revision") else "")
+    if config.model.init == "random":
+        return f"A causal language model with the architecture and tokenizer of {told} but random weights,"
+    if config.peft.method == "lora":
+        return f"{told}, by low-rank adapters that are merged into these weights (alone in `adapter/`),"
+    return told
+
+
+def _tokenizer_line(config: Config) -> str:
+    if config.model.name_or_path is None or config.model.tokenizer != "symbols":
+        return "The tokenizer begins each text with its beginning-of-sequence token, as in training."
+    return (
+        "The tokenizer begins each text with its beginning-of-sequence token, and cuts digits, letters and "
+        "the signs of the tasks one by one, as in training. So it does in ordinary text too, for which the "
+        "base model's own tokenizer is the right one."
+    )
+
+
+def public_config(
+    config: Config, data: Mapping[str, Any], base: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """The config as others may see it: without folders of somebody's disk."""
     shown = config.to_dict()
     del shown["output_dir"]
+    if base and not base.get("on_hub"):
+        shown["model"]["name_or_path"] = Path(shown["model"]["name_or_path"]).name
     if data and not on_hub(data):
         shown["data"]["path"] = Path(shown["data"]["path"]).name
     return shown

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hf_lgt.config import Config
+from hf_lgt.evaluation.curves import curve, regimes, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.figures import curves_figure, mistakes_figure, save_figure
-from hf_lgt.report.tables import length_table, mistake_table, summary_lines
+from hf_lgt.report.tables import length_table, mistake_table, number, summary_lines
 
 
 def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path) -> list[Path]:
@@ -19,18 +20,41 @@ def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path) -
     return figures
 
 
-def results_text(config: Config, records: Sequence[EvalRecord]) -> str:
-    """Exact match by length, gap, transfer and remarks, kinds of mistakes: Markdown."""
-    parts = [length_table(config, records), "\n".join(summary_lines(config, records))]
+def results_text(config: Config, records: Sequence[EvalRecord], zero_shot: Sequence[EvalRecord] = ()) -> str:
+    """Exact match by length, gap, transfer and remarks, kinds of mistakes: Markdown.
+
+    Args:
+        config: the run.
+        records: of its last evaluation.
+        zero_shot: those before the first step, of a run that began with pretrained weights.
+    """
+    lines = [*summary_lines(config, records), *zero_shot_lines(config, zero_shot)]
+    parts = [length_table(config, records), "\n".join(lines)]
     if any(r.mistakes for r in records):
         parts.append(mistake_table(config, records))
     return "\n\n".join(parts)
 
 
+def zero_shot_lines(config: Config, zero_shot: Sequence[EvalRecord]) -> list[str]:
+    """What the checkpoint does before fine-tuning, a line a target; none without such records."""
+    lines = []
+    for task, longest in training_lengths(config, "target") if zero_shot else []:
+        found = regimes(curve(zero_shot, task), longest, longest)
+        lines.append(
+            f"{task}: zero-shot, before fine-tuning, {number(found.within)} up to length {longest}, "
+            f"{number(found.beyond)} beyond"
+        )
+    return lines
+
+
 def show_results(
-    config: Config, records: Sequence[EvalRecord], folder: Path, say: Callable[[str], None]
+    config: Config,
+    records: Sequence[EvalRecord],
+    folder: Path,
+    say: Callable[[str], None],
+    zero_shot: Sequence[EvalRecord] = (),
 ) -> None:
-    """Write the figures and say the tables and where the figures are."""
+    """Write the figures and say the tables and where the figures are; arguments as in `results_text`."""
     figures = write_figures(config, records, folder)
-    say(results_text(config, records))
+    say(results_text(config, records, zero_shot))
     say(f"figure: {', '.join(map(str, figures))}")

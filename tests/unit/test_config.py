@@ -9,6 +9,7 @@ from data_builders import list_tasks
 from hf_lgt import yaml12
 from hf_lgt.comparison import load_comparison, plan
 from hf_lgt.config import Config, ConfigError, config_from_dict, describe_keys, load_config
+from hf_lgt.pretraining.config import load_pretrain_config
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
@@ -58,9 +59,14 @@ def keys_of(faults):
 def test_every_recipe_config_is_valid():
     paths = [p for p in sorted((ROOT / "recipes").rglob("*.yaml")) if p.parent.name != "lm_eval"]
     comparisons = [p for p in paths if "arms" in yaml12.load(p.read_text())]
-    assert len(paths) - len(comparisons) >= 7
-    for path in set(paths) - set(comparisons):
+    pretrainings = [p for p in paths if p.name.startswith("pretrain")]
+    runs = set(paths) - set(comparisons) - set(pretrainings)
+    assert len(runs) >= 7
+    for path in runs:
         assert load_config(path).name
+    assert len(pretrainings) >= 2
+    for path in pretrainings:
+        assert load_pretrain_config(path).name
     assert len(comparisons) >= 3
     for path in comparisons:
         assert plan(load_comparison(path))

@@ -1,9 +1,16 @@
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file
+from scipy.stats import kstest
 
+from data_builders.tasks.arithmetic import numbers, reverse_add
 from hf_lgt.codec import Codec
 from hf_lgt.config import ModelConfig
-from hf_lgt.models import build_model, parameter_count
+from hf_lgt.models import build_model, load_model, parameter_count
+from hf_lgt.pretrained import open_start
+from tests import checkpoints
 
 SIZES = {"layers": 2, "hidden_size": 32, "heads": 4, "intermediate_size": 48, "max_positions": 64}
 
@@ -73,3 +80,164 @@ def test_a_saved_model_loads_and_gives_the_same_logits(codec, tmp_path, position
 def test_tied_embeddings_are_one_matrix(codec):
     model = build_model(ModelConfig(**SIZES, tie_embeddings=True), codec, 0)
     assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+# ---- checkpoints
+
+
+@pytest.fixture(scope="module", params=["smollm", "pythia", "gpt2"])
+def start(request, tmp_path_factory):
+    """A checkpoint on disk, opened."""
+    folder = checkpoints.write(tmp_path_factory.mktemp("checkpoints") / request.param, request.param)
+    return open_start(ModelConfig(init="pretrained", name_or_path=str(folder)))
+
+
+def loaded(start, tasks=("reverse_add", "no_carry"), nodes=0, seed=3, **settings):
+    settings = {"init": "pretrained", "name_or_path": start.checkpoint.name, **settings}
+    codec = Codec.of_pretrained(start.tokenizer, tasks=tasks, nodes=nodes)
+    return load_model(ModelConfig(**settings), start, codec, seed), codec
+
+
+def raw_tensors(start):
+    raw = load_file(start.checkpoint.folder / "model.safetensors")
+    # the model has another name for it than the file
+    return {"lm_head.weight" if k == "embed_out.weight" else k: v for k, v in raw.items()}
+
+
+def matrices(model):
+    """Input and, where it is another matrix, output rows."""
+    both = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    return [m.detach() for m in (both[:1] if both[0] is both[1] else both)]
+
+
+def raw_matrices(start):
+    names = {
+        "llama": ["model.embed_tokens.weight"],
+        "gpt_neox": ["gpt_neox.embed_in.weight", "lm_head.weight"],
+        "gpt2": ["transformer.wte.weight"],
+    }
+    return [raw_tensors(start)[name] for name in names[start.config.model_type]]
+
+
+@pytest.mark.parametrize("nodes", [0, 20])
+def test_rows_of_known_tokens_are_the_files_and_rows_are_only_added(start, nodes):
+    model, codec = loaded(start, nodes=nodes)
+    rows = raw_matrices(start)[0].shape[0]
+    padded = start.config.model_type == "gpt_neox"
+    assert (codec.inherited < rows) == padded
+    assert len(matrices(model)) == (2 if padded else 1)
+    for now, raw in zip(matrices(model), raw_matrices(start), strict=True):
+        assert now.shape[0] == max(rows, codec.vocab_size) == model.config.vocab_size
+        assert now[: codec.inherited].equal(raw[: codec.inherited])
+        # padding that no token is of stays as well
+        assert now[codec.vocab_size : rows].equal(raw[codec.vocab_size :])
+        for new in codec.added:
+            assert not any(now[new].equal(row) for row in raw)
+
+
+def test_all_other_weights_are_the_files(start):
+    model, _ = loaded(start, nodes=20)
+    state, raw = model.state_dict(), raw_tensors(start)
+    other = [name for name in raw if state[name].shape == raw[name].shape]
+    assert len(raw) - len(other) == len(matrices(model))
+    assert all(state[name].equal(raw[name]) for name in other)
+
+
+def test_training_reads_the_pretrained_rows_of_the_characters_it_writes(start):
+    """Looked up by the name of each token in the checkpoint's own vocabulary."""
+    model, codec = loaded(start)
+    own = start.tokenizer.backend_tokenizer.get_vocab()
+    encoded = codec.encode(reverse_add(numbers(57, 68)), "reverse_add")
+    raw = raw_matrices(start)[0]
+    with torch.no_grad():
+        read = model.get_input_embeddings()(torch.from_numpy(encoded.ids[0]))
+    expected = ["<|endoftext|>", None, *"75+86=521", "<|endoftext|>"]
+    for vector, text in zip(read, expected, strict=True):
+        assert text is None or vector.equal(raw[own[text]])
+
+
+def test_new_rows_are_normal_with_the_mean_and_deviation_of_each_coordinate(start):
+    model, codec = loaded(start, nodes=400)
+    new = list(codec.added)
+    for now, raw in zip(matrices(model), raw_matrices(start), strict=True):
+        known = raw[: codec.inherited].double()
+        z = (now[new].double() - known.mean(0)) / known.std(0)
+        count = len(new)
+        assert z.mean(0).abs().max() < 5 / count**0.5
+        assert (z.std(0) - 1).abs().max() < 5 / (2 * count) ** 0.5
+        assert kstest(z.flatten().numpy(), "norm").pvalue > 1e-3
+    if len(matrices(model)) == 2:
+        a, b = ((m[new] - m[new].mean(0)).flatten() for m in matrices(model))
+        assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 0.05
+
+
+def test_new_rows_depend_on_the_seed_alone(start):
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    first, codec = loaded(start)
+    assert torch.rand(2).equal(expected)
+    again, other = loaded(start)[0], loaded(start, seed=4)[0]
+    for one, two, three in zip(matrices(first), matrices(again), matrices(other), strict=True):
+        assert one.equal(two)
+        assert not one.equal(three)
+        assert one[: codec.inherited].equal(three[: codec.inherited])
+
+
+def test_of_more_added_tokens_the_first_rows_are_the_same(start):
+    """So arms of a comparison that differ in their mazes share what they share."""
+    few, codec = loaded(start)
+    many, _ = loaded(start, nodes=5)
+    for a, b in zip(matrices(few), matrices(many), strict=True):
+        assert a[list(codec.added)].equal(b[list(codec.added)])
+
+
+def test_tied_stays_tied_and_untied_untied(start, tmp_path):
+    model, _ = loaded(start, nodes=30)
+    tied = start.config.model_type != "gpt_neox"
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+    assert model.config.tie_word_embeddings == tied
+
+
+def test_weights_of_another_type(start):
+    model, codec = loaded(start, dtype="bfloat16")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    exact, _ = loaded(start)
+    for low, high in zip(matrices(model), matrices(exact), strict=True):
+        assert low[: codec.inherited].equal(high[: codec.inherited].bfloat16())
+        assert low[list(codec.added)].float().allclose(high[list(codec.added)], atol=0.1)
+
+
+def test_a_random_twin_has_the_same_shape_and_other_weights(start):
+    model, codec = loaded(start, nodes=30)
+    twin, _ = loaded(start, nodes=30, init="random")
+    again, other = loaded(start, nodes=30, init="random")[0], loaded(start, nodes=30, init="random", seed=4)[0]
+    skipped = ("_name_or_path", "dtype")
+    assert {k: v for k, v in twin.config.to_dict().items() if k not in skipped} == {
+        k: v for k, v in model.config.to_dict().items() if k not in skipped
+    }
+    assert type(twin) is type(model)
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {
+        k: v.shape for k, v in model.state_dict().items()
+    }
+    weights = [k for k, v in model.state_dict().items() if v.ndim > 1 and v.is_floating_point()]
+    assert not any(model.state_dict()[k].equal(twin.state_dict()[k]) for k in weights)
+    assert all(twin.state_dict()[k].equal(again.state_dict()[k]) for k in weights)
+    assert not any(twin.state_dict()[k].equal(other.state_dict()[k]) for k in weights)
+    assert start.config.vocab_size < codec.vocab_size, "what was opened is left as it was"
+
+
+def test_a_twin_of_another_type_is_the_same_but_for_rounding(start):
+    twin, low = loaded(start, init="random")[0], loaded(start, init="random", dtype="bfloat16")[0]
+    for a, b in zip(twin.parameters(), low.parameters(), strict=True):
+        assert b.dtype == torch.bfloat16
+        assert a.bfloat16().equal(b)
+
+
+def test_a_twin_needs_no_weights(start, tmp_path):
+    shutil.copytree(start.checkpoint.folder, tmp_path / "x")
+    (tmp_path / "x/model.safetensors").unlink()
+    opened = open_start(ModelConfig(init="random", name_or_path=str(tmp_path / "x")))
+    twin, _ = loaded(opened, init="random")
+    there, _ = loaded(start, init="random")
+    assert all(a.equal(b) for a, b in zip(twin.parameters(), there.parameters(), strict=True))

@@ -1,0 +1,84 @@
+"""The files of a config, one based on another, and the overrides of single keys."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hf_lgt import yaml12
+from hf_lgt.errors import ConfigError
+from hf_lgt.schema import short
+
+
+def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a config file, merged into those of the file that it is based on.
+
+    Args:
+        path: YAML file.
+        seen: files that are based on this one.
+
+    Raises:
+        ConfigError: it cannot be read, is no mapping, or is based on itself.
+    """
+    file = f"base: config file {path}" if seen else f"config file {path}"
+    try:
+        data = yaml12.load(path.read_text(encoding="utf-8"))
+        place = path.resolve()
+    except OSError as error:
+        raise ConfigError([f"{file}: {error.strerror}"]) from None
+    except ValueError as error:
+        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "is no path of a file"
+        raise ConfigError([f"{file} {reason}"]) from None
+    except yaml12.YAMLError as error:
+        raise ConfigError([f"{file} is not YAML: {error}"]) from None
+    if place in seen:
+        raise ConfigError([f"base: {path} is based on itself, by way of {len(seen)} file(s)"])
+    if not isinstance(data, dict):
+        what = "is empty" if data is None else f"holds {short(data)}"
+        raise ConfigError([f"{file} {what}; it must hold keys, as in 'name: my-run'"])
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise ConfigError([f"base: {short(base)} must be the path of a config file"])
+    return _merge(read_file(path.parent / base, (*seen, place)), data)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def set_key(data: dict[str, Any], override: str) -> str | None:
+    """Set one key in place, as ``section.key=value`` says; gives the fault, if any."""
+    key, equals, text = override.removeprefix("--").partition("=")
+    if not equals or not key or not key.isprintable():
+        return f"override {override!r} is not of the form section.key=value"
+    if key == "base":
+        return f"base: {short(text)} can only stand in a config file"
+    try:
+        value = yaml12.load(text)
+    except yaml12.YAMLError as error:
+        return f"{key}: the value {short(text)} is not YAML: {error}"
+    if value is None and text.strip() not in yaml12.NULLS:
+        return f"{key}: the value {short(text)} is empty; for no value write null"
+    at: Any = data
+    parts = key.split(".")
+    for i, part in enumerate(parts):
+        place: str | int = part
+        if isinstance(at, list):
+            # no list has a billion items, and a longer number need not be read
+            place = int(part) if re.fullmatch("[0-9]{1,9}", part) else len(at)
+            if place >= len(at):
+                return f"{key}: {part!r} is no index of {'.'.join(parts[:i])}, a list of {len(at)}, from 0"
+        elif not isinstance(at, dict):
+            return f"{key}: {'.'.join(parts[:i])} is {short(at)}, which has no keys"
+        if i == len(parts) - 1:
+            at[place] = value
+        else:
+            at = at.setdefault(place, {}) if isinstance(at, dict) else at[place]
+    return None

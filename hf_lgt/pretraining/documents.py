@@ -1,0 +1,175 @@
+"""Documents to read: what every machine with Python has, a user's files, or a column of a dataset."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from data_builders.registry import unknown
+from hf_lgt.config import DataConfig
+from hf_lgt.errors import ConfigError
+from hf_lgt.loading import open_splits, pick_split
+from hf_lgt.pretraining.config import TextConfig
+from hf_lgt.schema import short
+
+NO_SOURCES = {
+    "test", "tests", "idle_test", "idlelib", "lib2to3", "encodings", "site-packages", "dist-packages",
+    "__pycache__",
+}  # fmt: skip
+"""folders of the standard library that hold tests, tables, or what is no part of it"""
+DOCUMENTATION = (".md", ".rst", ".txt")
+_NO_DOCUMENTATION = re.compile(
+    r"licen[cs]e|copying|notice|authors|contributors|(^|/)(tests?|testing|data|datasets|_vendor)/"
+    r"|requirements|top_level|entry_points|sources\.txt|cmake|vendor\.txt|namespace_packages",
+    re.IGNORECASE,
+)
+"""names of files that are repeated from package to package, or that hold data"""
+LEAST_WORDS = 0.6
+"""share of letters and spaces in what counts as documentation; tables of numbers have less"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Documents as they were found, some perhaps twice."""
+
+    texts: list[str]
+    skipped: int
+    """files that cannot be read or are no UTF-8 text, rows without text"""
+    revision: str | None = None
+    """commit of a dataset on the Hub"""
+
+
+def read_documents(text: TextConfig, revision: str | None = None) -> Found:
+    """All documents of a source.
+
+    Args:
+        text: names the source.
+        revision: commit of a dataset that an earlier start read, to read the same.
+
+    Raises:
+        ConfigError: the source is not there or gives no documents; names the key.
+    """
+    if text.source == "dataset":
+        found = _of_dataset(replace(text, revision=revision or text.revision))
+    elif text.source == "files":
+        found = _decoded(_read(path) for path in _listed(text.files))
+    else:
+        found = _of_python()
+    if not found.texts:
+        raise ConfigError([f"text.source: {text.source!r} has no documents here ({found.skipped} skipped)"])
+    return found
+
+
+def _of_python() -> Found:
+    """Sources of the standard library, long descriptions and documentation of what is installed."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    sources = [
+        path for path in library.rglob("*.py")
+        if not NO_SOURCES.intersection(path.relative_to(library).parts)
+        and not path.name.startswith("_sysconfigdata")
+    ]  # fmt: skip
+    code = _decoded(_read(path) for path in sources)
+    about = _decoded(_documentation())
+    texts = [text for text in about.texts if _is_prose(text)]
+    return Found(code.texts + texts, code.skipped + about.skipped)
+
+
+def _documentation() -> Iterator[bytes | None]:
+    for package in metadata.distributions():
+        about = package.metadata
+        if about is None or about["Name"] in (None, "hf-lgt"):
+            continue  # this package's own changes while it is worked on
+        yield str(about.json.get("description", "")).encode(errors="replace")
+        for file in package.files or ():
+            if file.suffix in DOCUMENTATION and not _NO_DOCUMENTATION.search(file.as_posix()):
+                yield _read(Path(str(file.locate())))
+
+
+def _is_prose(text: str) -> bool:
+    return sum(c.isalpha() or c.isspace() for c in text) >= LEAST_WORDS * len(text)
+
+
+def _listed(entries: Iterable[str]) -> list[Path]:
+    """The files of paths and patterns; folders give all that is below them and not hidden.
+
+    Raises:
+        ConfigError: some name nothing.
+    """
+    paths, faults = [], []
+    for entry in entries:
+        if os.path.isfile(entry):  # noqa: PTH113  # unlike Path's, false for a name that no file can have
+            found = [Path(entry)]
+        elif os.path.isdir(entry):  # noqa: PTH112
+            found = [p for p in Path(entry).rglob("*") if p.is_file() and not _hidden(p.relative_to(entry))]
+        else:
+            found = [Path(p) for p in glob.glob(entry, recursive=True) if Path(p).is_file()]  # noqa: PTH207
+        if not found:
+            faults.append(
+                f"text.files: {short(entry)} is no file, no folder with files and no pattern of any"
+            )
+        paths += found
+    if faults:
+        raise ConfigError(faults)
+    return paths
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _decoded(contents: Iterable[bytes | None]) -> Found:
+    texts, skipped = [], 0
+    for content in contents:
+        try:
+            text = None if content is None else content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = None
+        if text is None or "\0" in text:
+            skipped += 1
+        else:
+            # the same document whatever system its lines were ended on
+            texts.append(text.replace("\r\n", "\n"))
+    return Found(texts, skipped)
+
+
+_KEYS = {"path": "path", "name": "name", "revision": "revision", "train_split": "split"}
+"""keys of a run's data -> those of a text"""
+
+
+def _of_dataset(text: TextConfig) -> Found:
+    """The texts of a dataset's column; the faults of its opening name this config's keys."""
+    data = DataConfig(
+        source="dataset",
+        path=text.path,
+        name=text.name,
+        revision=text.revision,
+        train_split=text.split,
+        columns=dict.fromkeys(("prompt", "target", "task"), text.column),
+    )
+    try:
+        splits, revision = open_splits(data)
+        rows = pick_split(data, "train_split", splits)
+    except ConfigError as error:
+        renamed = re.compile(rf"\bdata\.({'|'.join(_KEYS)})\b")
+        raise ConfigError([renamed.sub(lambda m: f"text.{_KEYS[m[1]]}", f) for f in error.faults]) from None
+    if text.column not in rows.column_names:
+        raise ConfigError([f"text.column: {unknown('column', text.column, rows.column_names)}"])
+    values = list(rows[text.column])
+    for i, value in enumerate(values):
+        if value is not None and not isinstance(value, str):
+            raise ConfigError([f"text.column: row {i} of {text.column!r} is {short(value)}, not text"])
+    texts = [value for value in values if value]
+    return Found(texts, len(values) - len(texts), revision)

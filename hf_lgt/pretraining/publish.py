@@ -1,0 +1,59 @@
+"""Push a finished pretraining to the Hub: each revision to the branch of its name, main last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from data_builders.hub import push_folder
+from hf_lgt import yaml12
+from hf_lgt.pretraining.config import PretrainConfig
+from hf_lgt.pretraining.report import FIGURE, public_config
+from hf_lgt.pretraining.run import KIND
+from hf_lgt.pretraining.validation import LOG
+from hf_lgt.revisions import MAIN, list_revisions, snapshot
+
+RECORDS = ("environment.json", KIND.data_file, "train.jsonl", LOG, FIGURE)
+
+
+def push_revisions(
+    config: PretrainConfig, repo_id: str, *, private: bool = False, say: Callable[[str], None] = print
+) -> dict[str, str]:
+    """Push every revision, with the config that it was made by; main also has the records.
+
+    Args:
+        config: of a finished pretraining.
+        repo_id: ``namespace/name``.
+        private: make a new repository private, and refuse one that is not.
+        say: takes a line about each attempt that failed.
+
+    Returns:
+        Revision -> the address of its commit.
+
+    Raises:
+        PushError: it did not go through; branches that were pushed before stay, the same command pushes
+            the others.
+    """
+    run_dir = config.run_dir
+    about = json.loads((run_dir / KIND.data_file).read_text(encoding="utf-8"))
+    settings = yaml12.dump(public_config(config, about)).encode()
+    names = [name for name in list_revisions(run_dir) if name != MAIN]
+    pushed = {}
+    for name in (*names, MAIN):
+        also: dict[str, Path | bytes] = {"run/config.yaml": settings}
+        if name == MAIN:
+            also |= {f"run/{file}": run_dir / file for file in RECORDS if (run_dir / file).is_file()}
+        pushed[name] = push_folder(
+            snapshot(run_dir, name),
+            repo_id,
+            repo_type="model",
+            private=private,
+            revision=None if name == MAIN else name,
+            message=f"{config.name}, {name}",
+            # shards of an earlier model, and the records of main where a branch begins as its copy
+            replaces=["model*.safetensors*", *(f"run/{file}" for file in RECORDS)],
+            also=also,
+            say=say,
+        )
+    return pushed

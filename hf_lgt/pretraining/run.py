@@ -1,0 +1,235 @@
+"""A whole pretraining: config -> text, tokenizer, model, training with revisions on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from numpy.typing import NDArray
+
+from data_builders.sampling import stream
+from hf_lgt.checkpoints import list_checkpoints
+from hf_lgt.codec import TextCodec
+from hf_lgt.config import ConfigError, from_dict
+from hf_lgt.folders import Kind, check_folder, prepare_folder, recorded_data, refusals
+from hf_lgt.models import build_model, parameter_count
+from hf_lgt.pretraining.config import PRETRAINING, PretrainConfig
+from hf_lgt.pretraining.report import revision_card
+from hf_lgt.pretraining.source import BlockSource, spread_starts
+from hf_lgt.pretraining.text import Text, other_text, prepare_text
+from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_tokenizer
+from hf_lgt.pretraining.validation import LOG, Measured, append, read, validation_loss
+from hf_lgt.revisions import MAIN, snapshot, write_revision
+from hf_lgt.run import flat_settings, make_accelerator
+from hf_lgt.trainer import fit
+
+Say = Callable[[str], None]
+KEPT_CHECKPOINTS = 2
+"""the newest, and the one before in case it is damaged"""
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether a pretraining came to its end: ``main`` is written last."""
+    return (run_dir / "refs" / MAIN).is_file()
+
+
+KIND = Kind(
+    read=partial(from_dict, PRETRAINING),
+    is_finished=is_finished,
+    data_file="text.json",
+    other_data=other_text,
+    logs=("train.jsonl", LOG),
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a pretraining reads."""
+
+    about: dict[str, Any]
+    """of the text, for ``text.json``"""
+    codec: TextCodec
+    source: BlockSource
+    validation: NDArray[np.uint16]
+    """the stream of validation tokens"""
+
+
+def pretrain(
+    config: PretrainConfig, *, overwrite: bool = False, progress: bool = True, say: Say = lambda line: None
+) -> list[Measured]:
+    """Pretrain one model and keep its revisions.
+
+    One that was interrupted goes on from its newest whole checkpoint, with the same numbers as if it had
+    not been. A finished one, or one of another config or text, is never touched.
+
+    Args:
+        config: from `load_pretrain_config`.
+        overwrite: remove what an earlier run left in the folder.
+        progress: show a bar.
+        say: takes a line of news for the user, on the main process.
+
+    Returns:
+        Every measurement of the validation loss.
+
+    Raises:
+        ConfigError: the folder holds another or a finished run, the text cannot be read or is too short,
+            or the config does not suit this machine.
+        TrainingError: the loss is not finite.
+    """
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
+    accelerator = make_accelerator(config)
+    tell: Say = say if accelerator.is_main_process else lambda line: None
+    check_folder(config, overwrite, KIND)  # before the text, which may take long
+    prepared = prepare(config, _same_text(config, overwrite, accelerator), tell)
+    resume_from, news = prepare_folder(config, overwrite, accelerator, prepared.about, KIND)
+    for line in news:
+        tell(line)
+    model = build_model(config.model, prepared.codec, config.seed.init)
+    tell(f"model:     {parameter_count(model):,} parameters, {config.model.architecture}")
+    if config.train.trackers:
+        accelerator.init_trackers(config.name, config=flat_settings(config.to_dict()))
+    fit(
+        config,
+        model,
+        prepared.codec,
+        prepared.source,
+        accelerator,
+        evaluate=Evaluator(config, prepared, accelerator),
+        evaluate_first=True,
+        resume_from=resume_from,
+        progress=progress,
+    )
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _finish(config)
+    accelerator.end_training()
+    return read(config.run_dir)
+
+
+def finished(config: PretrainConfig) -> list[Measured] | None:
+    """The measurements of a pretraining that is done, None where there is still something to train.
+
+    Raises:
+        ConfigError: the folder holds a finished one of another config.
+    """
+    if not is_finished(config.run_dir):
+        return None
+    if faults := refusals(config, finished_is_fine=True, kind=KIND):
+        raise ConfigError(faults)
+    return read(config.run_dir)
+
+
+def prepare(config: PretrainConfig, text: Text, say: Say = lambda line: None) -> Prepared:
+    """Tokenizer and batches for a text.
+
+    Raises:
+        ConfigError: the text is too short for the tokenizer or for the sequences.
+    """
+    about = text.about
+    say(
+        f"text:      {about['documents']:,} documents, {about['characters']:,} characters; for validation "
+        f"{about['validation_documents']:,} and {about['validation_characters']:,}; "
+        f"{about['skipped']:,} files or rows are no text"
+    )
+    codec = TextCodec(train_tokenizer(text.train, config.tokenizer), tags=False)
+    order = stream(config.seed.data, "documents").permutation(len(text.train))
+    tokens = token_stream([text.train[i] for i in order], codec)
+    validation = token_stream(text.validation, codec)
+    length = config.sequence_length
+    least = 2 * length - 1  # one whole sequence, wherever an epoch begins to cut
+    if len(tokens) < least or len(validation) < length:
+        raise ConfigError(
+            [
+                f"sequence_length: the text is too short for {length}: {len(tokens)} tokens to train on, at "
+                f"least {least} are needed; {len(validation)} to measure the loss on, at least {length}. "
+                "Take more text, or text.validation_share higher"
+            ]
+        )
+    source = BlockSource(tokens, length=length, batch_size=config.train.batch_size, seed=config.seed.data)
+    passes = config.train.steps * config.train.batch_size / source.blocks
+    say(
+        f"tokens:    {len(tokens):,}, vocabulary {codec.vocab_size:,}; read {passes:.2f} times; "
+        f"{len(validation):,} for validation"
+    )
+    return Prepared(about, codec, source, validation)
+
+
+def _same_text(config: PretrainConfig, overwrite: bool, accelerator: Accelerator) -> Text:
+    """The text, the same on every process; of a dataset the commit that an earlier start read.
+
+    Raises:
+        ConfigError: see `prepare_text`; also where the processes read different texts.
+    """
+    revision = None if overwrite else recorded_data(config.run_dir, KIND).get("revision")
+    text = prepare_text(config.text, revision) if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        found = [text.about["revision"] if text else revision]
+        broadcast_object_list(found)
+        text = text or prepare_text(config.text, found[0])
+        if len(set(gather_object([text.about["fingerprint"]]))) > 1:
+            raise ConfigError([f"text.source: {config.text.source!r} is not the same on all processes"])
+    assert text is not None, "the main process has read it"
+    return text
+
+
+class Evaluator:
+    """What the trainer calls: measures the validation loss, logs it, keeps revisions."""
+
+    def __init__(self, config: PretrainConfig, prepared: Prepared, accelerator: Accelerator) -> None:
+        self.config = config
+        self.prepared = prepared
+        self.accelerator = accelerator
+        length, tokens = config.sequence_length, len(prepared.validation)
+        self._starts = spread_starts(tokens, length, config.validation_sequences)
+        self._sizes = bytes_of_tokens(prepared.codec.tokenizer)
+
+    def __call__(self, model: Any, step: int) -> None:
+        config, length = self.config, self.config.sequence_length
+        loss, bits = validation_loss(
+            model,
+            self.prepared.validation,
+            self._starts,
+            self._sizes,
+            length=length,
+            batch_size=config.train.batch_size,
+        )
+        measured = Measured(step, step * config.train.batch_size * length, loss, bits)
+        if self.accelerator.is_main_process:
+            # the line comes last: where it is, the revision is
+            if step in config.kept_steps:
+                self._keep(model, measured)
+            append(config.run_dir, measured)
+            for _, path in list_checkpoints(config.run_dir)[:-KEPT_CHECKPOINTS]:
+                shutil.rmtree(path)
+        self.accelerator.log({"validation_loss": loss, "bits_per_byte": bits}, step=step)
+
+    def _keep(self, model: Any, measured: Measured) -> None:
+        def fill(folder: Path) -> None:
+            model.save_pretrained(folder)
+            self.prepared.codec.save(folder)
+            card = revision_card(self.config, self.prepared.about, measured)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            (folder / "pretraining.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
+
+        # what an interrupted start left of later steps is written anew
+        write_revision(self.config.run_dir, f"step-{measured.step}", fill, move=True)
+
+
+def _finish(config: PretrainConfig) -> None:
+    """Let ``main`` name the last step; checkpoints, which only serve to go on, are removed."""
+    last = snapshot(config.run_dir, f"step-{config.train.steps}")
+    write_revision(config.run_dir, MAIN, lambda folder: _copy(last, folder))
+    shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    shutil.copytree(source, folder, dirs_exist_ok=True)

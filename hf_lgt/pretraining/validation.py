@@ -1,0 +1,80 @@
+"""Loss on the validation documents: measured, logged, read again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hf_lgt.batching import answer_loss, make_pass
+from hf_lgt.pretraining.source import block_batch
+
+LOG = "validation.jsonl"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of ``validation.jsonl``."""
+
+    step: int
+    tokens: int
+    """that were trained on"""
+    validation_loss: float
+    """mean cross entropy, nats a token"""
+    bits_per_byte: float
+    """the same loss for each byte of the text, which compares models of different tokenizers"""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+@torch.no_grad()
+def validation_loss(
+    model: Any,
+    tokens: NDArray[np.uint16],
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    *,
+    length: int,
+    batch_size: int,
+) -> tuple[float, float]:
+    """Mean loss on fixed blocks: (nats a token, bits a byte).
+
+    Args:
+        model: a causal language model; the mode that it is in comes back.
+        tokens: the stream of validation tokens.
+        starts: where the blocks begin, int64 [n].
+        sizes: bytes of each token of the vocabulary.
+        length: tokens of a block, of which all but the first are predicted.
+        batch_size: blocks a forward pass.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    nats, predicted, size = 0.0, 0, 0
+    for at in range(0, len(starts), batch_size):
+        batch = block_batch(tokens, starts[at : at + batch_size], length)
+        nats += float(answer_loss(model, make_pass(batch, np.arange(len(batch.lengths))).to(device)))
+        predicted += batch.answer_tokens
+        size += int(sizes[batch.ids[:, 1:]].sum())
+    model.train(was_training)
+    return nats / predicted, nats / math.log(2) / max(size, 1)
+
+
+def append(run_dir: Path, measured: Measured) -> None:
+    """Add a line to the folder's log."""
+    with open(run_dir / LOG, "a", encoding="utf-8") as file:
+        file.write(measured.to_json() + "\n")
+
+
+def read(run_dir: Path) -> list[Measured]:
+    """All lines of a folder's log; none where nothing was measured yet."""
+    path = run_dir / LOG
+    lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ()
+    return [Measured(**json.loads(line)) for line in lines]

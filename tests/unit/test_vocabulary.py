@@ -1,0 +1,215 @@
+"""A checkpoint's tokenizer with our symbols: one id each, the checkpoint's own where it has one."""
+
+import json
+import string
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from data_builders import get_task, list_tasks
+from data_builders.sampling import stream
+from data_builders.symbols import CHARACTERS, base_symbols, code_of, text_of
+from data_builders.tasks.arithmetic import numbers, reverse_add
+from hf_lgt.codec import Codec, TextCodec
+from tests import checkpoints
+from tests.checkpoints import KINDS
+
+NODES = 64
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def codec(kind):
+    return Codec.of_pretrained(checkpoints.tokenizer(kind), tasks=list_tasks(), nodes=NODES)
+
+
+@pytest.fixture(scope="module")
+def saved(kind, codec, tmp_path_factory):
+    """What lies in ``model/``: the checkpoint's config.json and the wider tokenizer."""
+    folder = tmp_path_factory.mktemp("saved") / kind
+    checkpoints.model(kind).config.save_pretrained(folder)
+    codec.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def again(saved):
+    """The tokenizer as transformers reads it back."""
+    return AutoTokenizer.from_pretrained(saved)
+
+
+def test_each_symbol_is_one_id_and_the_checkpoints_own_where_it_has_one(kind, codec):
+    raw = json.loads(checkpoints.core(kind))["model"]["vocab"]
+    symbols = [c for c in base_symbols() if c in CHARACTERS or c[1:-1] in list_tasks()]
+    symbols += [f"[{k}]" for k in range(1, NODES + 1)]
+    ids = {text: int(codec._ids[code_of(text)]) for text in symbols}
+    assert len(set(ids.values())) == len(symbols)
+    assert {c: ids[c] for c in CHARACTERS} == {c: raw[c] for c in CHARACTERS}
+    assert len(codec.added) == len(symbols) - len(CHARACTERS)
+    before = Tokenizer.from_str(checkpoints.core(kind)).get_vocab_size()
+    assert codec.inherited == before
+    assert codec.added == tuple(range(before, before + len(codec.added)))
+    assert codec.vocab_size == before + len(codec.added)
+
+
+def test_nothing_that_the_tokenizer_had_changes_its_id(kind, codec):
+    before, after = checkpoints.tokenizer(kind).get_vocab(), codec.tokenizer.get_vocab()
+    assert {text: after[text] for text in before} == before
+    assert codec.tokenizer.eos_token == codec.tokenizer.bos_token == checkpoints.END
+    assert codec.bos_id == codec.eos_id == codec.pad_id == before[checkpoints.END]
+
+
+def test_the_tokenizer_that_was_given_is_left_as_it_was(kind):
+    given = checkpoints.tokenizer(kind)
+    before = given.backend_tokenizer.to_str()
+    Codec.of_pretrained(given, tasks=["reverse_add"], nodes=3)
+    assert given.backend_tokenizer.to_str() == before
+
+
+def test_digits_are_looked_up_one_by_one_though_the_tokenizer_merges_them(kind, codec):
+    own = checkpoints.tokenizer(kind).tokenize("75+86=")
+    assert ("75" in own) == (kind != "smollm")
+    assert codec.tokenizer.tokenize("75+86=") == list("75+86=")
+    assert codec.tokenizer.tokenize("the<reverse_add>1[12][1]") != own
+    assert codec.tokenizer.tokenize("[12][1]1") == ["[12]", "[1]", "1"]
+
+
+def test_the_issues_example_after_a_save(codec, again):
+    encoded = codec.encode(reverse_add(numbers(57, 68)), "reverse_add")
+    prompt = again("<reverse_add>75+86=")["input_ids"]
+    assert prompt == encoded.ids[0, :8].tolist()
+    assert again.convert_ids_to_tokens(prompt) == [checkpoints.END, "<reverse_add>", *"75+86="]
+    assert again("[12]", add_special_tokens=False)["input_ids"] == [codec._ids[code_of("[12]")]]
+    assert again.decode(prompt, skip_special_tokens=True) == "<reverse_add>75+86="
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_the_saved_tokenizer_encodes_each_row_to_the_ids_of_training(codec, again, name):
+    sample = get_task(name).sample(stream(0, "vocabulary"), 6, 12)
+    encoded = codec.encode(sample, name)
+    assert again.padding_side == "right"
+    for row, (prompt, target) in enumerate(sample.text()):
+        text = f"<{name}>{prompt}{target}"
+        trained = encoded.ids[row, : encoded.lengths[row] - 1].tolist()  # text has no EOS
+        assert again(text)["input_ids"] == trained
+        assert codec.decode([trained]) == [text] == again.batch_decode([trained], skip_special_tokens=True)
+
+
+def test_the_codec_that_is_loaded_has_the_same_ids(kind, codec, saved):
+    again = Codec.load(saved)
+    assert (again._ids == codec._ids).all()
+    assert (again.vocab_size, again.pad_id, again.bos_id) == (codec.vocab_size, codec.pad_id, codec.bos_id)
+    assert again.forbidden == codec.forbidden
+
+
+def test_what_a_run_saved_lacks_nothing_when_it_is_a_checkpoint_again(codec, saved):
+    again = Codec.of_pretrained(AutoTokenizer.from_pretrained(saved), tasks=list_tasks(), nodes=NODES)
+    assert again.added == ()
+    assert again.inherited == codec.vocab_size
+    assert (again._ids == codec._ids).all()
+
+
+def test_characters_that_a_tokenizer_lacks_are_added(tmp_path):
+    core = Tokenizer.from_str(checkpoints.without_characters())
+    given = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>")
+    size = core.get_vocab_size()
+    codec = Codec.of_pretrained(given, tasks=["reverse_add"], nodes=2)
+    added = codec.tokenizer.convert_ids_to_tokens(list(codec.added))
+    assert added == ["A", "B", "C", "+", "<reverse_add>", "[1]", "[2]"]
+    assert codec.added == tuple(range(size, size + 7))
+    codec.save(tmp_path)
+    text = "<reverse_add>75+86=ABCabc[2]"
+    ids = AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"]
+    assert ids[0] == codec.bos_id == codec.eos_id == core.token_to_id("</s>")
+    assert codec.decode([ids]) == [text]
+    encoded = codec.encode(reverse_add(numbers(57, 68)), "reverse_add")
+    assert encoded.ids[0, :8].tolist() == ids[:8]
+
+
+def test_a_normalizer_a_prefix_and_padding_of_the_checkpoint_do_no_harm(tmp_path):
+    """As BERT-like and SentencePiece-like tokenizers have them."""
+    letters = [*string.ascii_lowercase, *string.digits, "▁", "▁a", "aB", "</s>"]
+    core = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(letters)}, merges=[("▁", "a")]))
+    core.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Prepend("▁")])
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    core.enable_padding(length=40)
+    core.enable_truncation(3)
+    codec = Codec.of_pretrained(
+        PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>"), tasks=list_tasks(), nodes=9
+    )
+    codec.save(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    for name in list_tasks():
+        side = {"side": 3} if get_task(name).family == "mazes" else {}
+        sample = get_task(name).sample(stream(0, "vocabulary"), 5, 3, **side)
+        encoded = codec.encode(sample, name)
+        for row, (prompt, target) in enumerate(sample.text()):
+            trained = encoded.ids[row, : encoded.lengths[row] - 1].tolist()
+            assert again(f"<{name}>{prompt}{target}")["input_ids"] == trained
+
+
+def test_a_beginning_and_a_padding_token_of_its_own_are_kept():
+    core = Tokenizer.from_str(checkpoints.core("pythia"))
+    core.add_special_tokens(["<s>"])
+    given = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token=checkpoints.END, pad_token="<|padding|>"
+    )
+    codec = Codec.of_pretrained(given, tasks=["reverse_add"])
+    assert codec.bos_id == core.token_to_id("<s>") != codec.eos_id
+    assert codec.pad_id == core.token_to_id("<|padding|>")
+    encoded = codec.encode(reverse_add(numbers(5, 5, 57, 68)), "reverse_add")
+    assert encoded.ids[0, -1] == codec.pad_id
+    assert encoded.lengths.tolist() == [9, 12]
+
+
+def test_a_padding_that_is_the_end_token_is_told_apart_by_the_length():
+    """The last token counts, what fills up the row after it does not."""
+    codec = Codec.of_pretrained(checkpoints.tokenizer("smollm"), tasks=["reverse_add"])
+    encoded = codec.encode(reverse_add(numbers(5, 5, 57, 68)), "reverse_add")
+    assert encoded.ids[0, 8:].tolist() == [codec.eos_id] * 4
+    assert encoded.scored[0].tolist() == [False] * 6 + [True] * 3 + [False] * 3
+
+
+def test_without_an_end_token_there_is_no_codec():
+    core = Tokenizer.from_str(checkpoints.core("smollm"))
+    with pytest.raises(ValueError, match="no end-of-sequence token"):
+        Codec.of_pretrained(PreTrainedTokenizerFast(tokenizer_object=core))
+    with pytest.raises(ValueError, match="not one of the tokenizers library"):
+        Codec.of_pretrained(SimpleNamespace(get_vocab=lambda: {"a": 0}, is_fast=False))
+
+
+def test_texts_keep_the_checkpoints_own_tokens(kind, tmp_path):
+    given = checkpoints.tokenizer(kind)
+    codec = TextCodec.of_pretrained(given, tasks=["sum"])
+    texts = ["the length generalizes 75 [12]", "Addition of 275+864=2024", "naïve"]
+    assert codec.tokenize(texts) == [given(t, add_special_tokens=False)["input_ids"] for t in texts]
+    assert [codec.tokenizer.convert_ids_to_tokens(i) for i in codec.added] == ["<sum>"]
+    codec.save(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert again("<sum>" + texts[0])["input_ids"] == [*codec.head("sum"), *codec.tokenize(texts)[0]]
+    assert codec.decode(codec.tokenize(texts)) == texts
+
+
+def test_prompt_and_target_never_merge_where_texts_are_tokens():
+    codec = TextCodec.of_pretrained(checkpoints.tokenizer("pythia"))
+    assert len(codec.tokenize(["75"])[0]) == 1
+    prompt, target = codec.tokenize(["7", "5"])
+    assert codec.decode([[*prompt, *target]]) == ["75"]
+    assert [*prompt, *target] != codec.tokenize(["75"])[0]
+
+
+def test_symbols_of_a_kind_that_a_mixture_has_not_are_told():
+    codec = Codec.of_pretrained(checkpoints.tokenizer("smollm"), tasks=["reverse_add"])
+    maze = get_task("shortest_path").sample(stream(0, "x"), 3, 1)
+    with pytest.raises(ValueError, match=r"the tokenizer lacks <shortest_path>, \["):
+        codec.encode(maze, "shortest_path")
+    assert np.isin(codec.added, codec._ids).all()
+    assert text_of(code_of("[3]")) == "[3]"
