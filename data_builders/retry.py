@@ -89,6 +89,9 @@ def again(work: Callable[[], Result], say: Callable[[str], None], what: str, att
 
 def may_pass(error: BaseException) -> bool:
     """Whether another attempt may go well."""
+    if any(cls.__name__ == "LocalEntryNotFoundError" for cls in type(error).__mro__):
+        # the client looked into its cache after something else, which it may say
+        return error.__cause__ is not None and may_pass(error.__cause__)
     response = getattr(error, "response", None)
     if response is not None:
         return getattr(response, "status_code", None) in TRANSIENT

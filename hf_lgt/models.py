@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from data_builders.sampling import stream
@@ -125,7 +127,7 @@ def _pretrained(config: ModelConfig, start: Start) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     folder = fetch_weights(start.checkpoint, config)
-    with readable(start.checkpoint):
+    with readable(start.checkpoint), _without_report():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=start.config,
@@ -133,11 +135,11 @@ def _pretrained(config: ModelConfig, start: Start) -> PreTrainedModel:
             local_files_only=True,
             use_safetensors=True if config.use_safetensors else None,
             trust_remote_code=config.trust_remote_code,
+            ignore_mismatched_sizes=True,  # they are told below
             output_loading_info=True,
         )
         model, report = loaded
-    _require_logits_to_keep(model, start)
-    lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    lacking = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if lacking:
         raise ConfigError(
             [
@@ -145,7 +147,21 @@ def _pretrained(config: ModelConfig, start: Start) -> PreTrainedModel:
                 f"{type(model).__name__}: {len(lacking)} are missing or have another shape, as {lacking[0]}"
             ]
         )
+    _check_decoder(model, start)
     return model  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """No table of keys from transformers, whose contents are checked and told in one line."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _random_twin(config: ModelConfig, start: Start, codec: TextCodec) -> PreTrainedModel:
@@ -161,18 +177,30 @@ def _random_twin(config: ModelConfig, start: Start, codec: TextCodec) -> PreTrai
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             sizes, dtype=torch.float32, trust_remote_code=config.trust_remote_code
         )
-    _require_logits_to_keep(model, start)
+    _check_decoder(model, start)
     return model.to(getattr(torch, config.dtype))  # type: ignore[no-any-return]
 
 
-def _require_logits_to_keep(model: Any, start: Start) -> None:
+def _check_decoder(model: Any, start: Start) -> None:
+    """Refuse a model that cannot give logits at chosen positions, or that reads ahead.
+
+    What reads ahead, as RoBERTa does under its name of a causal model, would see the answers.
+    """
+    import torch
+
+    what = f"model.name_or_path: {type(model).__name__}, the model of {short(start.checkpoint.name)},"
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ConfigError(
-            [
-                f"model.name_or_path: {type(model).__name__}, the model of {short(start.checkpoint.name)}, "
-                "cannot give logits at chosen positions (logits_to_keep), which training here needs"
-            ]
+            [f"{what} cannot give logits at chosen positions (logits_to_keep), which training here needs"]
         )
+    # two texts that differ in their last token alone
+    ids = torch.tensor([[0, 1, 2, 1, 2], [0, 1, 2, 1, 3]]) % model.get_input_embeddings().weight.shape[0]
+    mode = model.training
+    with readable(start.checkpoint), torch.no_grad():
+        before = model.eval()(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    model.train(mode)
+    if not torch.allclose(before[0], before[1], rtol=1e-2, atol=1e-2 * float(before.std()), equal_nan=True):
+        raise ConfigError([f"{what} is no causal language model: it reads the tokens that it is to predict"])
 
 
 def _draw_rows(model: PreTrainedModel, codec: TextCodec, seed: int) -> None:

@@ -97,7 +97,11 @@ def open_start(model: ModelConfig, commit: str | None = None) -> Start:
                 ]
             )
         limit = model.max_positions
-    return Start(checkpoint, config, open_tokenizer(checkpoint, model), limit)
+    tokenizer = open_tokenizer(checkpoint, model)
+    if getattr(config, "pad_token_id", None) in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        # the row of a padding token gets no gradient, but texts begin and end with this one
+        config.pad_token_id = None
+    return Start(checkpoint, config, tokenizer, limit)
 
 
 def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
@@ -241,11 +245,12 @@ def readable(checkpoint: Checkpoint) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:  # JSON, tokenizers, safetensors and torch each raise their own
-        reason = redact(" ".join(str(error).split()))[:300]
+        reason = redact(" ".join(str(error).split()))
         where = f"{short(checkpoint.name)}{_at(checkpoint.revision)}"
-        raise ConfigError(
-            [f"model.name_or_path: {where} cannot be loaded: {type(error).__name__}: {reason}"]
-        ) from None
+        fault = f"model.name_or_path: {where} cannot be loaded: {type(error).__name__}: {reason[:300]}"
+        if "trust_remote_code" in reason:
+            fault = f"model.trust_remote_code: {where} needs Python code that comes with it; true runs it"
+        raise ConfigError([fault]) from None
 
 
 def open_config(checkpoint: Checkpoint, model: ModelConfig) -> PretrainedConfig:

@@ -106,7 +106,7 @@ def model(kind: str, seed: int = 0, **sizes: Any):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made: Any = AutoModelForCausalLM.from_config(config)
-        for i, layer in enumerate({made.get_input_embeddings(), made.get_output_embeddings()}):
+        for i, layer in enumerate([made.get_input_embeddings(), made.get_output_embeddings()]):
             layer.weight.data += torch.linspace(-1, 1, layer.weight.shape[1]) * (i + 1) / 4
     return made
 
@@ -137,7 +137,7 @@ def settings(name: str | Path, out: Path, *overrides: str) -> dict[str, Any]:
         "name": "tiny",
         "output_dir": str(out),
         "model": {"init": "pretrained", "name_or_path": str(name)},
-        "mixture": MIXTURE,
+        "mixture": [{**component} for component in MIXTURE],
         "train": {
             "steps": 4, "batch_size": 8, "learning_rate": 3e-3, "warmup": 0.0, "log_every": 1,
             "eval_every": 2, "save_every": 2,

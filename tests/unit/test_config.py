@@ -816,3 +816,73 @@ def test_without_tags_tasks_whose_prompts_look_alike_are_told():
     sums = "mixture=[{task: reverse_add, role: target, lengths: [1, 4]}, %s]"
     other = "{task: reverse_subtract, role: auxiliary, lengths: [1, 4]}"
     assert load_config(DEMO, ["data.tags=false", sums % other]).data.tags is False
+
+
+# ---------------------------------------------------------------------------- checkpoints and adapters
+
+START = LEAST + "model: {init: pretrained, name_or_path: org/llm, revision: step-10}\n"
+
+
+def test_a_checkpoint_and_adapters_are_read(file):
+    config = load_config(
+        file(START), ["model.dtype=bfloat16", "peft={method: lora, rank: 8, target_modules: [q_proj]}"]
+    )
+    assert (config.model.name_or_path, config.model.revision) == ("org/llm", "step-10")
+    assert (config.peft.method, config.peft.rank, config.peft.target_modules) == ("lora", 8, ["q_proj"])
+    assert config.model.position_limit is None
+    assert load_config(file(START), ["model.max_positions=640"]).model.position_limit == 640
+    assert load_config(file(LEAST)).model.position_limit == 2048
+    assert config_from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["model.name_or_path=null", "model.revision=null"], "model.name_or_path: is missing; model.init"),
+        (
+            ["model.architecture=gpt_neox"],
+            "model.architecture: 'gpt_neox' is for a model of its own; 'org/llm'",
+        ),
+        (["model.layers=2"], "model.layers: 2 is for a model of its own"),
+        (["model.hidden_size=64"], "model.hidden_size: 64 is for a model of its own"),
+        (["model.heads=2"], "model.heads: 2 is for a model of its own"),
+        (["model.kv_heads=2"], "model.kv_heads: 2 is for a model of its own"),
+        (["model.intermediate_size=64"], "model.intermediate_size: 64 is for a model of its own"),
+        (["model.positions=nope"], "model.positions: 'nope' is for a model of its own"),
+        (["model.rope_theta=1e3"], "model.rope_theta: 1000.0 is for a model of its own"),
+        (["model.initializer_range=0.1"], "model.initializer_range: 0.1 is for a model of its own"),
+        (["model.tie_embeddings=true"], "model.tie_embeddings: true is for a model of its own"),
+        (["model.tokenizer=text"], "model.tokenizer: 'text' is for a dataset; with data.source 'generated'"),
+        (["peft.rank=4"], "peft.rank: 4 is for peft.method 'lora', which is 'none'"),
+        (["peft.dropout=0.5"], "peft.dropout: 0.5 is for peft.method 'lora'"),
+        (["peft.target_modules=[q]"], "peft.target_modules: ['q'] is for peft.method 'lora'"),
+        (["peft={method: lora, target_modules: []}"], "peft.target_modules: is empty; null adapts all"),
+        (["model.init=random", "peft={method: lora}"], "peft.method: 'lora' adapts a pretrained model"),
+        (["peft.method=qlora"], "peft.method: 'qlora' must be "),
+        (["model.dtype=float16"], "model.dtype: 'float16' must be "),
+        (["model.max_positions=8"], "mixture.0.lengths: length 8 of reverse takes at least"),
+        (["model.init=pretrainde"], "model.init: 'pretrainde' must be "),
+    ],
+)
+def test_keys_that_do_not_fit_a_checkpoint_are_told(file, overrides, told):
+    faults = faults_of(file(START), *overrides)
+    assert faults[0].startswith(told)
+    assert len(keys_of(faults)) == (2 if "max_positions" in overrides[0] else 1)
+
+
+@pytest.mark.parametrize(
+    "override", ["revision=main", "use_safetensors=false", "trust_remote_code=true", "tokenizer=text"]
+)
+def test_keys_of_a_checkpoint_without_one_are_told(file, override):
+    faults = faults_of(file(LEAST), f"model.{override}")
+    assert any(
+        f.startswith(f"model.{override.split('=')[0]}: ") and "model.name_or_path names none" in f
+        for f in faults
+    )
+
+
+def test_words_are_no_tokenizer_of_a_checkpoint(file):
+    data = "data={source: dataset, path: org/data}"
+    (told,) = faults_of(file(START), data, "model.tokenizer=words")
+    assert told.startswith("model.tokenizer: 'words' is for a model of its own")
+    assert load_config(file(START), [data, "model.tokenizer=text"]).model.tokenizer == "text"

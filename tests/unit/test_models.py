@@ -211,7 +211,10 @@ def test_weights_of_another_type(start):
 def test_a_random_twin_has_the_same_shape_and_other_weights(start):
     model, codec = loaded(start, nodes=30)
     twin, _ = loaded(start, nodes=30, init="random")
-    again, other = loaded(start, nodes=30, init="random")[0], loaded(start, nodes=30, init="random", seed=4)[0]
+    again, other = (
+        loaded(start, nodes=30, init="random")[0],
+        loaded(start, nodes=30, init="random", seed=4)[0],
+    )
     skipped = ("_name_or_path", "dtype")
     assert {k: v for k, v in twin.config.to_dict().items() if k not in skipped} == {
         k: v for k, v in model.config.to_dict().items() if k not in skipped
