@@ -155,7 +155,9 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
     """The model, on the GPU if there is one, and its codec."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "loading weights" kind
     with readable(found.folder):
         if (found.folder / MANIFEST).is_file():
             verify(found.folder)

@@ -347,6 +347,7 @@ def test_an_encoder_decoder_is_told(broken):
 def test_a_model_that_reads_ahead_is_told(broken, init, dtype):
     """Which RoBERTa does unless its config says that it is a decoder."""
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes["initializer_range"] = 0.1
     for decoder in (True, False):
         config = RobertaConfig(
             **sizes, vocab_size=checkpoints.rows_of("smollm"), max_position_embeddings=64, is_decoder=decoder
@@ -507,12 +508,15 @@ def test_a_tokenizer_of_another_model_is_told(broken, extra, init):
     assert f"has {rows + extra} tokens, its embedding {rows} rows; they are not of one model" in told
 
 
-def test_the_tokenizer_is_that_of_its_file_not_of_the_class_that_is_named(folders):
+@pytest.mark.parametrize("named", ["LlamaTokenizer", "GPTNeoXTokenizer", "GPT2Tokenizer", "Qwen2Tokenizer"])
+def test_the_tokenizer_is_that_of_its_file_not_of_the_class_that_is_named(broken, named):
     """The named class would make a core of its own."""
-    start = open_start(wanted(name_or_path=str(folders["main"])))
+    broken.change("tokenizer_config.json", tokenizer_class=named)
+    start = open_start(wanted(name_or_path=str(broken.folder)))
     text = "naïve 75+86=2024 <x>[12]"
-    raw = Tokenizer.from_file(str(folders["main"] / "tokenizer.json"))
+    raw = Tokenizer.from_file(str(broken.folder / "tokenizer.json"))
     assert start.tokenizer.backend_tokenizer.encode(text).ids == raw.encode(text).ids
+    assert start.tokenizer.get_vocab() == raw.get_vocab()
 
 
 # ---- positions

@@ -198,6 +198,15 @@ def test_texts_keep_the_checkpoints_own_tokens(kind, tmp_path):
     assert codec.decode(codec.tokenize(texts)) == texts
 
 
+def test_texts_are_neither_cut_nor_filled_up_as_the_checkpoints_file_says():
+    core = Tokenizer.from_str(checkpoints.core("smollm"))
+    core.enable_padding(length=40)
+    core.enable_truncation(2)
+    given = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=checkpoints.END)
+    codec = TextCodec.of_pretrained(given)
+    assert [len(ids) for ids in codec.tokenize(["1", "12345"])] == [1, 5]
+
+
 def test_prompt_and_target_never_merge_where_texts_are_tokens():
     codec = TextCodec.of_pretrained(checkpoints.tokenizer("pythia"))
     assert len(codec.tokenize(["75"])[0]) == 1
