@@ -107,7 +107,7 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
         raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
     model, codec = load_model(found)
-    tests = _tests(found, codec)
+    tests = _tests(found, codec, model)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a path that cannot be is told now
     records = _evaluate(model, tests, found)
     with atomic_directory(out, replace=overwrite) as draft:
@@ -122,7 +122,7 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
 def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | None = None) -> list[Agreement]:
     """Compare teacher-forced exact match with greedy generation, for each target and length."""
     model, codec = load_model(found)
-    tests = _tests(found, codec)
+    tests = _tests(found, codec, model)
     results = []
     for target in (c.task for c in found.config.mixture if c.role == "target"):
         for cell in (c for c in tests.cells if c.task == target and (not lengths or c.length in lengths)):
@@ -178,8 +178,15 @@ def _with_adapters(found: Found, codec: TextCodec) -> Any:
     return load_adapted(load_base(found.trained.model, start, codec.vocab_size), found.folder)
 
 
-def _tests(found: Found, codec: TextCodec) -> TestSets:
-    return prepare_tests(found.config, codec, found.trained, recorded=recorded_data(found.run), progress=True)
+def _tests(found: Found, codec: TextCodec, model: Any) -> TestSets:
+    return prepare_tests(
+        found.config,
+        codec,
+        found.trained,
+        recorded=recorded_data(found.run),
+        limit=context_length(model.config),
+        progress=True,
+    )
 
 
 def _evaluate(model: Any, tests: TestSets, found: Found) -> list[EvalRecord]:

@@ -191,9 +191,8 @@ class _Reader:
             sequence = [*head, *answer, self.codec.eos_id]
             if len(sequence) > self.max_positions:
                 words = f"takes {len(sequence)} tokens with its target; model.max_positions is "
-                self.fault(
-                    start + i, "prompt", f"{words}{self.max_positions}. Raise it, or leave the row out"
-                )
+                advice = "Raise it where the model allows it, or leave the row out"
+                self.fault(start + i, "prompt", f"{words}{self.max_positions}. {advice}")
             counts = self._counts(start + i, masks[i], len(answer))
             if not self.faulty:  # else there will be no result
                 sequences.append(sequence)

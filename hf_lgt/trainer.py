@@ -149,7 +149,7 @@ def fit(
 
 
 def _save_activations(model: Any) -> None:
-    """Compute activations again in the backward pass. Reentrant, gradients would end at frozen embeddings."""
+    """Compute activations again in the backward pass, in the way that torch advises (not reentrant)."""
     for name in ("activation_checkpointing", "gradient_checkpointing"):  # new and old name in transformers
         if hasattr(model, f"{name}_enable"):
             getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})

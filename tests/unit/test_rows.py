@@ -106,7 +106,7 @@ FAULTY = [
     ({"prompt": "<unk>"}, "control tokens are no text"),
     (
         {"prompt": "a" + " a" * 39_999},
-        "takes 40005 tokens with its target; model.max_positions is 512. Raise it, or",
+        "takes 40005 tokens with its target; model.max_positions is 512. Raise it where the model allows it,",
     ),
 ]
 
