@@ -97,8 +97,8 @@ def trainers(overrides: list[str], out: Path) -> list[float]:
 
     from hf_lgt import load_config
     from hf_lgt.data import prepare_data
-    from hf_lgt.pretrained import open_start
     from hf_lgt.run import make_model
+    from hf_lgt.starts import open_start
 
     own = out / "config.yaml"
     own.write_text("name: smollm\n")

@@ -15,9 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from data_builders.registry import unknown
-from hf_lgt.config_checks import Fault, cross_faults
+from hf_lgt.config_checks import cross_faults
 from hf_lgt.config_files import read_file, set_key
 from hf_lgt.errors import ConfigError
+from hf_lgt.model_checks import Fault
 from hf_lgt.schema import (
     NAME,
     SECTIONS,

@@ -17,10 +17,10 @@ from hf_lgt.config import Config, ConfigError, DataConfig
 from hf_lgt.config_checks import length_faults
 from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
-from hf_lgt.pretrained import Start
 from hf_lgt.rows import TokenRows, read_rows
 from hf_lgt.schema import LARGEST, short
 from hf_lgt.sources import DatasetSource, GeneratedSource, Source
+from hf_lgt.starts import Start
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from data_builders.symbols import LAST_NODE
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.config_checks import can_be_tag
 from hf_lgt.errors import ConfigError
-from hf_lgt.pretrained import Start
 from hf_lgt.schema import Config, DataConfig, short
+from hf_lgt.starts import Start
 
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 """files that are read alone, and the reader of datasets for them"""

@@ -11,8 +11,9 @@ from data_builders.sampling import stream
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
-from hf_lgt.pretrained import Start, check_vocabulary, fetch_weights, readable
+from hf_lgt.pretrained import fetch_weights
 from hf_lgt.schema import short
+from hf_lgt.starts import Start, check_vocabulary, readable
 
 if TYPE_CHECKING:
     import torch

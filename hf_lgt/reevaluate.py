@@ -22,8 +22,8 @@ from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
 from hf_lgt.models import load_base
-from hf_lgt.pretrained import context_length, open_start
 from hf_lgt.report.results import results_text, write_figures
+from hf_lgt.starts import context_length, open_start
 
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""

@@ -31,8 +31,8 @@ from hf_lgt.folders import (
     refusals,
 )
 from hf_lgt.models import build_model, load_model
-from hf_lgt.pretrained import Start, open_start
 from hf_lgt.report.model_card import model_card
+from hf_lgt.starts import Start, open_start
 from hf_lgt.trainer import Evaluate, fit
 
 EVAL_LOG = "eval.jsonl"
@@ -170,7 +170,7 @@ def _open_start(config: Config, overwrite: bool, accelerator: Accelerator) -> St
     """The run's checkpoint, the same commit on every process and after an interruption.
 
     Raises:
-        ConfigError: see `hf_lgt.pretrained.open_start`.
+        ConfigError: see `hf_lgt.starts.open_start`.
     """
     if config.model.name_or_path is None:
         return None

@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
 
 from hf_lgt.config import Form, ModelConfig, SeedConfig, TrainConfig, load
-from hf_lgt.config_checks import Fault, training_faults
+from hf_lgt.config_checks import training_faults
+from hf_lgt.model_checks import Fault
 from hf_lgt.schema import DEFAULT_POSITIONS, LARGEST, Positive, plain, short
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -23,9 +23,9 @@ from hf_lgt.data import open_data, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.models import load_model
-from hf_lgt.pretrained import open_start
 from hf_lgt.reevaluate import find_model
 from hf_lgt.reevaluate import load_model as load_saved
+from hf_lgt.starts import open_start
 from tests import checkpoints
 from tests.unit.test_run import timeless
 

@@ -9,7 +9,7 @@ from data_builders.tasks.arithmetic import numbers, reverse_add
 from hf_lgt.codec import Codec
 from hf_lgt.config import ModelConfig
 from hf_lgt.models import build_model, load_model, parameter_count
-from hf_lgt.pretrained import open_start
+from hf_lgt.starts import open_start
 from tests import checkpoints
 
 SIZES = {"layers": 2, "hidden_size": 32, "heads": 4, "intermediate_size": 48, "max_positions": 64}

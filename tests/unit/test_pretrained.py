@@ -22,8 +22,9 @@ from hf_lgt.codec import Codec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.models import load_model
-from hf_lgt.pretrained import context_length, fetch_weights, open_start, resolve
+from hf_lgt.pretrained import fetch_weights, resolve
 from hf_lgt.revisions import write_revision
+from hf_lgt.starts import context_length, open_start
 from tests import checkpoints
 from tests.unit.test_run import timeless
 
