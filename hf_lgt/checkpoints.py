@@ -6,7 +6,6 @@ optimizer's state and the counters of the loop beside them and a manifest of SHA
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import Any
 from hf_lgt.adapters import ADAPTER_FILE, is_adapted, read_adapters, save_adapters
 from hf_lgt.codec import TextCodec
 from hf_lgt.errors import CheckpointError
-from hf_lgt.files import atomic_directory
+from hf_lgt.files import atomic_directory, sha256
 
 MANIFEST = "manifest.json"
 NEEDED = {"optimizer.pt", "state.json"}
@@ -64,7 +63,7 @@ def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: TextCodec,
         codec.save(draft)
         torch.save(optimizer.state_dict(), draft / "optimizer.pt")
         (draft / "state.json").write_text(json.dumps(asdict(state)) + "\n")
-        hashes = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
+        hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
         (draft / MANIFEST).write_text(json.dumps(hashes, indent=1) + "\n")
     return path
 
@@ -87,7 +86,7 @@ def verify(path: Path) -> None:
         weights = ADAPTED if ADAPTED & hashes.keys() else WHOLE
         if missing := (NEEDED | weights).difference(hashes):
             raise ValueError(f"the manifest lacks {', '.join(sorted(missing))}")
-        wrong = [name for name, digest in hashes.items() if _sha256(path / name) != digest]
+        wrong = [name for name, digest in hashes.items() if sha256(path / name) != digest]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(f"checkpoint {path} is not whole: {error}") from None
     if wrong:
@@ -136,11 +135,3 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
         except CheckpointError as error:
             faults.append(str(error))
     return None, faults
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from data_builders.registry import unknown
 from data_builders.retry import ASKING_ATTEMPTS, again, quiet, redact
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
+from hf_lgt.files import sha256
 from hf_lgt.revisions import is_repository, natural_order, snapshot
 from hf_lgt.schema import short
 
@@ -22,8 +25,8 @@ PRETRAINING_FILE = "pretraining.json"
 """step, tokens and validation loss, where whoever pretrained a checkpoint wrote them down"""
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
-_SAFE = ["model.safetensors", "model-*-of-*.safetensors"]
-_PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
+_SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
+_MODEL_FILES = [*_SMALL, "*.safetensors", "*.bin"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Checkpoint:
     """as the config names it"""
     revision: str | None
     commit: str | None
-    """None for a local folder without revisions"""
+    """on the Hub or of a local revision; of a folder without revisions a hash of its files"""
     folder: Path
     on_hub: bool
 
@@ -72,7 +75,10 @@ def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
     path = Path(name)
     if not os.path.exists(path):  # noqa: PTH110  # unlike Path's, false for a name that no file can have
         if not _HUB_ID.fullmatch(name):
-            raise ConfigError([f"model.name_or_path: {short(name)} is no folder here and no id of the Hub"])
+            hint = "; recipes/pretrain.py makes those below pretrained/" if "pretrained" in path.parts else ""
+            raise ConfigError(
+                [f"model.name_or_path: {short(name)} is no folder here and no id of the Hub{hint}"]
+            )
         folder = _fetch(model, commit or revision, _SMALL)
         _require_config(folder, f"{short(name)} on the Hub{at_revision(revision)}")
         return Checkpoint(name, revision, folder.name, folder, on_hub=True)
@@ -87,7 +93,12 @@ def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
             ]
         )
     _require_config(path, short(name))
-    return Checkpoint(name, None, None, path, on_hub=False)
+    now = _fingerprint(path)
+    if commit not in (None, now):
+        raise ConfigError(
+            [f"model.name_or_path: the files of {short(name)} are no longer those that the run began with"]
+        )
+    return Checkpoint(name, None, now, path, on_hub=False)
 
 
 def _require_config(folder: Path, what: str) -> None:
@@ -158,7 +169,10 @@ def _revisions(model: ModelConfig) -> list[str]:
     """Branches and tags of a model on the Hub, ``step-20`` before ``step-100``."""
     from huggingface_hub import HfApi
 
-    refs = HfApi().list_repo_refs(str(model.name_or_path))
+    try:
+        refs = HfApi().list_repo_refs(str(model.name_or_path))
+    except Exception:  # the fault is told without them
+        return []
     names = [ref.name for ref in (*refs.branches, *refs.tags)]
     return sorted(names, key=natural_order)
 
@@ -167,26 +181,66 @@ def fetch_weights(checkpoint: Checkpoint, model: ModelConfig) -> Path:
     """Download what is missing of the weights; gives the folder that has them.
 
     Raises:
-        ConfigError: there are none of the kind that may be read.
+        ConfigError: there are none of the kind that may be read, or the Hub cannot be reached.
     """
-    wanted = [*_SAFE, *([] if model.use_safetensors else _PICKLED)]
-    folder = checkpoint.folder
-    if checkpoint.on_hub and not _any(folder, _SAFE):
-        folder = _fetch(model, checkpoint.commit, [*_SMALL, *_SAFE])
-        if not _any(folder, _SAFE) and not model.use_safetensors:
-            folder = _fetch(model, checkpoint.commit, [*_SMALL, *_PICKLED])
-    if _any(folder, wanted):
-        return folder
-    hint = (
-        ""
-        if not model.use_safetensors
-        else ("; if it has a pytorch_model.bin, model.use_safetensors false takes that")
-    )
+    name = _find_weights(checkpoint, model)
+    if _has_weights(checkpoint.folder, name):
+        return checkpoint.folder
+    stem, _, ending = name.partition(".")
+    return _fetch(model, checkpoint.commit, [*_SMALL, name, f"{stem}-*-of-*.{ending}"])
+
+
+def check_weights(checkpoint: Checkpoint, model: ModelConfig) -> None:
+    """Whether `fetch_weights` will find some, without fetching them.
+
+    Raises:
+        ConfigError: as there.
+    """
+    _find_weights(checkpoint, model)
+
+
+def _find_weights(checkpoint: Checkpoint, model: ModelConfig) -> str:
+    """Name of the file that the weights are in, or that their shards are named after."""
+    names = [_SAFE] if model.use_safetensors else [_SAFE, _PICKLED]
+    for name in names:
+        if _has_weights(checkpoint.folder, name):
+            return name
+    if checkpoint.on_hub:
+        there = _files(checkpoint, model)
+        for name in names:
+            if there & {name, f"{name}.index.json"}:
+                return name
+    hint = f"; if it has a {_PICKLED}, model.use_safetensors false takes that" if len(names) == 1 else ""
     where = f"{short(checkpoint.name)}{at_revision(checkpoint.revision)}"
-    raise ConfigError(
-        [f"model.name_or_path: {where} has no weights in safetensors (model.safetensors){hint}"]
-    )
+    raise ConfigError([f"model.name_or_path: {where} has no weights in safetensors ({_SAFE}){hint}"])
 
 
-def _any(folder: Path, patterns: list[str]) -> bool:
-    return any(True for pattern in patterns for _ in folder.glob(pattern))
+def _has_weights(folder: Path, name: str) -> bool:
+    """Whether weights are there, all their shards if they are cut."""
+    if (folder / name).is_file():
+        return True
+    try:
+        index = json.loads((folder / f"{name}.index.json").read_text(encoding="utf-8"))
+        shards = set(index["weight_map"].values())
+        return bool(shards) and all((folder / shard).is_file() for shard in shards)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _files(checkpoint: Checkpoint, model: ModelConfig) -> set[str]:
+    """Names of a model's files on the Hub."""
+    from huggingface_hub import HfApi
+
+    def ask() -> list[str]:
+        return HfApi().list_repo_files(checkpoint.name, revision=checkpoint.commit)
+
+    with _hub_errors(model, checkpoint.revision), quiet():
+        return set(again(ask, lambda line: None, checkpoint.name, ASKING_ATTEMPTS))
+
+
+def _fingerprint(folder: Path) -> str:
+    """A hash of a model folder's config, tokenizer and weights, 40 hexadecimal digits."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for file in sorted(p for p in folder.iterdir() if any(fnmatch(p.name, n) for n in _MODEL_FILES)):
+        digest.update(f"{file.name} {sha256(file)}\n".encode())
+    return digest.hexdigest()

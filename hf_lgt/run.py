@@ -31,6 +31,7 @@ from hf_lgt.folders import (
     refusals,
 )
 from hf_lgt.models import build_model, load_model
+from hf_lgt.pretrained import fetch_weights
 from hf_lgt.report.model_card import model_card
 from hf_lgt.starts import Start, open_start
 from hf_lgt.trainer import Evaluate, fit
@@ -175,7 +176,11 @@ def _open_start(config: Config, overwrite: bool, accelerator: Accelerator) -> St
     if config.model.name_or_path is None:
         return None
     commit = None if overwrite else recorded_checkpoint(config.run_dir).get("commit")
-    start = open_start(config.model, commit) if accelerator.is_main_process else None
+    start = None
+    if accelerator.is_main_process:
+        start = open_start(config.model, commit)
+        if config.model.init == "pretrained":
+            fetch_weights(start.checkpoint, config.model)  # the others find them in the cache
     if accelerator.num_processes > 1:
         found = [start.checkpoint.commit if start else None]
         broadcast_object_list(found)

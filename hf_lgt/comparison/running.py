@@ -87,19 +87,23 @@ def check_checkpoints(planned: Sequence[Planned]) -> None:
     Raises:
         ConfigError: with every one that cannot be had; see `hf_lgt.pretrained.resolve`.
     """
-    starts: dict[tuple[str | None, str | None, bool], ModelConfig] = {}
+    starts: dict[tuple[str | None, str | None], ModelConfig] = {}
     for item in _to_run(planned):
         model = item.config.model
         if model.name_or_path is not None:
-            starts.setdefault((model.name_or_path, model.revision, model.use_safetensors), model)
+            key = model.name_or_path, model.revision
+            if key not in starts or model.init == "pretrained":  # a twin needs no weights
+                starts[key] = model
     if not starts:
         return
-    from hf_lgt.pretrained import resolve
+    from hf_lgt.pretrained import check_weights, resolve
 
     faults: list[str] = []
     for model in starts.values():
         try:
-            resolve(model)
+            checkpoint = resolve(model)
+            if model.init == "pretrained":
+                check_weights(checkpoint, model)
         except ConfigError as error:
             faults += error.faults
     if faults:

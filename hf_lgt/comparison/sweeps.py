@@ -91,18 +91,30 @@ class Sweep:
         return summary.target, summary.target_length
 
     @property
-    def trend(self) -> float | None:
-        """Spearman's correlation of pretraining (step, or order) and extrapolation over points and seeds.
+    def trends(self) -> list[float]:
+        """Spearman's correlation of pretraining (step, or order) and extrapolation, one a seed.
 
-        None where there is only one checkpoint, or where all extrapolate alike.
+        Within a seed, because seeds are runs over the same checkpoints: pooled, their differences would
+        hide a growth that each of them shows. Seeds whose checkpoints all extrapolate alike, and all
+        where there is only one checkpoint, have none.
         """
-        pairs = [
-            (float(position), run.extrapolation)
-            for position, point in zip(self.positions, self.points, strict=True)
-            for run in point.runs
-            if run.extrapolation is not None
-        ]
-        return spearman([x for x, _ in pairs], [y for _, y in pairs])
+        pairs: dict[int, list[tuple[float, float]]] = {}
+        for position, point in zip(self.positions, self.points, strict=True):
+            for run in point.runs:
+                if run.extrapolation is not None:
+                    pairs.setdefault(run.seed, []).append((float(position), run.extrapolation))
+        found = [spearman([x for x, _ in seed], [y for _, y in seed]) for seed in pairs.values()]
+        return [value for value in found if value is not None]
+
+    @property
+    def trend(self) -> float | None:
+        """Mean of `trends`, None without any."""
+        return fmean(self.trends) if self.trends else None
+
+    @property
+    def measured(self) -> bool:
+        """Whether any length beyond the training length was evaluated."""
+        return any(run.extrapolation is not None for point in self.every for run in point.runs)
 
     def gain(self, point: Point) -> list[float]:
         """Extrapolation minus the twin's, seed by seed; empty without a twin."""

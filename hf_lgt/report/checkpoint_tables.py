@@ -91,8 +91,11 @@ def shown_lengths(sweep: Sweep) -> list[int]:
 
 def checkpoint_lines(sweep: Sweep) -> list[str]:
     """Whether extrapolation grows with pretraining, and what the numbers cannot say."""
-    lines = [_trend_line(sweep)]
-    if sweep.twin:
+    if not sweep.measured:
+        lines = [f"{sweep.arm}: nothing beyond the training length was evaluated (eval.lengths)"]
+    else:
+        lines = [_trend_line(sweep)]
+    if sweep.twin and sweep.measured:
         won = sum(bool(gains) and min(gains) > 0 for gains in map(sweep.gain, sweep.points))
         lines.append(
             f"{sweep.arm}: {won} of {len(sweep.points)} checkpoints extrapolate further than the random "
@@ -127,9 +130,10 @@ def _trend_line(sweep: Sweep) -> str:
     if sweep.trend is None:
         why = "one checkpoint" if len(sweep.points) == 1 else "all extrapolate alike"
         return f"{sweep.arm}: whether extrapolation grows with pretraining cannot be told: {why}"
+    each = ", ".join(f"{value:+.2f}" for value in sweep.trends)
     return (
-        f"{sweep.arm}: Spearman correlation of {what} and extrapolation {sweep.trend:+.2f} ({over}; +1: it "
-        "grows throughout, 0: no trend)"
+        f"{sweep.arm}: Spearman correlation of {what} and extrapolation {sweep.trend:+.2f}, mean of the "
+        f"seeds' {each} ({over}; +1: it grows throughout, 0: no trend)"
     )
 
 
@@ -163,6 +167,7 @@ def checkpoint_data(sweeps: Sequence[Sweep]) -> dict[str, Any]:
                 "arm": s.arm,
                 "name_or_path": s.name_or_path,
                 "spearman": s.trend,
+                "spearman_of_seeds": s.trends,
                 "steps_known": s.steps_known,
                 "checkpoints": len(s.points),
                 "beat_twin_on_every_seed": sum(min(s.gain(p), default=0.0) > 0 for p in s.points)

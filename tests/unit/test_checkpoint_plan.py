@@ -211,7 +211,11 @@ def resolved(monkeypatch):
         if model.revision != "step-1":
             raise ConfigError([f"model.revision: unknown revision {model.revision!r} (known: step-1)"])
 
-    monkeypatch.setitem(sys.modules, "hf_lgt.pretrained", SimpleNamespace(resolve=resolve))
+    def check_weights(checkpoint, model):
+        assert model.init == "pretrained"
+
+    found = SimpleNamespace(resolve=resolve, check_weights=check_weights)
+    monkeypatch.setitem(sys.modules, "hf_lgt.pretrained", found)
     return asked
 
 

@@ -175,12 +175,25 @@ def test_where_a_step_is_not_known_the_list_s_order_counts(tmp_path, planned):
     assert figure.axes[2].get_xlabel() == "checkpoint, in the order of the list"
 
 
-def test_the_trend_is_over_every_seed_and_without_the_twin(planned, alone):
+def test_the_trend_is_the_mean_of_the_seeds_without_the_twin(planned, alone):
+    assert alone.trends == [1.0, 1.0], "each seed grows, whatever lies between the seeds"
     write_run(next(p for p in planned if p.checkpoint.label == "step100" and p.seed == 1), 5)
     sweep = sweeps(collect_checkpoints(planned))[0]
-    expected = stats.spearmanr([0, 0, 20, 20, 100, 100], [0, 1 / 8, 2 / 8, 3 / 8, 6 / 8, 1 / 8]).statistic
-    assert sweep.trend == pytest.approx(expected)
-    assert 0 < sweep.trend < alone.trend < 1
+    of_seed_1 = stats.spearmanr([0, 20, 100], [1 / 8, 3 / 8, 1 / 8]).statistic
+    assert sweep.trends == pytest.approx([1.0, of_seed_1])
+    assert sweep.trend == pytest.approx((1 + of_seed_1) / 2)
+
+
+def test_where_nothing_beyond_was_evaluated_nothing_is_claimed(planned):
+    def short(run):
+        curve = dict.fromkeys(range(1, 5), 1.0)
+        summary = dataclasses.replace(run.summary, curve=curve)
+        return dataclasses.replace(run, summary=summary, extrapolation=None)
+
+    sweep = sweeps([short(r) for r in collect_checkpoints(planned)])[0]
+    assert checkpoint_lines(sweep) == [
+        "alone: nothing beyond the training length was evaluated (eval.lengths)"
+    ]
 
 
 def test_differences_to_the_twin_are_of_the_same_seed(alone):
@@ -231,7 +244,10 @@ def test_many_lengths_are_thinned_out_to_eight_with_the_last(planned):
 
 def test_the_lines_say_whether_extrapolation_grows(alone):
     trend, twin = checkpoint_lines(alone)
-    assert f"Spearman correlation of pretraining step and extrapolation {alone.trend:+.2f}" in trend
+    assert (
+        "Spearman correlation of pretraining step and extrapolation +1.00, mean of the seeds' +1.00, +1.00"
+        in trend
+    )
     assert "(3 checkpoints, 2 seeds;" in trend
     assert twin == "alone: 2 of 3 checkpoints extrapolate further than the random twin on every seed"
 
@@ -321,6 +337,7 @@ def test_the_data_hold_every_run_checkpoint_and_trend(alone):
             "arm": "alone",
             "name_or_path": "org/m",
             "spearman": alone.trend,
+            "spearman_of_seeds": alone.trends,
             "steps_known": True,
             "checkpoints": 3,
             "beat_twin_on_every_seed": 2,
