@@ -47,6 +47,7 @@ def add_adapters(
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # any number scales
         lora_dropout=config.dropout,
         target_modules=config.target_modules or "all-linear",
+        exclude_modules=_frozen(model) or None,
         trainable_token_indices=_rows(model, added) if added else None,
         revision=revision,
     )
@@ -62,16 +63,24 @@ def add_adapters(
     return wrapped  # type: ignore[no-any-return]
 
 
+def _frozen(model: Any) -> list[str]:
+    """Names of the layers that are not trained: those of a model's parts that are not for text."""
+    layers = ((name, [*layer.parameters(recurse=False)]) for name, layer in model.named_modules())
+    return [name for name, own in layers if own and not any(p.requires_grad for p in own)]
+
+
 def _check_layers(model: Any, wanted: Sequence[str]) -> None:
     """Refuse names of no linear layer, which PEFT would overlook beside others; also the output's."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    outer = (model.get_input_embeddings(), model.get_output_embeddings())
+    outer, frozen = (model.get_input_embeddings(), model.get_output_embeddings()), _frozen(model)
     linear = [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, (nn.Linear, Conv1D)) and not any(layer is other for other in outer)
+        if isinstance(layer, (nn.Linear, Conv1D))
+        and not any(layer is other for other in outer)
+        and name not in frozen
     ]
     known = sorted({name.rpartition(".")[2] for name in linear})
     faults = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from data_builders.symbols import (
     tag_code,
     text_of,
 )
-from hf_lgt.vocabulary import extended_tokenizer, symbol_tokenizer, word_tokenizer
+from hf_lgt.vocabulary import can_drop, extended_tokenizer, symbol_tokenizer, telling, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -92,30 +93,39 @@ class TextCodec:
             tags: whether sequences carry their task's tag.
 
         Raises:
-            ValueError: the tokenizer has no end-of-sequence token, or is no fast one.
+            ValueError: the tokenizer has no end-of-sequence token, is no fast one, or has two tokens
+                with one id.
         """
         known = set(tokenizer.get_vocab().values())
         wider = extended_tokenizer(
             tokenizer, tags=tasks if tags else (), nodes=nodes, characters=cls._by_symbols
         )
         codec = cls(wider, tags=tags)
-        codec.added = tuple(sorted(set(wider.get_vocab().values()) - known))
         codec.inherited = max(known) + 1
+        codec.added = tuple(range(codec.inherited, codec.vocab_size))
         return codec
 
     _by_symbols = False
     """whether texts are cut into our symbols"""
 
     @classmethod
-    def load(cls, path: str | Path, *, tags: bool = True) -> Self:
+    def load(cls, path: str | Path, *, tags: bool = True, trust_remote_code: bool = False) -> Self:
         """The codec of a saved model's tokenizer.
+
+        Args:
+            path: the model's folder.
+            tags: whether sequences carry their task's tag.
+            trust_remote_code: run Python code that comes with it.
 
         Raises:
             OSError: there is no tokenizer.
+            ValueError: it needs code that is not to be run.
         """
         from transformers import AutoTokenizer
 
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=trust_remote_code
+        )
         return cls(tokenizer, tags=tags)
 
     def save(self, path: str | Path) -> None:
@@ -156,25 +166,42 @@ class TextCodec:
         return [self.bos_id, tag]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text alone; the unknown token where there is none."""
+        """Ids of each text alone; the unknown token where there is none, see also `dropped`."""
         encoded = self.tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [piece.ids for piece in encoded]
 
+    def dropped(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text has characters that the tokenizer passes over, without an unknown token."""
+        if self._telling is None:
+            return [False] * len(texts)
+        core, mark = self._telling
+        return [mark in piece.ids for piece in core.encode_batch_fast([*texts], add_special_tokens=False)]
+
     def missing(self, text: str) -> list[str]:
         """The pieces of a text that have no token, and the control tokens that it must not hold."""
-        encoded = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
-        wrong = [
-            text[start:stop]
-            for token, (start, stop) in zip(encoded.ids, encoded.offsets, strict=True)
-            if token in self.forbidden
-        ]
+        found = [(self.tokenizer.backend_tokenizer, self.forbidden)]
+        if self._telling:
+            found.append((self._telling[0], {self._telling[1]}))
+        wrong = []
+        for core, marks in found:
+            encoded = core.encode(text, add_special_tokens=False)
+            places = zip(encoded.ids, encoded.offsets, strict=True)
+            wrong += [text[start:stop] for token, (start, stop) in places if token in marks]
         return list(dict.fromkeys(wrong))
+
+    @cached_property
+    def _telling(self) -> tuple[Any, int] | None:
+        """A tokenizer that has an id for what this one drops, and that id; None where nothing is dropped."""
+        core = self.tokenizer.backend_tokenizer
+        return telling(core) if can_drop(core) else None
 
     @property
     def forbidden(self) -> set[int]:
         """Ids that no prompt or target has: unknown, padding, beginning and end."""
-        unknown = self.tokenizer.unk_token_id
-        return {self.pad_id, self.bos_id, self.eos_id, *([] if unknown is None else [int(unknown)])}
+        core = self.tokenizer.backend_tokenizer
+        name = getattr(core.model, "unk_token", None)  # the core's own need not be named to transformers
+        unknown = {self.tokenizer.unk_token_id, None if name is None else core.token_to_id(name)}
+        return {self.pad_id, self.bos_id, self.eos_id, *(int(i) for i in unknown if i is not None)}
 
     def decode(self, ids: Any) -> list[str]:
         """Text of each row of ids, without padding, BOS and EOS."""

@@ -69,7 +69,7 @@ def prepare_data(
         mixture = config.build_mixture()
         nodes = max(c.definition.nodes(c.options) for c in mixture.components)
         wanted: Any = {"tasks": [c.task for c in config.mixture], "nodes": nodes, "tags": config.data.tags}
-        codec = Codec.of_pretrained(start.tokenizer, **wanted) if start else Codec.build(**wanted)
+        codec = start.codec(Codec, **wanted) if start else Codec.build(**wanted)
         held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
         source = GeneratedSource(
             mixture, codec, batch_size=config.train.batch_size, seed=config.seed.data, held_out=held_out
@@ -175,14 +175,20 @@ def generated_tests(config: Config, codec: TextCodec, held_out: HeldOut | None) 
     )
 
 
-def load_codec(path: Any, config: Config) -> TextCodec:
+def load_codec(path: Any, config: Config, *, trust_remote_code: bool = False) -> TextCodec:
     """The codec of a saved model's tokenizer, of the kind that the config says.
 
+    Args:
+        path: the model's folder.
+        config: says which kind.
+        trust_remote_code: run Python code that comes with it.
+
     Raises:
-        ValueError: the tokenizer has no token that begins, or none that ends a sequence.
+        ValueError: the tokenizer has no token that begins, or none that ends a sequence; or it needs
+            code that is not to be run.
     """
     kind = Codec if config.model.tokenizer == "symbols" else TextCodec
-    codec = kind.load(path, tags=config.data.tags)
+    codec = kind.load(path, tags=config.data.tags, trust_remote_code=trust_remote_code)
     _ = codec.bos_id, codec.eos_id
     return codec
 

@@ -14,15 +14,14 @@ from data_builders.registry import unknown
 from data_builders.retry import redact
 from data_builders.symbols import LAST_NODE
 from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.columns import check_columns
 from hf_lgt.config_checks import can_be_tag
 from hf_lgt.errors import ConfigError
-from hf_lgt.schema import Config, DataConfig, short
+from hf_lgt.schema import HUB_ID, Config, DataConfig, short
 from hf_lgt.starts import Start
 
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 """files that are read alone, and the reader of datasets for them"""
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-_TEXT = ("string", "large_string", "string_view")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def open_dataset(data: DataConfig) -> Opened:
     for key in ("train_split", "test_split"):
         try:
             both.append(pick_split(data, key, splits))
-            _check_columns(data, key, both[-1])
+            check_columns(data, key, both[-1])
         except ConfigError as error:
             faults += error.faults
     if faults:
@@ -67,7 +66,7 @@ def open_splits(data: DataConfig) -> tuple[Mapping[str, Any], str | None]:
     disable_progress_bars()
     path = Path(str(data.path))
     local = os.path.exists(path)  # noqa: PTH110  # unlike Path's, false for a name that no file can have
-    if not local and (path.suffix in READERS or not _HUB_ID.fullmatch(str(data.path))):
+    if not local and (path.suffix in READERS or not HUB_ID.fullmatch(str(data.path))):
         raise ConfigError([f"data.path: {short(data.path)} is no file or folder that can be read"])
     if local and data.revision is not None:
         raise ConfigError([f"data.revision: {data.revision!r} is one of the Hub; {data.path!r} is local"])
@@ -185,70 +184,6 @@ def _readable(data: DataConfig, local: bool) -> Iterator[None]:
         ) from None
 
 
-def _check_columns(data: DataConfig, key: str, dataset: Any) -> None:
-    """Every column that is needed is there, with a type that can be read."""
-    split, faults = getattr(data, key), []
-    needed: dict[str, tuple[str, ...]] = {"prompt": _TEXT, "target": _TEXT}
-    if data.length == "column":
-        needed["length"] = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
-    for column in (*needed, *(c for c in data.columns if c not in needed)):
-        name = data.columns.get(column, column)
-        if name not in dataset.column_names:
-            words = f"data.columns: {split} has no column {name!r}; it has {', '.join(dataset.column_names)}"
-            faults.append(f"{words}. data.columns.{column} names yours")
-            if column == "length":
-                faults[-1] += ", or data.length counts characters, words or tokens of the prompt"
-    if not len(dataset):
-        faults.append(f"data.{key}: {split} has no rows")
-    for column, kinds in ({**needed, "task": _TEXT} if not faults else {}).items():
-        whole = column == "length"
-        faults += _type_fault(split, dataset, data.columns.get(column, column), kinds, whole)
-    masks = data.columns.get("loss_mask", "loss_mask")
-    if not faults and masks in dataset.column_names:
-        faults += _mask_fault(split, dataset, masks)
-    if faults:
-        raise ConfigError(faults)
-
-
-def _kind(dataset: Any, name: str) -> str:
-    feature = dataset.features[name]
-    return str(getattr(feature, "dtype", feature))
-
-
-def _type_fault(split: str, dataset: Any, name: str, kinds: tuple[str, ...], whole: bool) -> list[str]:
-    """What is wrong with a column's type, with the first row that shows it."""
-    if name not in dataset.column_names or _kind(dataset, name) in kinds:
-        return []
-    fits = _is_whole if whole else lambda value: isinstance(value, str)
-    odd = ((i, value) for i, value in enumerate(_values(dataset, name)) if not fits(value))
-    row, value = next(odd, (None, None))
-    wanted = "whole numbers" if whole else "text"
-    words = f"data.columns: column {name!r} of {split} holds {_kind(dataset, name)}, not {wanted}"
-    return [words if row is None else f"{words}: row {row} is {short(value)}"]
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether a value means a whole number, so that it is not what makes the column another type."""
-    if isinstance(value, str):
-        return value.isdecimal()
-    return type(value) is int or (isinstance(value, float) and value.is_integer())
-
-
-def _mask_fault(split: str, dataset: Any, name: str) -> list[str]:
-    inner = getattr(dataset.features[name], "feature", None)
-    if getattr(inner, "dtype", None) == "bool" or _kind(dataset, name) == "null":
-        return []
-    words = (
-        f"data.columns: column {name!r} of {split} holds {_kind(dataset, name)}, not lists of true and false"
-    )
-    return [f"{words}; data.columns.loss_mask names another one"]
-
-
-def _values(dataset: Any, name: str) -> Iterator[Any]:
-    for batch in dataset.select_columns([name]).iter(batch_size=4096):
-        yield from batch[name]
-
-
 def only_task(config: Config, opened: Opened) -> str | None:
     """The task of all rows, where the dataset has no column for it.
 
@@ -291,10 +226,10 @@ def build_codec(config: Config, opened: Opened, task: str | None, start: Start |
     if config.model.tokenizer == "words":
         return TextCodec.of_words(_texts(train, texts), tasks=names, tags=data.tags)
     if start and config.model.tokenizer == "text":
-        return TextCodec.of_pretrained(start.tokenizer, tasks=names, tags=data.tags)
+        return start.codec(TextCodec, tasks=names, tags=data.tags)
     nodes = min(max((_largest_node(text) for text in _texts(train, texts)), default=0), LAST_NODE)
     if start:
-        return Codec.of_pretrained(start.tokenizer, tasks=names, nodes=nodes, tags=data.tags)
+        return start.codec(Codec, tasks=names, nodes=nodes, tags=data.tags)
     return Codec.build(tasks=names, nodes=nodes, tags=data.tags)
 
 

@@ -102,11 +102,17 @@ def load_model(config: ModelConfig, start: Start, codec: TextCodec, seed: int) -
         torch.manual_seed(seed)
         if config.init == "random":
             return _random_twin(config, start, codec)
-        check_vocabulary(start.checkpoint, codec.inherited, start.config.vocab_size)
+        check_vocabulary(start.checkpoint, codec.inherited, _rows(start.config))
         # rows are only added, as resizing to the tokenizer's length would cut a padded vocabulary
         model = load_base(config, start, codec.vocab_size)
     _draw_rows(model, codec, seed)
     return model
+
+
+def _rows(config: Any) -> int:
+    """Rows of a checkpoint's embedding, 0 where its config does not say."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    return rows if isinstance(rows, int) else 0
 
 
 def load_base(config: ModelConfig, start: Start, rows: int) -> PreTrainedModel:
@@ -149,6 +155,7 @@ def _pretrained(config: ModelConfig, start: Start) -> PreTrainedModel:
             ]
         )
     _check_decoder(model, start)
+    _freeze_all_but_text(model)
     return model  # type: ignore[no-any-return]
 
 
@@ -171,14 +178,15 @@ def _random_twin(config: ModelConfig, start: Start, codec: TextCodec) -> PreTrai
     from transformers import AutoModelForCausalLM
 
     sizes = type(start.config).from_dict(start.config.to_dict())
-    check_vocabulary(start.checkpoint, codec.inherited, sizes.vocab_size)
-    sizes.vocab_size = max(sizes.vocab_size, codec.vocab_size)
+    check_vocabulary(start.checkpoint, codec.inherited, rows := _rows(sizes))
+    sizes.get_text_config().vocab_size = max(rows, codec.vocab_size)
     with readable(start.checkpoint):
         # drawn in float32, so that twins of both types have the same weights but for rounding
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             sizes, dtype=torch.float32, trust_remote_code=config.trust_remote_code
         )
     _check_decoder(model, start)
+    _freeze_all_but_text(model)
     return model.to(getattr(torch, config.dtype))  # type: ignore[no-any-return]
 
 
@@ -204,6 +212,16 @@ def _check_decoder(model: Any, start: Start) -> None:
     close = (1e-4 if model.dtype == torch.float32 else 1e-2) * float(one.std())
     if not torch.allclose(one, two, rtol=0, atol=close, equal_nan=True):
         raise ConfigError([f"{what} is no causal language model: it reads the tokens that it is to predict"])
+
+
+def _freeze_all_but_text(model: Any) -> None:
+    """Leave what a model has for pictures or sound as it is: text gives it no gradient."""
+    if model.config.get_text_config() is model.config:
+        return
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    kept = {id(p) for part in parts if part is not None for p in part.parameters()}
+    for p in model.parameters():
+        p.requires_grad_(id(p) in kept)
 
 
 def _draw_rows(model: PreTrainedModel, codec: TextCodec, seed: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.files import sha256
 from hf_lgt.revisions import is_repository, natural_order, snapshot
-from hf_lgt.schema import short
+from hf_lgt.schema import HUB_ID, short
 
 PRETRAINING_FILE = "pretraining.json"
 """step, tokens and validation loss, where whoever pretrained a checkpoint wrote them down"""
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
 _MODEL_FILES = [*_SMALL, "*.safetensors", "*.bin"]
@@ -74,7 +72,7 @@ def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
     name, revision = str(model.name_or_path), model.revision
     path = Path(name)
     if not os.path.exists(path):  # noqa: PTH110  # unlike Path's, false for a name that no file can have
-        if not _HUB_ID.fullmatch(name):
+        if not HUB_ID.fullmatch(name):
             hint = "; recipes/pretrain.py makes those below pretrained/" if "pretrained" in path.parts else ""
             raise ConfigError(
                 [f"model.name_or_path: {short(name)} is no folder here and no id of the Hub{hint}"]

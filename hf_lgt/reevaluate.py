@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from hf_lgt import yaml12
 from hf_lgt.adapters import load_adapted
 from hf_lgt.checkpoints import MANIFEST, verify
 from hf_lgt.codec import TextCodec
-from hf_lgt.config import Config, ConfigError, load_config
+from hf_lgt.config import Config, ConfigError, ModelConfig, load_config
 from hf_lgt.config_checks import length_faults
+from hf_lgt.config_files import read_file, set_key
 from hf_lgt.data import load_codec, prepare_tests
 from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests
@@ -23,7 +23,7 @@ from hf_lgt.files import atomic_directory
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
 from hf_lgt.models import load_base
 from hf_lgt.report.results import results_text, write_figures
-from hf_lgt.starts import context_length, open_start
+from hf_lgt.starts import context_length, open_start, readable
 
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""
@@ -44,6 +44,10 @@ class Found:
     """where evaluations go by default"""
     run: Path | None = None
     """folder of the run that it comes from, if any"""
+    trust_remote_code: bool = False
+    """whether Python code in the folder is run"""
+    use_safetensors: bool = True
+    """whether ``pytorch_model.bin`` is refused"""
 
 
 def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -> Found:
@@ -67,30 +71,64 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
         raise ConfigError([f"{path}: no run and no model (no config.yaml, no config.json)"])
     if not run and adapted:
         raise ConfigError([f"{path} holds adapters without their run, which names their base; name the run"])
-    if not run and not config:
+    inside = not run and not config
+    if inside:
         pushed = path / "run" / "config.yaml"  # where `hf_lgt.publish` puts it
         if not pushed.is_file():
             raise ConfigError([f"{path} belongs to no run; --config must name the tasks to evaluate"])
         config = str(pushed)
     file = config or str(run / "config.yaml") if run else str(config)
     trained = read_run_config(run) if run else None
+    # a folder that somebody made does not allow its own code
+    code, safe, overrides = _consent(None if inside else file, overrides, trained)
     if not adapted and (trained is None or trained.model.name_or_path):
-        limit = _context(folder)
+        limit = _context(folder, code)
         overrides = [*overrides, *([f"model.max_positions={limit}"] if limit else [])]
     wanted = load_config(file, overrides)
     name = folder.name.removeprefix("step-")
     step = int(name) if name.isdigit() else trained.train.steps if trained else 0
     # not into a run's folder, which a foreign model has none of: training would find it taken
     output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
-    return Found(folder, step, wanted, trained, output, run)
+    return Found(folder, step, wanted, trained, output, run, code, safe)
 
 
-def _context(folder: Path) -> int | None:
+def _consent(
+    file: str | None, overrides: Sequence[str], trained: Config | None
+) -> tuple[bool, bool, Sequence[str]]:
+    """What may be read of a folder, before its config can be checked: that takes the model's context.
+
+    Args:
+        file: a config that is the user's own, None if there is none.
+        overrides: ``section.key=value``.
+        trained: the run that the model comes from, if any.
+
+    Returns:
+        Whether code is run, whether weights must be safetensors, and the overrides. Where the config is
+        of no checkpoint, these take the two settings back, which are for the folder then.
+    """
+    data = read_file(Path(file)) if file else {}
+    for override in overrides:
+        set_key(data, override)  # faults are told when the config is read
+    model = data.get("model")
+    model = model if isinstance(model, dict) else {}
+    before = trained.model if trained else ModelConfig()
+    code = model.get("trust_remote_code", before.trust_remote_code) is True
+    safe = model.get("use_safetensors", before.use_safetensors) is not False
+    if trained is None and model.get("name_or_path") is None:
+        defaults = {"trust_remote_code": "false", "use_safetensors": "true"}
+        taken_back = [f"model.{key}={v}" for key, v in defaults.items() if isinstance(model.get(key), bool)]
+        overrides = [*overrides, *taken_back]
+    return code, safe, overrides
+
+
+def _context(folder: Path, trust_remote_code: bool) -> int | None:
     """Longest sequence that a saved model takes, in tokens."""
     from transformers import AutoConfig
 
     with readable(folder):
-        return context_length(AutoConfig.from_pretrained(folder, local_files_only=True))
+        return context_length(
+            AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        )
 
 
 def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
@@ -139,18 +177,6 @@ def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | Non
     return results
 
 
-@contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Turns whatever a damaged or foreign model folder makes the libraries raise into one message."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:  # JSON, tokenizers, safetensors and torch each raise their own
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError([f"{folder}: cannot be loaded: {type(error).__name__}: {reason}"]) from None
-
-
 def load_model(found: Found) -> tuple[Any, TextCodec]:
     """The model, on the GPU if there is one, and its codec."""
     import torch
@@ -161,12 +187,27 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
     with readable(found.folder):
         if (found.folder / MANIFEST).is_file():
             verify(found.folder)
-        codec = load_codec(found.folder, found.config)
+        codec = load_codec(found.folder, found.config, trust_remote_code=found.trust_remote_code)
         if (found.folder / "adapter_config.json").is_file():
             model: Any = _with_adapters(found, codec)
         else:
-            model = AutoModelForCausalLM.from_pretrained(found.folder, local_files_only=True)
+            _check_weights(found)
+            model = AutoModelForCausalLM.from_pretrained(
+                found.folder,
+                local_files_only=True,
+                use_safetensors=True if found.use_safetensors else None,
+                trust_remote_code=found.trust_remote_code,
+            )
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
+
+
+def _check_weights(found: Found) -> None:
+    if not found.use_safetensors or any(found.folder.glob("model*.safetensors")):
+        return
+    fault = f"{found.folder} cannot be loaded: it has no weights in safetensors (model.safetensors)"
+    if any(found.folder.glob("pytorch_model*.bin")):
+        fault += "; it has a pytorch_model.bin, and model.use_safetensors false takes that"
+    raise ConfigError([fault])
 
 
 def _with_adapters(found: Found, codec: TextCodec) -> Any:

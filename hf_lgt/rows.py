@@ -182,10 +182,13 @@ class _Reader:
         """Rows at the places `use` of a chunk as tokens, kept while no row is faulty."""
         heads = {tasks[i]: self._head(tasks[i]) for i in use}
         asked, answers = (self.codec.tokenize([texts[i] for i in use]) for texts in (prompts, targets))
+        lost = [self.codec.dropped([texts[i] for i in use]) for texts in (prompts, targets)]
+        forbidden = self.codec.forbidden
         sequences, scored, before = [], [], []
-        for i, question, answer in zip(use, asked, answers, strict=True):
-            for column, text, ids in (("prompt", prompts[i], question), ("target", targets[i], answer)):
-                if not self.codec.forbidden.isdisjoint(ids):
+        for i, question, answer, *gone in zip(use, asked, answers, *lost, strict=True):
+            both = ("prompt", prompts[i], question), ("target", targets[i], answer)
+            for (column, text, ids), drops in zip(both, gone, strict=True):
+                if drops or not forbidden.isdisjoint(ids):
                     self.fault(start + i, column, self._unreadable(text))
             head = [*heads[tasks[i]], *question]
             sequence = [*head, *answer, self.codec.eos_id]
@@ -214,6 +217,8 @@ class _Reader:
         words = f"the tokenizer cannot represent {pieces}, in {short(text)}"
         if any(piece in self.codec.tokenizer.all_special_tokens for piece in missing):
             return f"{words}: control tokens are no text"
+        if self.codec.inherited:  # a checkpoint's
+            return words
         if isinstance(self.codec, Codec):
             return f"{words}; with model.tokenizer 'words' it has the words of the training split"
         return f"{words}; it has the words of the training split"

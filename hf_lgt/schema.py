@@ -19,6 +19,9 @@ from data_builders import Component, Mixture
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """names that are safe as a folder"""
 
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""names that a model or dataset on the Hub can have"""
+
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 LARGEST = 2**31

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_builders.retry import redact
+from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.pretrained import Checkpoint, at_revision, resolve
@@ -15,6 +17,8 @@ from hf_lgt.schema import short
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
+
+C = TypeVar("C", bound=TextCodec)
 
 _FULL_SHARE = 0.9
 """of a checkpoint's rows, the share that its own tokenizer uses at least; padding is a few hundred rows"""
@@ -29,6 +33,18 @@ class Start:
     tokenizer: PreTrainedTokenizerFast
     limit: int | None
     """longest sequence in tokens, None where the positions set no bound"""
+
+    def codec(self, kind: type[C], **wanted: Any) -> C:
+        """A codec on its tokenizer, see `TextCodec.of_pretrained`.
+
+        Raises:
+            ConfigError: none can be made of it.
+        """
+        try:
+            return kind.of_pretrained(self.tokenizer, **wanted)
+        except ValueError as error:
+            fault = str(error).replace("the tokenizer", f"the tokenizer of {short(self.checkpoint.name)}", 1)
+            raise ConfigError([f"model.name_or_path: {fault}"]) from None
 
 
 def open_start(model: ModelConfig, commit: str | None = None) -> Start:
@@ -55,14 +71,15 @@ def open_start(model: ModelConfig, commit: str | None = None) -> Start:
             )
         limit = model.max_positions
     tokenizer = open_tokenizer(checkpoint, model)
-    if getattr(config, "pad_token_id", None) in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        # the row of a padding token gets no gradient, but texts begin and end with this one
-        config.pad_token_id = None
+    for part in (config, config.get_text_config()):
+        if getattr(part, "pad_token_id", None) in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+            # the row of a padding token gets no gradient, but texts begin and end with this one
+            part.pad_token_id = None
     return Start(checkpoint, config, tokenizer, limit)
 
 
 @contextmanager
-def readable(checkpoint: Checkpoint) -> Iterator[None]:
+def readable(place: Checkpoint | Path) -> Iterator[None]:
     """Turns whatever a damaged or foreign model folder makes the libraries raise into one message."""
     try:
         yield
@@ -70,8 +87,10 @@ def readable(checkpoint: Checkpoint) -> Iterator[None]:
         raise
     except Exception as error:  # JSON, tokenizers, safetensors and torch each raise their own
         reason = redact(" ".join(str(error).split()))
-        where = f"{short(checkpoint.name)}{at_revision(checkpoint.revision)}"
-        fault = f"model.name_or_path: {where} cannot be loaded: {type(error).__name__}: {reason[:300]}"
+        key, where = "", str(place)
+        if isinstance(place, Checkpoint):
+            key, where = "model.name_or_path: ", f"{short(place.name)}{at_revision(place.revision)}"
+        fault = f"{key}{where} cannot be loaded: {type(error).__name__}: {reason[:300]}"
         if "trust_remote_code" in reason:
             fault = f"model.trust_remote_code: {where} needs Python code that comes with it; true runs it"
         raise ConfigError([fault]) from None
@@ -89,6 +108,7 @@ def open_config(checkpoint: Checkpoint, model: ModelConfig) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=model.trust_remote_code
         )
+        config.get_text_config()  # fails where there are several
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(
             [
@@ -101,8 +121,9 @@ def open_config(checkpoint: Checkpoint, model: ModelConfig) -> PretrainedConfig:
 
 def context_length(config: Any) -> int | None:
     """Longest sequence in tokens that a checkpoint's positions allow, None where they set no bound."""
+    text = config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        if isinstance(limit := getattr(config, name, None), int) and limit > 0:
+        if isinstance(limit := getattr(text, name, None), int) and limit > 0:
             return limit
     return None
 

@@ -6,8 +6,9 @@ the generic class of transformers, so that reading them back gives the very same
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_builders.registry import get_task, list_tasks
@@ -61,8 +62,9 @@ def extended_tokenizer(
     """A checkpoint's tokenizer in which tags, nodes and characters are one token each, in any text.
 
     What the vocabulary has keeps its id, though the tokenizer would merge it with its neighbours (as
-    Pythia's does with digits); what it lacks comes after the last id. The price is that ordinary text
-    is cut into these characters too.
+    Pythia's does with digits); what it lacks comes after the last id. Ids that it leaves out below that
+    are given to tokens ``<|unused-2|>`` of no text. The price is that ordinary text is cut into these
+    characters too.
 
     Args:
         tokenizer: the checkpoint's; left as it is.
@@ -72,23 +74,93 @@ def extended_tokenizer(
             checkpoint's own tokens.
 
     Raises:
-        ValueError: the tokenizer has no end-of-sequence token, or is no fast one.
+        ValueError: the tokenizer has no end-of-sequence token, is no fast one, or has two tokens with
+            one id.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders
+    from tokenizers import AddedToken, decoders
 
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError("the tokenizer is not one of the tokenizers library (a 'fast' one)")
     if tokenizer.eos_token is None:
         raise ValueError("the tokenizer has no end-of-sequence token")
-    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    core = _without_holes(tokenizer.backend_tokenizer)
     core.no_padding()
     core.no_truncation()
     if characters and core.decoder is None:
         core.decoder = decoders.Fuse()  # without one, tokens are joined by spaces
     texts = [*(CHARACTERS if characters else ""), *_special_texts(tags, nodes)]
     core.add_tokens([AddedToken(text, normalized=False, special=False) for text in texts])
+    _check_ids(core.get_vocab())
     eos, pad = tokenizer.eos_token, tokenizer.pad_token
     return _wrapped(core, bos=tokenizer.bos_token or eos, eos=eos, unk=tokenizer.unk_token, pad=pad)
+
+
+def _without_holes(core: Any) -> Any:
+    """A copy whose vocabulary leaves out no id: the library numbers added tokens from its count of tokens."""
+    from tokenizers import Tokenizer
+
+    ids = core.get_vocab()
+    _check_ids(ids)
+    text = core.to_str()
+    if len(ids) == max(ids.values()) + 1:
+        return Tokenizer.from_str(text)
+    data, texts = json.loads(text), {token: name for name, token in ids.items()}
+    vocabulary = data["model"]["vocab"]  # a list, which has no holes, is that of Unigram alone
+    for token in range(max(vocabulary.values()) + 1):
+        name = texts.get(token, f"<|unused-{token}|>")
+        while token not in texts and name in ids:
+            name = f"<{name}>"
+        vocabulary[name] = token
+    filled = Tokenizer.from_str(json.dumps(data))
+    now = filled.get_vocab()
+    if moved := [name for name, token in ids.items() if now.get(name) != token]:
+        raise ValueError(f"the tokenizer has ids that cannot be kept, as that of {moved[0]!r}")
+    return filled
+
+
+def _check_ids(ids: Mapping[str, int]) -> None:
+    """Refuse a vocabulary of which two tokens have one id."""
+    texts: dict[int, str] = {}
+    for text, token in sorted(ids.items()):
+        if token in texts:
+            raise ValueError(
+                f"the tokenizer has two tokens with the id {token}: {texts[token]!r} and {text!r}"
+            )
+        texts[token] = text
+
+
+def can_drop(core: Any) -> bool:
+    """Whether a tokenizer may pass over characters in silence.
+
+    So does a BPE that has no unknown token and not all bytes.
+    """
+    data = json.loads(core.to_str())
+    model = data["model"]
+    vocabulary = model.get("vocab", ())
+    if model["type"] != "BPE" or model.get("unk_token") in vocabulary:
+        return False
+    if model.get("byte_fallback") and all(f"<0x{byte:02X}>" in vocabulary for byte in range(256)):
+        return False
+    from tokenizers import pre_tokenizers
+
+    by_bytes = '"ByteLevel"' in json.dumps([data["normalizer"], data["pre_tokenizer"]])
+    affixed = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
+    return not (by_bytes and not affixed and vocabulary.keys() >= {*pre_tokenizers.ByteLevel.alphabet()})
+
+
+def telling(core: Any) -> tuple[Any, int]:
+    """A copy of a BPE with a token for what it drops, and the id of that; other ids may differ."""
+    from tokenizers import Tokenizer
+
+    ids, data = core.get_vocab(), json.loads(core.to_str())
+    name = "<|dropped|>"
+    while name in ids:
+        name = f"<{name}>"
+    # beyond the ids that added tokens may get
+    mark = max(ids.values()) + len(ids) + 1
+    data["model"]["vocab"][name] = mark
+    data["model"] |= {"unk_token": name, "fuse_unk": False}
+    return Tokenizer.from_str(json.dumps(data)), mark
 
 
 def _special_texts(tags: Iterable[str], nodes: int) -> list[str]:

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from data_builders.registry import unknown
+from data_builders.sampling import stream
 from hf_lgt.config import DataConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.loading import open_splits, pick_split
@@ -145,6 +149,8 @@ def _decoded(contents: Iterable[bytes | None]) -> Found:
     return Found(texts, skipped)
 
 
+_ROWS = 1000
+"""rows that are read at a time"""
 _KEYS = {"path": "path", "name": "name", "revision": "revision", "train_split": "split"}
 """keys of a run's data -> those of a text"""
 
@@ -167,9 +173,28 @@ def _of_dataset(text: TextConfig) -> Found:
         raise ConfigError([renamed.sub(lambda m: f"text.{_KEYS[m[1]]}", f) for f in error.faults]) from None
     if text.column not in rows.column_names:
         raise ConfigError([f"text.column: {unknown('column', text.column, rows.column_names)}"])
-    values = list(rows[text.column])
-    for i, value in enumerate(values):
-        if value is not None and not isinstance(value, str):
-            raise ConfigError([f"text.column: row {i} of {text.column!r} is {short(value)}, not text"])
-    texts = [value for value in values if value]
-    return Found(texts, len(values) - len(texts), revision)
+    texts, skipped = _enough(rows.select_columns([text.column]), text.column, text.characters)
+    return Found(texts, skipped, revision)
+
+
+def _enough(rows: Any, column: str, characters: int | None) -> tuple[list[str], int]:
+    """Texts of a column until so many characters are there, and how many rows had none.
+
+    Rows are drawn at random where not all are wanted, and no others are held in memory.
+    """
+    some = characters is not None
+    order = stream(0, "rows of a text").permutation(len(rows)) if some else np.arange(len(rows))
+    texts: list[str] = []
+    skipped = held = 0
+    for start in range(0, len(order), _ROWS):
+        if characters is not None and held >= characters:
+            break
+        places = order[start : start + _ROWS]
+        for place, value in zip(places.tolist(), rows[places][column], strict=True):
+            if value is not None and not isinstance(value, str):
+                raise ConfigError([f"text.column: row {place} of {column!r} is {short(value)}, not text"])
+            skipped += not value
+            if value:
+                texts.append(value)
+                held += len(value)
+    return texts, skipped

@@ -21,7 +21,7 @@ LAYERS = [
     ["model_checks"],
     ["config_checks", "config_files"],
     ["config", "codec"],
-    ["batching"],
+    ["batching", "columns"],
     ["revisions", "adapters"],
     ["pretrained"],
     ["starts"],

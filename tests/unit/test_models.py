@@ -6,8 +6,10 @@ from safetensors.torch import load_file
 from scipy.stats import kstest
 
 from data_builders.tasks.arithmetic import numbers, reverse_add
+from hf_lgt.adapters import add_adapters
 from hf_lgt.codec import Codec
-from hf_lgt.config import ModelConfig
+from hf_lgt.config import ModelConfig, PeftConfig
+from hf_lgt.errors import ConfigError
 from hf_lgt.models import build_model, load_model, parameter_count
 from hf_lgt.starts import open_start
 from tests import checkpoints
@@ -244,3 +246,72 @@ def test_a_twin_needs_no_weights(start, tmp_path):
     twin, _ = loaded(opened, init="random")
     there, _ = loaded(start, init="random")
     assert all(a.equal(b) for a, b in zip(twin.parameters(), there.parameters(), strict=True))
+
+
+# ---- models whose text part has a config of its own
+
+
+@pytest.fixture(scope="module")
+def composite(tmp_path_factory):
+    """A folder with a model of pictures and text."""
+    from transformers import AutoModelForCausalLM, Gemma3Config
+
+    folder = tmp_path_factory.mktemp("composite")
+    text = {"vocab_size": checkpoints.rows_of("smollm"), "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+            "max_position_embeddings": 77, "pad_token_id": 0}  # fmt: skip
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 28, "patch_size": 14}  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(Gemma3Config(text_config=text, vision_config=vision))
+    model.save_pretrained(folder)
+    checkpoints.write_tokenizer(folder, "smollm")
+    return folder
+
+
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+def test_a_model_of_pictures_and_text_is_trained_on_text(composite, init):
+    start = open_start(ModelConfig(init=init, name_or_path=str(composite)))
+    assert start.limit == 77
+    assert start.config.get_text_config().pad_token_id is None, "texts begin and end with that token"
+    model, codec = loaded(start, nodes=30, init=init)
+    text = model.config.get_text_config()
+    assert text.vocab_size == codec.vocab_size == len(model.get_input_embeddings().weight)
+    encoded = codec.encode(reverse_add(numbers(57, 68)), "reverse_add")
+    model.train()(input_ids=torch.from_numpy(encoded.ids), use_cache=False).logits.square().sum().backward()
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name for name, p in model.named_parameters() if p.grad is not None} == trained
+    assert trained
+    assert not any("vision" in name or "projector" in name for name in trained)
+
+
+def test_more_than_the_context_of_the_text_part_is_refused(composite):
+    with pytest.raises(ConfigError, match="max_positions: 78 is more than the 77 tokens"):
+        open_start(ModelConfig(init="pretrained", name_or_path=str(composite), max_positions=78))
+
+
+def test_adapters_are_those_of_the_text_part(composite):
+    start = open_start(ModelConfig(init="pretrained", name_or_path=str(composite)))
+    model, codec = loaded(start)
+    lora = PeftConfig(method="lora", rank=2)
+    adapted = add_adapters(model, lora, codec.added, 0, base="org/base")
+    names = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert any("q_proj" in name for name in names)
+    assert not any("vision" in name or "projector" in name for name in names)
+    with pytest.raises(ConfigError, match="unknown layer 'fc1'"):  # one of the vision part
+        add_adapters(loaded(start)[0], PeftConfig(method="lora", target_modules=["fc1"]), (), 0, base="x")
+
+
+def test_a_model_that_only_describes_pictures_is_refused(composite, tmp_path):
+    from transformers import LlavaConfig
+
+    shutil.copytree(composite, tmp_path / "x")
+    text = open_start(ModelConfig(init="random", name_or_path=str(composite))).config.get_text_config()
+    LlavaConfig(text_config={"model_type": "llama", "vocab_size": text.vocab_size}).save_pretrained(
+        tmp_path / "x"
+    )
+    for init in ("pretrained", "random"):
+        start = open_start(ModelConfig(init=init, name_or_path=str(tmp_path / "x")))
+        with pytest.raises(ConfigError, match=r"model\.name_or_path: .* cannot be loaded: .*LlavaConfig"):
+            loaded(start, init=init)

@@ -22,7 +22,7 @@ from hf_lgt.codec import Codec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.models import load_model
-from hf_lgt.pretrained import fetch_weights, resolve
+from hf_lgt.pretrained import check_weights, fetch_weights, resolve
 from hf_lgt.revisions import write_revision
 from hf_lgt.starts import context_length, open_start
 from tests import checkpoints
@@ -195,6 +195,50 @@ def test_a_hub_that_is_down_does_no_harm_to_what_is_cached(hub, repo, folders, m
     hub.fail_next("*", ".", 503, times=1000)
     start = open_start(wanted(revision="step-10"))
     assert rows(fetch_weights(start.checkpoint, wanted())).equal(rows(folders["step-10"]))
+
+
+def test_a_download_that_was_cut_between_shards_is_completed(hub, repo, folders, tmp_path):
+    whole = load_file(folders["main"] / "model.safetensors")
+    model = checkpoints.model("smollm")
+    model.load_state_dict(whole, strict=False)
+    model.save_pretrained(tmp_path / "cut", max_shard_size="20KB")
+    files = content(tmp_path / "cut")
+    shards = sorted(name for name in files if name.endswith(".safetensors"))
+    assert len(shards) > 1
+    repo.put_ref(repo.branches, "cut", repo.resolve("main").sha)
+    repo.commit("cut", [("deletedFile", {"path": "model.safetensors"})], "no single file")
+    repo.add(files, branch="cut")
+    config = wanted(revision="cut")
+    start = open_start(config)
+    check_weights(start.checkpoint, config)
+    assert hub.count("GET", "safetensors$") == 0
+    folder = fetch_weights(start.checkpoint, config)
+    (folder / shards[-1]).unlink()
+    assert fetch_weights(resolve(config), config) == folder
+    assert all((folder / name).is_file() for name in shards)
+
+
+def test_weights_of_no_kind_that_may_be_read_are_told_before_any_is_fetched(hub, repo):
+    repo.put_ref(repo.branches, "pickled", repo.resolve("main").sha)
+    repo.commit("pickled", [("deletedFile", {"path": "model.safetensors"})], "the old format")
+    repo.add({"pytorch_model.bin": b"x"}, branch="pickled")
+    config = wanted(revision="pickled")
+    told = fault(check_weights, resolve(config), config)
+    assert f"'{NAME}' at revision 'pickled' has no weights in safetensors" in told
+    assert "model.use_safetensors false takes that" in told
+    check_weights(resolve(config), wanted(revision="pickled", use_safetensors=False))
+    assert hub.count("GET", "pytorch_model") == 0
+
+
+def test_a_folder_that_changed_since_a_run_began_is_told(tmp_path):
+    folder = checkpoints.write(tmp_path / "base", "smollm", 0)
+    config = wanted(name_or_path=str(folder))
+    commit = open_start(config).checkpoint.commit
+    assert open_start(config, commit).checkpoint.commit == commit
+    (folder / "notes.md").write_text("not of the model")
+    assert open_start(config, commit).checkpoint.commit == commit
+    checkpoints.write(folder, "smollm", 1)
+    assert "no longer those that the run began with" in fault(open_start, config, commit)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from hf_lgt.batching import even_split
 from hf_lgt.codec import TextCodec
@@ -244,6 +245,16 @@ def test_a_datasets_column_gives_the_same_text_as_its_files(rows, tmp_path):
     )
     assert text.about["skipped"] == 1
     assert len(of_rows(rows, split="train[:50%]").train) < len(text.train)
+
+
+def test_of_a_large_dataset_no_more_is_read_than_is_asked_for(monkeypatch):
+    monkeypatch.setattr(documents, "_ROWS", 10)
+    rows = Dataset.from_dict({"body": [f"{i:04}" for i in range(1000)]})
+    texts, skipped = documents._enough(rows, "body", 90)
+    assert (len(texts), skipped) == (30, 0), "whole blocks of ten rows, until 90 characters are there"
+    assert texts != sorted(texts), "of the whole dataset, not of its beginning"
+    assert documents._enough(rows, "body", 90)[0] == texts
+    assert documents._enough(rows, "body", None)[0] == rows["body"][:]
 
 
 @pytest.mark.parametrize(

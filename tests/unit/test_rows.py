@@ -213,3 +213,18 @@ def test_an_empty_table_has_no_rows():
     table = read([row(task="copy")])
     assert len(table) == 0
     assert table.of("rev", 0, 99).tolist() == []
+
+
+def test_characters_that_a_checkpoints_tokenizer_drops_are_told():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "</s>": 2}, merges=[]))
+    codec = TextCodec.of_pretrained(
+        PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>"), tasks=["rev"]
+    )
+    given = [row(prompt="ab", target="b"), row(prompt="ab€b", target="b"), row(prompt="a", target="bß")]
+    assert refused(given, codec=codec) == [
+        "data.path: row 1 of train, column 'prompt': the tokenizer cannot represent '€', in 'ab€b'",
+        "data.path: row 2 of train, column 'target': the tokenizer cannot represent 'ß', in 'bß'",
+    ]

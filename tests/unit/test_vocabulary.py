@@ -14,6 +14,8 @@ from data_builders.sampling import stream
 from data_builders.symbols import CHARACTERS, base_symbols, code_of, text_of
 from data_builders.tasks.arithmetic import numbers, reverse_add
 from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.errors import ConfigError
+from hf_lgt.starts import Start
 from tests import checkpoints
 from tests.checkpoints import KINDS
 
@@ -178,6 +180,46 @@ def test_a_padding_that_is_the_end_token_is_told_apart_by_the_length():
     assert encoded.scored[0].tolist() == [False] * 6 + [True] * 3 + [False] * 3
 
 
+def with_holes(*added):
+    """A tokenizer whose vocabulary lacks the ids 3 to 8; of added tokens the fourth gets that of 0."""
+    vocabulary = {"a": 0, "b": 1, "c": 2, "0": 9, "</s>": 10, "<|unused-3|>": 11}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.add_tokens([*added])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
+
+
+@pytest.mark.parametrize("added", [[], ["x", "y"]])
+def test_ids_that_a_vocabulary_leaves_out_are_given_to_none_of_our_symbols(tmp_path, added):
+    """`add_tokens` numbers from the count of tokens, and so into the gap."""
+    given = with_holes(*added)
+    before = given.get_vocab()
+    assert len(set(before.values())) == len(before)
+    codec = Codec.of_pretrained(given, tasks=["reverse_add"], nodes=2)
+    after = codec.tokenizer.get_vocab()
+    assert {text: after[text] for text in before} == before
+    assert len(set(after.values())) == len(after)
+    assert codec.inherited == 12
+    assert codec.added == tuple(range(12, 12 + len(codec.added)))
+    known = {*CHARACTERS, "<reverse_add>", "[1]", "[2]"}
+    assert {*codec.tokenizer.convert_ids_to_tokens(list(codec.added))} == known - {*"abc0", *added}
+    codec.save(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert again.get_vocab() == after
+    ids = again("<reverse_add>10+01=abcxy[2]")["input_ids"]
+    assert again.convert_ids_to_tokens(ids)[1:] == ["<reverse_add>", *"10+01=abcxy", "[2]"]
+    twice = Codec.of_pretrained(again, tasks=["reverse_add"], nodes=2)
+    assert (twice.added, twice.inherited) == ((), codec.vocab_size)
+
+
+def test_a_checkpoint_of_which_two_tokens_have_one_id_is_refused(tmp_path):
+    given = with_holes(*"vxyz")
+    with pytest.raises(ValueError, match=r"two tokens with the id 9: '0' and 'z'"):
+        Codec.of_pretrained(given, tasks=["reverse_add"])
+    start = Start(SimpleNamespace(name="org/odd"), None, given, None)
+    with pytest.raises(ConfigError, match=r"model\.name_or_path: the tokenizer of 'org/odd' has two tokens"):
+        start.codec(TextCodec, tasks=["reverse_add"])
+
+
 def test_without_an_end_token_there_is_no_codec():
     core = Tokenizer.from_str(checkpoints.core("smollm"))
     with pytest.raises(ValueError, match="no end-of-sequence token"):
@@ -222,3 +264,60 @@ def test_symbols_of_a_kind_that_a_mixture_has_not_are_told():
         codec.encode(maze, "shortest_path")
     assert np.isin(codec.added, codec._ids).all()
     assert text_of(code_of("[3]")) == "[3]"
+
+
+# ---- what a tokenizer drops without a word
+
+
+def of_letters(*, pre_tokenizer=None, normalizer=None, known="abc7 ", merges=(), **settings):
+    vocabulary = [*known, *("".join(pair) for pair in merges), "</s>"]
+    core = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(vocabulary)}, merges=[*merges], **settings))
+    core.pre_tokenizer, core.normalizer = pre_tokenizer, normalizer
+    return TextCodec.of_pretrained(PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>"))
+
+
+def test_characters_that_are_dropped_are_told():
+    codec = of_letters(merges=[("b", "c")])
+    assert codec.decode(codec.tokenize(["ab€c7"])) == ["a bc 7"], "the tokenizer is silent"
+    texts = ["abc7", "ab€c7", "a\n😀b€", "", "7 a</s>"]
+    assert codec.dropped(texts) == [False, True, True, False, False]
+    assert [codec.missing(text) for text in texts] == [[], ["€"], ["\n", "😀", "€"], [], ["</s>"]]
+
+
+@pytest.mark.parametrize("pre_tokenizer", [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Whitespace()])
+def test_space_that_a_tokenizer_leaves_out_is_no_fault(pre_tokenizer):
+    codec = of_letters(pre_tokenizer=pre_tokenizer, known="abc7")
+    assert codec.dropped([" a b \n c\t", "a\u00a0b"]) == [False, False]
+    assert codec.dropped(["a € b"]) == [True]
+    assert codec.missing("a € b") == ["€"]
+
+
+def test_a_part_of_a_character_that_is_dropped_is_told():
+    accents = of_letters(normalizer=normalizers.NFD(), known="ae")
+    assert accents.missing("aéa") == ["é"]
+    stripped = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+    assert of_letters(normalizer=stripped, known="ae").missing("aéa") == []
+    whole = of_letters(normalizer=normalizers.NFC(), known="aé")
+    assert whole.missing("ae\u0301") == []
+    some = of_letters(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=False), known="abcâĤ")
+    assert some.missing("ab€") == ["€"]
+
+
+def test_bytes_of_a_vocabulary_stand_for_any_character():
+    everything = [*"abc", *(f"<0x{k:02X}>" for k in range(256))]
+    assert of_letters(known=everything, byte_fallback=True).missing("a😀\n€") == []
+    assert of_letters(known=everything[:-16], byte_fallback=True).missing("a😀b\n€") == ["😀"]
+
+
+def test_a_byte_level_tokenizer_drops_nothing(kind, again):
+    texts = ["", "ab€c7", "😀 a\n\n\tb\r", "e\u0301 é \u200b\x00\ufffd", "".join(map(chr, range(1, 700)))]
+    for codec in (TextCodec.of_pretrained(checkpoints.tokenizer(kind)), Codec(again)):
+        assert codec.dropped(texts) == [False] * len(texts)
+        assert codec.missing("".join(texts)) == []
+
+
+def test_an_unknown_token_of_the_vocabulary_that_has_no_name_is_told_too():
+    codec = of_letters(known=["a", "b", "<?>"], unk_token="<?>")
+    assert codec.tokenizer.unk_token is None
+    assert codec.missing("ab€") == ["€"]
+    assert codec.tokenizer.backend_tokenizer.token_to_id("<?>") in codec.forbidden

@@ -1,0 +1,152 @@
+"""recipes/evaluate.py on folders that come with code or pickled weights: nothing of it is run unasked."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hf_lgt import train, yaml12
+from hf_lgt.errors import ConfigError
+from hf_lgt.evaluation.records import read_records
+from hf_lgt.starts import readable
+from tests import checkpoints
+from tests.conftest import ROOT
+
+CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class OddConfig(LlamaConfig):
+    model_type = "odd"
+
+class OddModel(LlamaForCausalLM):
+    config_class = OddConfig
+
+with Path({mark!r}).open("a") as file:
+    file.write("run")
+"""
+AUTO_MAP = {"AutoConfig": "odd.OddConfig", "AutoModelForCausalLM": "odd.OddModel"}
+
+
+def change(folder, **settings):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A checkpoint that needs its own code, which leaves a mark where it is run."""
+    folder, mark = checkpoints.write(tmp_path / "odd", "smollm"), tmp_path / "it-was-run"
+    change(folder, model_type="odd", architectures=["OddModel"], auto_map=AUTO_MAP)
+    (folder / "odd.py").write_text(CODE.format(mark=str(mark)))
+    return SimpleNamespace(folder=folder, mark=mark)
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    """Calls the recipe with somebody who says yes to every question."""
+
+    def call(*arguments):
+        command = [sys.executable, str(ROOT / "recipes/evaluate.py"), *map(str, arguments)]
+        command += ["--output", str(tmp_path / "e")]
+        done = subprocess.run(command, input="y\n" * 9, capture_output=True, text=True, cwd=tmp_path)
+        assert "Do you wish" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture
+def untagged(tmp_path):
+    """A config whose tasks a checkpoint can be asked without training; gives its file."""
+
+    def write(model):
+        data = checkpoints.settings("x", tmp_path / "out", "data.tags=false")
+        data["mixture"], data["model"] = data["mixture"][:1], model
+        file = tmp_path / "configs/config.yaml"  # beside the model it would be that of its run
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml12.dump(data))
+        return file
+
+    return write
+
+
+MODELS = {"own": {}, "checkpoint": {"init": "pretrained", "name_or_path": "x"}}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_a_folder_is_run_only_when_asked(odd, evaluate, untagged, model, file):
+    if file == "tokenizer_config.json":
+        change(odd.folder, model_type="llama", architectures=["LlamaForCausalLM"], auto_map={})
+        settings = json.loads((odd.folder / file).read_text())
+        settings |= {"tokenizer_class": "Odd", "auto_map": {"AutoTokenizer": ["odd.Odd", "odd.Odd"]}}
+        (odd.folder / file).write_text(json.dumps(settings))
+        with (odd.folder / "odd.py").open("a") as code:
+            code.write("from transformers import PreTrainedTokenizerFast as Odd\n")
+    called = evaluate(odd.folder, "--config", untagged(MODELS[model]))
+    assert called.returncode == 2
+    assert "model.trust_remote_code: " in called.stderr
+    assert "needs Python code that comes with it; true runs it" in called.stderr
+    assert not odd.mark.exists()
+    called = evaluate(odd.folder, "--config", untagged(MODELS[model]), "--model.trust_remote_code", "true")
+    assert called.returncode == 0, called.stderr
+    assert odd.mark.exists()
+
+
+def test_a_folder_cannot_allow_its_own_code(odd, evaluate, untagged):
+    """What was pushed has its run's config beside it."""
+    (odd.folder / "run").mkdir()
+    untagged({**MODELS["checkpoint"], "trust_remote_code": True}).rename(odd.folder / "run/config.yaml")
+    called = evaluate(odd.folder)
+    assert called.returncode == 2
+    assert "model.trust_remote_code: " in called.stderr
+    assert not odd.mark.exists()
+    called = evaluate(odd.folder, "--model.trust_remote_code", "true")
+    assert called.returncode == 0, called.stderr
+
+
+@pytest.mark.parametrize("peft", ["peft.method=none", "peft={method: lora, rank: 4}"])
+def test_runs_that_were_trained_with_code_are_evaluated_with_it(odd, evaluate, tmp_path, peft):
+    config = checkpoints.config(odd.folder, tmp_path / "runs", "model.trust_remote_code=true", peft)
+    run_dir = train(config, progress=False).run_dir
+    last = [r for r in read_records(run_dir / "eval.jsonl") if r.step == 4]
+    called = evaluate(run_dir)
+    assert called.returncode == 0, called.stderr
+    if "none" in peft:  # merging rounds
+        assert read_records(tmp_path / "e/eval.jsonl") == last
+    called = evaluate(run_dir / "checkpoints/step-000004", "--overwrite")
+    assert called.returncode == 0, called.stderr
+    assert read_records(tmp_path / "e/eval.jsonl") == last
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_pickled_weights_are_read_only_when_asked(evaluate, untagged, tmp_path, model):
+    folder = checkpoints.write(tmp_path / "pickled", "smollm")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({k: v.clone() for k, v in tensors.items()}, folder / "pytorch_model.bin")
+    called = evaluate(folder, "--config", untagged(MODELS[model]))
+    assert called.returncode == 2
+    assert "cannot be loaded: it has no weights in safetensors (model.safetensors)" in called.stderr
+    assert "model.use_safetensors false takes that" in called.stderr
+    called = evaluate(folder, "--config", untagged(MODELS[model]), "--model.use_safetensors", "false")
+    assert called.returncode == 0, called.stderr
+
+
+def test_a_setting_of_the_wrong_type_is_still_told(evaluate, untagged, tmp_path):
+    folder = checkpoints.write(tmp_path / "x", "smollm")
+    called = evaluate(folder, "--config", untagged({}), "--model.trust_remote_code", "maybe")
+    assert called.returncode == 2
+    assert "model.trust_remote_code: 'maybe' must be true or false" in called.stderr
+
+
+def test_no_token_is_told_of_a_folder_that_cannot_be_loaded(tmp_path):
+    with pytest.raises(ConfigError) as caught, readable(tmp_path):
+        raise OSError("https://x.org/a?token=abc of hf_0123456789abcdef")
+    assert caught.value.faults == [f"{tmp_path} cannot be loaded: OSError: https://x.org/a?token=*** of ***"]
