@@ -74,7 +74,7 @@ def seed_table(sweep: Sweep) -> str:
             row.append(number(run.extrapolation))
             if sweep.twin:
                 difference = _gain(sweep, run)
-                row.append("–" if difference is None else f"{difference:+.3f}")
+                row.append("–" if difference is None else _signed(difference))
             if _has_auxiliaries(sweep):
                 row += [number(_gap(run)), number(_transfer(run))]
             rows.append(row)
@@ -261,12 +261,17 @@ def _mean(point: Point, value: _Value) -> float | None:
     return fmean(known) if known else None
 
 
+def _signed(value: float) -> str:
+    """With its sign, and no minus before what rounds to zero."""
+    return f"{round(value, 3) + 0.0:+.3f}"
+
+
 def _with_interval(values: Sequence[float], *, signed: bool = False) -> str:
     """``0.431 (0.312–0.550)``; of one seed only the number."""
     if not values:
         return "–"
-    mean = f"{fmean(values):+.3f}" if signed else number(fmean(values))
+    mean = _signed(fmean(values)) if signed else number(fmean(values))
     if len(values) == 1:
         return mean
     low, high = bootstrap_interval(values)
-    return f"{mean} ({low:+.3f} to {high:+.3f})" if signed else f"{mean} ({low:.3f}–{high:.3f})"
+    return f"{mean} ({_signed(low)} to {_signed(high)})" if signed else f"{mean} ({low:.3f}–{high:.3f})"
