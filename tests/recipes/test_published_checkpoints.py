@@ -4,10 +4,15 @@ import json
 
 import pytest
 
-from hf_lgt import yaml12
+from hf_lgt import train, yaml12
+from hf_lgt.publish import push_run
 from tests import checkpoints
 from tests.conftest import ROOT
 
+# the client's own, of the HTTP library below it
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+LORA = "peft={method: lora, rank: 4}"
 SMALL = {
     "train.steps": "2",
     "train.batch_size": "8",
@@ -67,6 +72,28 @@ def test_a_recipe_over_published_checkpoints_runs(hub, tmp_path, call_recipe, re
 
 def listed_name(recipe):
     return yaml12.load((ROOT / "recipes" / recipe / "compare.yaml").read_text())["name"]
+
+
+def test_a_pushed_adapter_names_its_base_on_the_hub_and_no_folder_of_this_disk(hub, tmp_path):
+    folder = checkpoints.write(tmp_path / "my secret folder" / "base", "smollm")
+    repository = hub.store.create_repo("model", "org/base")
+    repository.add({file.name: file.read_bytes() for file in folder.iterdir()})
+    for name, shown in (("org/base", "org/base"), (str(folder), "base")):
+        config = checkpoints.config(name, tmp_path / "out", f"name={shown[:3]}-x".replace("/", "-"), LORA)
+        run_dir = train(config, progress=False).run_dir
+        push_run(run_dir, "org/adapted", say=lambda line: None)
+        files = hub.store.repo("model", "org/adapted").files()
+        assert json.loads(files["adapter/adapter_config.json"])["base_model_name_or_path"] == shown
+        assert (
+            files["adapter/adapter_model.safetensors"]
+            == (run_dir / "adapter/adapter_model.safetensors").read_bytes()
+        )
+        card = files["README.md"].decode()
+        assert ("base_model: org/base" in card) == (shown == "org/base")
+        assert f"`{shown}`" in card.split("---")[2]
+        assert "by low-rank adapters" in card
+        assert json.loads(files["run/checkpoint.json"])["name_or_path"] == shown
+        assert not any(b"my secret folder" in data for data in files.values())
 
 
 def test_a_revision_that_is_not_published_is_told_with_those_that_are(hub, tmp_path, call_recipe):

@@ -79,9 +79,9 @@ def test_every_fault_is_told_at_once_with_its_key(faults):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["revisions=[150]"], "revisions: 150 is no multiple of train.eval_every, 100"),
+        (["revisions=[150]", "train.eval_every=100"], "revisions: 150 is no multiple of train.eval_every"),
         (["revisions=[7]", "train.eval_every=null"], "revisions: 7 is no multiple of train.eval_every, null"),
-        (["revisions=[9900]"], "revisions: 9900 is after the last step, train.steps 2500"),
+        (["revisions=[9900]", "train.steps=2400"], "revisions: 9900 is after the last step, train.steps"),
         (["text.source=files"], "text.files: is empty"),
         (["text.source=dataset"], "text.path: is missing"),
         (["text.files=[a]"], "text.files: ['a'] is for text.source 'files', not 'python'"),
@@ -101,8 +101,8 @@ def test_values_that_do_not_fit_are_told(faults, overrides, words):
 
 
 def test_the_last_step_is_kept_whatever_is_asked():
-    config = load_pretrain_config(RECIPE, ["revisions=[]", "train.eval_every=null"])
-    assert config.kept_steps == [2500]
+    config = load_pretrain_config(RECIPE, ["revisions=[]", "train.steps=70", "train.eval_every=null"])
+    assert config.kept_steps == [70]
 
 
 def test_help_lists_the_keys_that_may_be_set():
