@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_lgt.adapters import ADAPTER_FILE, is_adapted, read_adapters, save_adapters
 from hf_lgt.codec import TextCodec
-from hf_lgt.errors import CheckpointError
-from hf_lgt.files import atomic_directory, sha256
+from hf_lgt.errors import CheckpointError, RunError
+from hf_lgt.files import atomic_directory, remove, sha256
 
 MANIFEST = "manifest.json"
 NEEDED = {"optimizer.pt", "state.json"}
@@ -34,6 +35,8 @@ class LoopState:
     examples: int = 0
     tokens: int = 0
     """without padding"""
+    logs: dict[str, int] = field(default_factory=dict)
+    """name of each of the run's logs -> its lines, those of an evaluation after this step not among them"""
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -41,16 +44,41 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step-{step:06d}"
 
 
-def save_weights(model: Any, folder: Path) -> None:
-    """Write a model's weights and config, or only its adapters where it has some."""
+def save_weights(model: Any, folder: Path, state: Mapping[str, Any] | None = None) -> None:
+    """Write a model's weights and config, or only its adapters where it has some.
+
+    Args:
+        model: of transformers, or one with adapters.
+        folder: where they go.
+        state: the weights, where the model holds only a part of them.
+    """
     if is_adapted(model):
         save_adapters(model, folder)
     else:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **({} if state is None else {"state_dict": state}))
 
 
-def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: TextCodec, state: LoopState) -> Path:
-    """Write the checkpoint of a step; one that is there already stays, if it is whole."""
+def save_checkpoint(
+    run_dir: Path,
+    model: Any,
+    optimizer: Mapping[str, Any],
+    codec: TextCodec,
+    state: LoopState,
+    weights: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the checkpoint of a step; one that is there already stays, if it is whole.
+
+    Args:
+        run_dir: the run's folder.
+        model: see `save_weights`.
+        optimizer: its state.
+        codec: saved with it.
+        state: the loop's counters.
+        weights: see `save_weights`.
+
+    Raises:
+        CheckpointError: it could not be written, as when the disk is full; nothing else has changed.
+    """
     import torch
 
     path = checkpoint_path(run_dir, state.step)
@@ -58,14 +86,59 @@ def save_checkpoint(run_dir: Path, model: Any, optimizer: Any, codec: TextCodec,
         with suppress(CheckpointError):
             verify(path)
             return path
-    with atomic_directory(path, replace=True) as draft:
-        save_weights(model, draft)
+    with writing(f"checkpoint {path}"), atomic_directory(path, replace=True) as draft:
+        save_weights(model, draft, weights)
         codec.save(draft)
-        torch.save(optimizer.state_dict(), draft / "optimizer.pt")
+        # to a file of ours: to one of its own torch does not say why it cannot be written
+        with open(draft / "optimizer.pt", "wb") as file:
+            torch.save(dict(optimizer), file)
         (draft / "state.json").write_text(json.dumps(asdict(state)) + "\n")
         hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
-        (draft / MANIFEST).write_text(json.dumps(hashes, indent=1) + "\n")
+        (draft / MANIFEST).write_text(_manifest(hashes))
     return path
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Tell of what cannot be written, as on a full disk.
+
+    Raises:
+        CheckpointError: in the place of what the libraries raise.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except RunError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{what} could not be written: {reason}; nothing that was there is lost: once this is put "
+            "right, the same command goes on from the newest checkpoint"
+        ) from error
+
+
+def prune(run_dir: Path, keep: int | None, trusted: set[Path]) -> None:
+    """Remove the oldest checkpoints until `keep` whole ones are left.
+
+    Those that are damaged are not counted, and none is removed that is newer than the oldest one kept.
+
+    Args:
+        run_dir: the run's folder.
+        keep: how many; None: all.
+        trusted: those that this process has written or verified; the others are verified now, and added.
+    """
+    whole = 0
+    for _, path in reversed(list_checkpoints(run_dir)) if keep else ():
+        if whole == keep:
+            remove(path)
+            continue
+        with suppress(CheckpointError):
+            if path not in trusted:
+                verify(path)
+                trusted.add(path)
+            whole += 1
 
 
 def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
@@ -75,6 +148,10 @@ def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), p) for match, p in found if match)
 
 
+def _manifest(hashes: Mapping[str, str]) -> str:
+    return json.dumps(hashes, indent=1) + "\n"
+
+
 def verify(path: Path) -> None:
     """Compare a checkpoint's files with its manifest.
 
@@ -82,19 +159,34 @@ def verify(path: Path) -> None:
         CheckpointError: a file is missing or differs; names it.
     """
     try:
-        hashes = json.loads((path / MANIFEST).read_text())
+        text = (path / MANIFEST).read_text()
+        hashes = json.loads(text)
         weights = ADAPTED if ADAPTED & hashes.keys() else WHOLE
         if missing := (NEEDED | weights).difference(hashes):
-            raise ValueError(f"the manifest lacks {', '.join(sorted(missing))}")
+            raise ValueError(f"{MANIFEST} lacks {', '.join(sorted(missing))}")
+        if text != _manifest(hashes):
+            raise ValueError(f"{MANIFEST} is not as it was written")
         wrong = [name for name, digest in hashes.items() if sha256(path / name) != digest]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {path} is not whole: {error}") from None
+    except OSError as error:
+        lost = Path(error.filename or MANIFEST).name
+        raise CheckpointError(f"checkpoint {path} is not whole: {lost}: {error.strerror}") from None
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        told = str(error) if str(error).startswith(MANIFEST) else f"{MANIFEST} cannot be read: {error}"
+        raise CheckpointError(f"checkpoint {path} is not whole: {told}") from None
     if wrong:
         raise CheckpointError(f"checkpoint {path}: {', '.join(wrong)} changed since it was written")
 
 
-def load_checkpoint(path: Path, model: Any, optimizer: Any) -> LoopState:
-    """Read a verified checkpoint into a model and its optimizer; no pickled code is run.
+def read_state(path: Path) -> LoopState:
+    """The counters of a verified checkpoint."""
+    return LoopState(**json.loads((path / "state.json").read_text()))
+
+
+def load_checkpoint(path: Path, model: Any) -> tuple[LoopState, dict[str, Any]]:
+    """Read a checkpoint into a model; no pickled code is run.
+
+    Returns:
+        The loop's counters and the state of the optimizer.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -106,8 +198,7 @@ def load_checkpoint(path: Path, model: Any, optimizer: Any) -> LoopState:
         read_adapters(model, path)
     else:
         _read_weights(model, path)
-    optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"))
-    return LoopState(**json.loads((path / "state.json").read_text()))
+    return read_state(path), torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
 
 
 def _read_weights(model: Any, path: Path) -> None:
@@ -123,15 +214,3 @@ def _read_weights(model: Any, path: Path) -> None:
     if lacking := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
         raise CheckpointError(f"checkpoint {path} has not the weights of this model: {lacking[0]}")
     model.load_state_dict(loaded.state_dict())
-
-
-def newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is whole, and what is wrong with newer ones."""
-    faults: list[str] = []
-    for _, path in reversed(list_checkpoints(run_dir)):
-        try:
-            verify(path)
-            return path, faults
-        except CheckpointError as error:
-            faults.append(str(error))
-    return None, faults

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_builders.hub import DestinationError, PushError, check_destination
 from data_builders.retry import redact
-from hf_lgt.errors import RunError
+from hf_lgt.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from hf_lgt.config import Config, Form
@@ -102,38 +104,75 @@ def _misspelt(flag: str, flags: Sequence[str], form: Callable[[], Form[Any]]) ->
 
 
 def guard(main: Callable[[], int]) -> int:
-    """Run a recipe; its errors become messages, never tracebacks.
+    """Run a recipe; its errors become messages, never tracebacks, and hold no secrets.
 
     Returns:
-        The recipe's own status; 2 after a user's mistake, 1 for a run that could not go on, 130 when
-        interrupted.
+        The recipe's own status; 2 after a user's mistake, 1 for a run that could not go on, 143 when stopped
+        by SIGTERM and 130 when interrupted (SIGINT).
     """
-    from hf_lgt.config import ConfigError
+    from hf_lgt.interrupts import Interrupted, ended_by_sigterm
 
     try:
-        return main()
+        with ended_by_sigterm():
+            return main()
     except ConfigError as error:
-        faults = error.faults
+        return _tell_faults(error.faults)
     except DestinationError as error:
-        faults = [str(error)]
-    except OSError as error:
-        faults = [redact(f"{error.filename or 'a file'}: {error.strerror or error}")]
-    except PushError as error:
-        if os.environ.get("RANK", "0") == "0":  # all processes of a launch meet the same Hub
-            print(f"error: {error}", file=sys.stderr)
-        return RUN_ERROR
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return RUN_ERROR
+        return _tell_faults([str(error)])
+    except Interrupted as error:
+        if _is_main():
+            print(error.told or "interrupted", file=sys.stderr)
+        return error.status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        if _is_main():
+            print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except PushError as error:
+        return _tell_error(error, all_meet_it=True)
+    except RunError as error:
+        return _tell_error(error)
+    except OSError as error:
+        return _tell_os_error(error)
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _first_to_tell() -> bool:
+    """Whether no other process of this launch has told of an error yet; the one that met it is the first."""
+    torch = sys.modules.get("torch")
+    if os.environ.get("WORLD_SIZE", "1") == "1" or torch is None or not torch.distributed.is_initialized():
+        return _is_main()
+    try:
+        # the launcher holds the store, which outlives each of its processes
+        store = torch.distributed.distributed_c10d._get_default_store()
+        return int(store.add("hf_lgt/told", 1)) == 1
+    except Exception:
+        return _is_main()
+
+
+def _tell_faults(faults: Sequence[str]) -> int:
     # each process of a launch finds the same faults; one tells them
-    if os.environ.get("RANK", "0") == "0":
+    if _is_main():
         print(f"error: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", file=sys.stderr)
         for fault in faults:
-            print(f"  {fault}", file=sys.stderr)
+            print(f"  {redact(fault)}", file=sys.stderr)
     return USER_ERROR
+
+
+def _tell_error(error: Exception, all_meet_it: bool = False) -> int:
+    if _is_main() if all_meet_it else _first_to_tell():
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+    return RUN_ERROR
+
+
+def _tell_os_error(error: OSError) -> int:
+    """Of a file or folder: what cannot be put right in the command is no mistake of the user's."""
+    told = f"{error.filename or 'a file'}: {error.strerror or error}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+        return _tell_faults([told])
+    return _tell_error(RunError(f"{told}; once this is put right, the same command goes on"))
 
 
 def add_hub_options(arguments: argparse.ArgumentParser, what: str, *, branch: bool = True) -> None:
@@ -150,6 +189,17 @@ def add_hub_options(arguments: argparse.ArgumentParser, what: str, *, branch: bo
         arguments.add_argument("--revision", metavar="BRANCH", help="branch to push to [the main one]")
 
 
+def add_run_options(arguments: argparse.ArgumentParser) -> None:
+    """``--overwrite`` and ``--resume``, the same for all that trains."""
+    arguments.add_argument("--overwrite", action="store_true", help="remove an earlier run of this name")
+    arguments.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto: go on with an interrupted run; never: refuse to; PATH: begin from this checkpoint [auto]",
+    )
+
+
 def check_hub(known: argparse.Namespace, repo_type: str) -> None:
     """Refuse, before any work, a push that could not go well.
 
@@ -158,8 +208,6 @@ def check_hub(known: argparse.Namespace, repo_type: str) -> None:
         DestinationError: the repository cannot be pushed to.
         PushError: the Hub cannot be reached.
     """
-    from hf_lgt.config import ConfigError
-
     branch = getattr(known, "revision", None)
     if known.push_to_hub is not None:
         check_destination(known.push_to_hub, branch, repo_type)
@@ -190,7 +238,6 @@ def seeds(text: str) -> tuple[int, ...]:
         ConfigError: not such a list, or a seed twice.
     """
     from hf_lgt.comparison import seed_faults
-    from hf_lgt.config import ConfigError
 
     words = [word.strip() for word in text.split(",")]
     # longer numbers are no seeds, and may be too long to read

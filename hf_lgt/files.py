@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_DRAFT = re.compile(r"\.(?P<name>.+)\.\d+-[0-9a-f]{8}(?P<old>\.old)?(?P<suffix>\.[A-Za-z0-9]+)?", re.DOTALL)
 
 
 @contextmanager
@@ -31,20 +34,20 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if before and not replace:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"  # threads and machines share folders
-    draft, old = path.parent / name, path.parent / f"{name}.old"
+    draft = _beside(path.name, path)
+    old = draft.with_name(f"{draft.name}.old")
     draft.mkdir()
     overtaken = False
     try:
         yield draft
         for file in draft.rglob("*"):
-            _sync(file)
-        _sync(draft)
+            sync(file)
+        sync(draft)
         overtaken = not _swap(draft, path, old, before)
         if overtaken:
             told = f"something else was put or changed there meanwhile; the new folder was left at {draft}"
             raise FileExistsError(errno.EEXIST, told, str(path))
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         if not overtaken:
             shutil.rmtree(draft, ignore_errors=True)
@@ -78,6 +81,11 @@ def _renamed(draft: Path, path: Path) -> bool:
     return True
 
 
+def _beside(name: str, path: Path, suffix: str = "") -> Path:
+    """A hidden name beside a path, one of its own for every writer: threads and machines share folders."""
+    return path.parent / f".{name}.{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+
+
 def _identity(path: Path) -> tuple[int, ...] | None:
     """Differs for another file or folder, and for a folder in which a name came or went."""
     try:
@@ -95,14 +103,25 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder in another one that is removed when the block ends, unless it was renamed."""
+    folder = _beside("scratch", parent / "scratch")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """The path of a file beside `path` that replaces it when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix stays last: writers of figures go by it
-    draft = path.parent / f".{path.stem}.{os.getpid()}{path.suffix}"
+    draft = _beside(path.stem, path, path.suffix)
     try:
         yield draft
-        _sync(draft)
+        sync(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -114,6 +133,58 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add whole lines to the end of a file; where they cannot be written, it stays as it was.
+
+    Raises:
+        OSError: as when the disk is full.
+    """
+    data = text.encode("utf-8")
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        before = os.fstat(handle).st_size
+        try:
+            while data:
+                data = data[os.write(handle, data) :]
+        except OSError as error:
+            os.ftruncate(handle, before)
+            error.filename = str(path)
+            raise
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder so that no part of it is ever found under its name."""
+    gone = path.rename(_beside(path.name, path))
+    shutil.rmtree(gone)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a name is that of something unfinished."""
+    return _DRAFT.fullmatch(path.name) is not None
+
+
+def clear_drafts(folder: Path, of: str | None = None) -> None:
+    """Remove what writers that were killed left unfinished in a folder.
+
+    A folder that was moved aside for one that never took its place is moved back.
+
+    Args:
+        folder: where nobody else writes anything of these names.
+        of: only what would have had this name.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        found = _DRAFT.fullmatch(path.name)
+        if found is None or of not in (None, found["name"]):
+            continue
+        place = path.with_name(found["name"])
+        if found["old"] and not os.path.lexists(place):
+            path.rename(place)
+        else:
+            _remove(path)
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's contents, in hexadecimal digits."""
     with open(path, "rb") as file:
@@ -123,7 +194,8 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

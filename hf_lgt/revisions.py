@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from data_builders.registry import unknown
 from hf_lgt.errors import ConfigError
-from hf_lgt.files import atomic_directory, write_text
+from hf_lgt.files import atomic_directory, scratch_folder, write_text
 
 MAIN = "main"
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -95,8 +94,7 @@ def write_revision(
     ref = repository / "refs" / revision
     for folder in (ref.parent, repository / "snapshots"):
         folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=repository, prefix=".draft-") as name:
-        draft = Path(name)
+    with scratch_folder(repository) as draft:
         fill(draft)
         commit = content_hash(draft)
         before = ref.read_text(encoding="utf-8").strip() if ref.is_file() else commit

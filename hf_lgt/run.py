@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
 
 from hf_lgt.adapters import add_adapters, is_adapted, merged, save_adapters
+from hf_lgt.checkpoints import writing
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config, ConfigError, Trained
 from hf_lgt.data import RunData, example_texts, open_data, prepare_data
@@ -23,16 +24,18 @@ from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory, write_text
 from hf_lgt.folders import (
     CHECKPOINT_FILE,
-    check_folder,
     is_finished,
-    prepare_folder,
     recorded_checkpoint,
     recorded_data,
     refusals,
 )
+from hf_lgt.logs import append_lines
 from hf_lgt.models import build_model, load_model
+from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.report.model_card import model_card
+from hf_lgt.resuming import AUTO
+from hf_lgt.start_warnings import start_warnings
 from hf_lgt.starts import Start, open_start
 from hf_lgt.trainer import Evaluate, fit
 
@@ -54,6 +57,7 @@ def train(
     config: Config,
     *,
     overwrite: bool = False,
+    resume: str | Path = AUTO,
     progress: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
@@ -65,28 +69,47 @@ def train(
     Args:
         config: from `load_config`.
         overwrite: remove what an earlier run left in the folder.
+        resume: ``auto``; ``never`` refuses to go on with an interrupted run; or the folder of a checkpoint,
+            of this run or of another one of the same config, or of a run whose newest is meant.
         progress: show bars.
         say: takes a line of news for the user, on the main process.
 
     Raises:
-        ConfigError: the folder holds another or a finished run, or the config does not suit this
-            machine.
-        TrainingError: the loss is not finite.
+        ConfigError: the folder holds another or a finished run, or another process writes to it; or the
+            config does not suit this machine.
+        TrainingError: the loss or a gradient is not finite, or a log cannot be written.
+        CheckpointError: a checkpoint or the model cannot be written.
+        Interrupted: SIGTERM or SIGINT came; a checkpoint was written if training had begun.
     """
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = make_accelerator(config)
-    check_folder(config, overwrite)  # before the data, which may take long
-    start = _open_start(config, overwrite, accelerator)
-    data = _prepare_data(config, start, overwrite, accelerator, progress)
+    tell = say if accelerator.is_main_process else lambda line: None
+    with only_writer(config, accelerator, tell):
+        return _train(config, accelerator, overwrite, resume, progress, tell)
+
+
+def _train(
+    config: Config,
+    accelerator: Accelerator,
+    overwrite: bool,
+    resume: str | Path,
+    progress: bool,
+    tell: Callable[[str], None],
+) -> RunResult:
+    """As `train`, for the only writer of the folder."""
+    check_folder(config, overwrite, resume=resume)  # before the data, which may take long
+    origin = origin_of(config, overwrite, resume)
+    start = _open_start(config, origin, accelerator)
+    data = _prepare_data(config, start, origin, accelerator, progress)
     model = make_model(config, start, data.codec)
-    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about)
-    if accelerator.is_main_process:
-        if start:
+    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=resume)
+    if start:
+        if accelerator.is_main_process:
             about = json.dumps(start.checkpoint.about(), indent=1)
             write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
-            news = [*news, *_added_news(start, data.codec)]
-        for line in news:
-            say(line)
+        news = [*news, *_added_news(start, data.codec)]
+    for line in [*news, *start_warnings(config, data.source)]:
+        tell(line)
     if config.train.trackers:
         accelerator.init_trackers(config.name, config=flat_settings(config.to_dict()))
     bare = fit(
@@ -131,14 +154,20 @@ def make_model(config: Config, start: Start | None, codec: TextCodec) -> Any:
 
 
 def _save(config: Config, bare: Any, data: RunData, records: list[EvalRecord]) -> None:
-    """Write ``model/``, which transformers loads, and before it ``adapter/`` where there are adapters."""
+    """Write ``model/``, which transformers loads, and before it ``adapter/`` where there are adapters.
+
+    Raises:
+        CheckpointError: they cannot be written.
+    """
     if is_adapted(bare):
         # left by a run that was stopped here
-        with atomic_directory(config.run_dir / "adapter", replace=True) as draft:
+        path = config.run_dir / "adapter"
+        with writing(f"{path}"), atomic_directory(path, replace=True) as draft:
             save_adapters(bare, draft)
             data.codec.save(draft)
         bare = merged(bare)
-    with atomic_directory(config.run_dir / "model") as draft:
+    path = config.run_dir / "model"
+    with writing(f"{path}"), atomic_directory(path) as draft:
         bare.save_pretrained(draft)
         data.codec.save(draft)
         base = recorded_checkpoint(config.run_dir)
@@ -167,15 +196,15 @@ def finished(config: Config) -> RunResult | None:
     return _result(config)
 
 
-def _open_start(config: Config, overwrite: bool, accelerator: Accelerator) -> Start | None:
-    """The run's checkpoint, the same commit on every process and after an interruption.
+def _open_start(config: Config, origin: Path | None, accelerator: Accelerator) -> Start | None:
+    """The run's checkpoint, the same commit on every process and in the run that is gone on with.
 
     Raises:
         ConfigError: see `hf_lgt.starts.open_start`.
     """
     if config.model.name_or_path is None:
         return None
-    commit = None if overwrite else recorded_checkpoint(config.run_dir).get("commit")
+    commit = recorded_checkpoint(origin).get("commit")
     start = None
     if accelerator.is_main_process:
         start = open_start(config.model, commit)
@@ -189,7 +218,7 @@ def _open_start(config: Config, overwrite: bool, accelerator: Accelerator) -> St
 
 
 def _prepare_data(
-    config: Config, start: Start | None, overwrite: bool, accelerator: Accelerator, progress: bool
+    config: Config, start: Start | None, origin: Path | None, accelerator: Accelerator, progress: bool
 ) -> RunData:
     """The run's data, the same rows on every process.
 
@@ -197,7 +226,7 @@ def _prepare_data(
         ConfigError: see `hf_lgt.data`; also where the processes read different rows.
     """
     # an interrupted run goes on with the rows that it began with, whatever was pushed since
-    revision = None if overwrite else recorded_data(config.run_dir).get("revision")
+    revision = recorded_data(origin).get("revision")
     opened = open_data(config, revision) if accelerator.is_main_process else None
     if accelerator.num_processes > 1:
         # the others find the files in the cache, and take the commit that the first one found
@@ -226,8 +255,7 @@ def _evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progre
             progress=progress and accelerator.is_main_process,
         )
         if accelerator.is_main_process:
-            with open(config.run_dir / EVAL_LOG, "a", encoding="utf-8") as file:
-                file.write("".join(record.to_json() + "\n" for record in records))
+            append_lines(config.run_dir / EVAL_LOG, [record.to_json() for record in records])
         means = {f"exact_match/{r.task}/length_{r.length:03d}": r.exact_match for r in records}
         accelerator.log(means, step=step)
 

@@ -217,6 +217,9 @@ class TrainConfig:
         default=1000, description="steps between evaluations; null: last only"
     )
     save_every: Positive | None = Field(default=1000, description="steps between checkpoints; null: none")
+    keep_last: Positive | None = Field(
+        default=None, description="whole checkpoints to keep, the newest; null: all"
+    )
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list, description="Accelerate trackers that also get every log line"
     )

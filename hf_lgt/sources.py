@@ -24,6 +24,27 @@ class Source(Protocol):
         """The examples of training step `step`, from 0."""
         ...
 
+    def describe(self, step: int) -> str:
+        """The tasks and lengths of a step's examples, in words."""
+        ...
+
+
+def describe_examples(tasks: Sequence[str], task: NDArray[np.int64], length: NDArray[np.int64]) -> str:
+    """How many examples of which task and lengths there are, in words.
+
+    Args:
+        tasks: names.
+        task: int64 [n], index into `tasks`.
+        length: int64 [n].
+    """
+    parts = []
+    for index, name in enumerate(tasks):
+        own = length[task == index]
+        if len(own):
+            span = f"{own.min()}" if own.min() == own.max() else f"{own.min()} to {own.max()}"
+            parts.append(f"{len(own)} of {name} (length {span})")
+    return ", ".join(parts)
+
 
 class GeneratedSource:
     """Draws each batch when it is needed (the paper's way).
@@ -52,6 +73,11 @@ class GeneratedSource:
             for component, (rows, sample) in zip(self.mixture.components, drawn.groups, strict=True)
         ]
         return Batch.collate(self.batch_size, groups, self.codec.pad_id)
+
+    def describe(self, step: int) -> str:
+        drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
+        names = [component.task for component in self.mixture.components]
+        return describe_examples(names, drawn.component, drawn.length)
 
 
 class DatasetSource:
@@ -110,7 +136,8 @@ class DatasetSource:
             given[len(w) - 1 - int(np.argmin(due[::-1]))] += 1
         return given
 
-    def batch(self, step: int) -> Batch:
+    def _chosen(self, step: int) -> NDArray[np.int64]:
+        """The rows of a step."""
         chosen = []
         for index, (start, stop) in enumerate(zip(self.drawn(step), self.drawn(step + 1), strict=True)):
             at, size = int(start), len(self.places[index])
@@ -119,5 +146,12 @@ class DatasetSource:
                 part = self._order(index, epoch)[place : place + int(stop) - at]
                 chosen.append(part)
                 at += len(part)
-        encoded = self.rows.encoded(np.concatenate(chosen), self.pad_id)
+        return np.concatenate(chosen)
+
+    def batch(self, step: int) -> Batch:
+        encoded = self.rows.encoded(self._chosen(step), self.pad_id)
         return Batch(encoded.ids, encoded.lengths, encoded.scored)
+
+    def describe(self, step: int) -> str:
+        rows = self._chosen(step)
+        return describe_examples(self.rows.tasks, self.rows.task[rows], self.rows.length[rows])

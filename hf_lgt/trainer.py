@@ -21,10 +21,13 @@ from transformers import get_wsd_schedule
 
 from data_builders.sampling import stream
 from hf_lgt.batching import Batch, answer_loss, even_split
-from hf_lgt.checkpoints import LoopState, load_checkpoint, save_checkpoint
+from hf_lgt.checkpoints import LoopState, load_checkpoint, prune, save_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
 from hf_lgt.errors import TrainingError
+from hf_lgt.finite import FiniteWatch
+from hf_lgt.interrupts import Interrupted, Signals
+from hf_lgt.logs import append_lines, count_lines
 from hf_lgt.progress import bar
 from hf_lgt.sources import Source
 
@@ -72,12 +75,14 @@ def fit(
     evaluate: Evaluate,
     evaluate_first: bool = False,
     resume_from: Path | None = None,
+    keep_last: int | None = None,
     progress: bool = True,
 ) -> Any:
     """Train a model in place.
 
     Writes ``train.jsonl`` and the checkpoints of the run's folder, and calls `evaluate` every
-    ``train.eval_every`` steps and after the last.
+    ``train.eval_every`` steps and after the last. A checkpoint comes before the evaluation of its step,
+    which a run that is resumed from it makes again.
 
     Args:
         config: the run's config.
@@ -88,26 +93,19 @@ def fit(
         evaluate: called on all processes.
         evaluate_first: evaluate before the first step too, as step 0.
         resume_from: a checkpoint to continue from.
+        keep_last: checkpoints to keep; None: what ``train.keep_last`` says.
         progress: show a bar.
 
     Returns:
         The bare trained model.
 
     Raises:
-        TrainingError: the loss is not finite.
-        CheckpointError: `resume_from` is damaged.
+        TrainingError: the loss or a gradient is not finite, or a log cannot be written.
+        CheckpointError: `resume_from` is damaged, or a checkpoint cannot be written.
+        Interrupted: SIGTERM or SIGINT came; a checkpoint of the last step was written.
     """
-    train = config.train
-    if train.gradient_checkpointing:
-        _save_activations(model)
-    optimizer = make_optimizer(model.to(accelerator.device), train)
-    state = load_checkpoint(resume_from, model, optimizer) if resume_from else LoopState()
-    schedule = make_schedule(optimizer, train, state.step)
-    wrapped = torch.compile(model, dynamic=True) if train.compile else model
-    wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
-    bare = accelerator.unwrap_model(wrapped, keep_torch_compile=False)
-
-    log = TrainLog(config.run_dir / "train.jsonl", accelerator, state)
+    loop = Loop(config, model, codec, source, accelerator, evaluate, resume_from, keep_last)
+    state, train = loop.state, config.train
     steps = bar(
         visible=progress and accelerator.is_main_process,
         total=train.steps,
@@ -115,37 +113,120 @@ def fit(
         desc=config.name,
         unit="step",
     )
-    if evaluate_first and state.step == 0:
-        with log.paused():
-            evaluate(bare, 0)
-    wrapped.train()
-    while state.step < train.steps:
-        batch = source.batch(state.step)
+    with Signals() as signals, steps:
+        if resume_from or evaluate_first:
+            loop.evaluate_if_due(signals)
+        while state.step < train.steps:
+            rate, loss = loop.take_step()
+            steps.update()
+            if state.step in (1, train.steps) or state.step % train.log_every == 0:
+                steps.set_postfix(loss=f"{loop.log.write(loss, rate):.4f}", refresh=False)
+            stop = signals.agreed(accelerator)
+            if stop or (train.save_every and state.step % train.save_every == 0):
+                loop.save()
+            if stop:
+                raise Interrupted(stop, loop.stopped)
+            loop.evaluate_if_due(signals)
+    return loop.bare
+
+
+class Loop:
+    """What the steps of a training change, and the single things that are done with it."""
+
+    def __init__(
+        self,
+        config: Trained,
+        model: Any,
+        codec: TextCodec,
+        source: Source,
+        accelerator: Accelerator,
+        evaluate: Evaluate,
+        resume_from: Path | None,
+        keep_last: int | None,
+    ) -> None:
+        train = config.train
+        if train.gradient_checkpointing:
+            _save_activations(model)
+        self.config, self.codec, self.source = config, codec, source
+        self.accelerator, self.evaluate = accelerator, evaluate
+        self.keep_last = keep_last or train.keep_last
+        optimizer = make_optimizer(model.to(accelerator.device), train)
+        self.state, kept = load_checkpoint(resume_from, model) if resume_from else (LoopState(), None)
+        if kept:
+            optimizer.load_state_dict(kept)
+        self.schedule = make_schedule(optimizer, train, self.state.step)
+        wrapped = torch.compile(model, dynamic=True) if train.compile else model
+        self.wrapped, self.optimizer = accelerator.prepare(wrapped, optimizer)
+        self.bare = accelerator.unwrap_model(self.wrapped, keep_torch_compile=False)
+        self.wrapped.train()
+        # with fp16, gradients overflow now and then: the scaler skips such a step and goes on
+        self.watch = FiniteWatch(accelerator.device, source, gradients=train.precision != "fp16")
+        self.log = TrainLog(config.run_dir / "train.jsonl", accelerator, self.state, self.watch)
+        self._trusted: set[Path] = {resume_from} if resume_from else set()
+
+    def take_step(self) -> tuple[float, torch.Tensor]:
+        """One optimizer step; gives its learning rate and this process's part of the loss."""
+        state, train, accelerator = self.state, self.config.train, self.accelerator
+        batch = self.source.batch(state.step)
         # dropout, where a model has it, depends on the step alone too
-        torch.manual_seed(dropout_seed(config.seed.data, state.step, accelerator.process_index))
-        rate = optimizer.param_groups[0]["lr"]
-        loss = backward(wrapped, batch, train, accelerator)
-        if train.max_grad_norm is not None:
-            accelerator.clip_grad_norm_(wrapped.parameters(), train.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        torch.manual_seed(dropout_seed(self.config.seed.data, state.step, accelerator.process_index))
+        rate = self.optimizer.param_groups[0]["lr"]
+        loss = backward(self.wrapped, batch, train, accelerator)
+        # without a limit nothing is clipped, but the norm is known
+        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), train.max_grad_norm or math.inf)
+        self.watch.see(state.step + 1, loss, norm)
+        if self.watch.eager:
+            self.watch.check()
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
         state.step += 1
         state.examples += len(batch.lengths)
         state.tokens += batch.tokens
-        steps.update()
+        return rate, loss
 
-        last = state.step == train.steps
-        if last or state.step == 1 or state.step % train.log_every == 0:
-            steps.set_postfix(loss=f"{log.write(loss, rate):.4f}", refresh=False)
-        with log.paused():
-            if last or (train.eval_every and state.step % train.eval_every == 0):
-                evaluate(bare, state.step)
-            if train.save_every and state.step % train.save_every == 0 and accelerator.is_main_process:
-                _require_finite(bare, state.step)
-                save_checkpoint(config.run_dir, bare, optimizer, codec, state)
-    steps.close()
-    return bare
+    def evaluate_if_due(self, signals: Signals) -> None:
+        """Evaluate where the last step's turn has come, or before the first.
+
+        Raises:
+            Interrupted: a signal came meanwhile; the evaluation is put off to the resumed run.
+        """
+        train, step = self.config.train, self.state.step
+        if step not in (0, train.steps) and not (train.eval_every and step % train.eval_every == 0):
+            return
+        self.state.logs = self._count_logs()  # as they are without this evaluation
+        self.watch.check()
+        with self.log.paused():
+            try:
+                with signals.at_once():
+                    self.evaluate(self.bare, step)
+            except Interrupted as error:
+                if step > 0:
+                    self.save(recount=False)
+                    error.told = self.stopped
+                raise
+
+    def save(self, recount: bool = True) -> None:
+        """Write a checkpoint, and remove those that are too many; on all processes."""
+        self.watch.check()
+        if recount:
+            self.state.logs = self._count_logs()
+        if self.accelerator.is_main_process:
+            with self.log.paused():
+                _require_finite(self.bare, self.state.step)
+                run_dir, optimizer = self.config.run_dir, self.optimizer.state_dict()
+                path = save_checkpoint(run_dir, self.bare, optimizer, self.codec, self.state)
+                self._trusted.add(path)
+                prune(run_dir, self.keep_last, self._trusted)
+
+    def _count_logs(self) -> dict[str, int]:
+        return count_lines(self.config.run_dir) if self.accelerator.is_main_process else {}
+
+    @property
+    def stopped(self) -> str:
+        """What a user is told of a training that was stopped."""
+        state, steps = self.state, self.config.train.steps
+        return f"stopped after step {state.step} of {steps}, with a checkpoint; the same command goes on"
 
 
 def _save_activations(model: Any) -> None:
@@ -188,10 +269,11 @@ def backward(model: Any, batch: Batch, config: TrainConfig, accelerator: Acceler
 class TrainLog:
     """Appends to ``train.jsonl`` and to the trackers."""
 
-    def __init__(self, path: Path, accelerator: Accelerator, state: LoopState) -> None:
+    def __init__(self, path: Path, accelerator: Accelerator, state: LoopState, watch: FiniteWatch) -> None:
         self.path = path
         self.accelerator = accelerator
         self.state = state
+        self.watch = watch
         self._examples = state.examples
         self._clock = time.perf_counter()
 
@@ -206,14 +288,10 @@ class TrainLog:
         """Log the step just taken; gives its loss, summed over processes.
 
         Raises:
-            TrainingError: the loss is not finite.
+            TrainingError: the loss is not finite, or the line cannot be written.
         """
+        self.watch.check()
         state, value = self.state, float(self.accelerator.reduce(loss, "sum"))
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {state.step}; a lower train.learning_rate or "
-                "train.max_grad_norm may help; the last checkpoint is unharmed"
-            )
         now = time.perf_counter()
         line = {
             "step": state.step,
@@ -225,7 +303,6 @@ class TrainLog:
         }
         self._examples, self._clock = state.examples, now
         if self.accelerator.is_main_process:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            append_lines(self.path, [json.dumps(line)])
         self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=state.step)
         return value

@@ -17,7 +17,7 @@ DEFAULT = Path(__file__).parent / "demo" / "transfer.yaml"
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Train a target task with its auxiliaries and evaluate it by length.")
     arguments.add_argument("--config", default=str(DEFAULT), help="YAML file [recipes/demo/transfer.yaml]")
-    arguments.add_argument("--overwrite", action="store_true", help="remove an earlier run of this name")
+    cli.add_run_options(arguments)
     cli.add_hub_options(arguments, "the model, once it is trained,")
     known, overrides = cli.parse(arguments, argv)
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         # a rerun completes a push that failed
         result = finished(config) if known.push_to_hub and not known.overwrite else None
-        result = result or train(config, overwrite=known.overwrite, say=print)
+        result = result or train(config, overwrite=known.overwrite, resume=known.resume, say=print)
         if PartialState().is_main_process:
             show_results(config, result.records, result.run_dir, say=print, zero_shot=result.zero_shot)
             print(f"model:  {result.run_dir / 'model'}")

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Pretrain a small language model with revisions on the way.", form=form)
     told = "YAML file [recipes/pretrained_demo/pretrain.yaml]"
     arguments.add_argument("--config", default=str(DEFAULT), help=told)
-    arguments.add_argument("--overwrite", action="store_true", help="remove an earlier run of this name")
+    cli.add_run_options(arguments)
     cli.add_hub_options(arguments, "every revision, once the model is trained,", branch=False)
     known, overrides = cli.parse(arguments, argv)
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         # a rerun completes a push that failed
         measured = finished(config) if known.push_to_hub and not known.overwrite else None
-        measured = measured or pretrain(config, overwrite=known.overwrite, say=print)
+        measured = measured or pretrain(config, overwrite=known.overwrite, resume=known.resume, say=print)
         if PartialState().is_main_process:
             print(validation_table(config, measured))
             print(f"figure:    {write_figure(config, measured, config.run_dir)}")

@@ -11,7 +11,7 @@ from data_builders.registry import unknown
 from hf_lgt import yaml12
 from hf_lgt.comparison.checkpoints import Checkpoint, CheckpointList, read_checkpoints, setting
 from hf_lgt.config import NAME, Config, ConfigError, load_config
-from hf_lgt.folders import refusals
+from hf_lgt.folders import has_files, refusals
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _plan_seeds(
             every.append(f"seed.data={seed}")
         try:
             config = load_config(path, every)
-            if config.run_dir.is_dir() and any(config.run_dir.iterdir()):
+            if has_files(config.run_dir):
                 faults += [f"{arm}: {fault}" for fault in refusals(config, finished_is_fine=True)]
         except ConfigError as error:
             faults += [f"{arm}: {fault}" for fault in error.faults]

@@ -17,17 +17,19 @@ from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 
 from data_builders.sampling import stream
-from hf_lgt.checkpoints import list_checkpoints
+from hf_lgt.checkpoints import writing
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ConfigError, from_dict
-from hf_lgt.folders import Kind, check_folder, prepare_folder, recorded_data, refusals
+from hf_lgt.folders import Kind, recorded_data, refusals
 from hf_lgt.models import build_model, parameter_count
+from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder
 from hf_lgt.pretraining.config import PRETRAINING, PretrainConfig
 from hf_lgt.pretraining.report import revision_card
 from hf_lgt.pretraining.source import BlockSource, spread_starts
 from hf_lgt.pretraining.text import Text, other_text, prepare_text
 from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_tokenizer
 from hf_lgt.pretraining.validation import LOG, Measured, append, read, validation_loss
+from hf_lgt.resuming import AUTO
 from hf_lgt.revisions import MAIN, snapshot, write_revision
 from hf_lgt.run import flat_settings, make_accelerator
 from hf_lgt.trainer import fit
@@ -64,7 +66,12 @@ class Prepared:
 
 
 def pretrain(
-    config: PretrainConfig, *, overwrite: bool = False, progress: bool = True, say: Say = lambda line: None
+    config: PretrainConfig,
+    *,
+    overwrite: bool = False,
+    resume: str | Path = AUTO,
+    progress: bool = True,
+    say: Say = lambda line: None,
 ) -> list[Measured]:
     """Pretrain one model and keep its revisions.
 
@@ -74,6 +81,7 @@ def pretrain(
     Args:
         config: from `load_pretrain_config`.
         overwrite: remove what an earlier run left in the folder.
+        resume: as in `hf_lgt.train`.
         progress: show a bar.
         say: takes a line of news for the user, on the main process.
 
@@ -83,14 +91,30 @@ def pretrain(
     Raises:
         ConfigError: the folder holds another or a finished run, the text cannot be read or is too short,
             or the config does not suit this machine.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or a gradient is not finite, or a log cannot be written.
+        CheckpointError: a checkpoint or revision cannot be written.
+        Interrupted: SIGTERM or SIGINT came; a checkpoint was written if training had begun.
     """
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = make_accelerator(config)
     tell: Say = say if accelerator.is_main_process else lambda line: None
-    check_folder(config, overwrite, KIND)  # before the text, which may take long
-    prepared = prepare(config, _same_text(config, overwrite, accelerator), tell)
-    resume_from, news = prepare_folder(config, overwrite, accelerator, prepared.about, KIND)
+    with only_writer(config, accelerator, tell):
+        return _pretrain(config, accelerator, overwrite, resume, progress, tell)
+
+
+def _pretrain(
+    config: PretrainConfig,
+    accelerator: Accelerator,
+    overwrite: bool,
+    resume: str | Path,
+    progress: bool,
+    tell: Say,
+) -> list[Measured]:
+    """As `pretrain`, for the only writer of the folder."""
+    check_folder(config, overwrite, KIND, resume)  # before the text, which may take long
+    origin = origin_of(config, overwrite, resume, KIND)
+    prepared = prepare(config, _same_text(config, origin, accelerator), tell)
+    resume_from, news = prepare_folder(config, overwrite, accelerator, prepared.about, KIND, resume)
     for line in news:
         tell(line)
     model = build_model(config.model, prepared.codec, config.seed.init)
@@ -106,6 +130,7 @@ def pretrain(
         evaluate=Evaluator(config, prepared, accelerator),
         evaluate_first=True,
         resume_from=resume_from,
+        keep_last=config.train.keep_last or KEPT_CHECKPOINTS,
         progress=progress,
     )
     accelerator.wait_for_everyone()
@@ -163,13 +188,13 @@ def prepare(config: PretrainConfig, text: Text, say: Say = lambda line: None) ->
     return Prepared(about, codec, source, validation)
 
 
-def _same_text(config: PretrainConfig, overwrite: bool, accelerator: Accelerator) -> Text:
-    """The text, the same on every process; of a dataset the commit that an earlier start read.
+def _same_text(config: PretrainConfig, origin: Path | None, accelerator: Accelerator) -> Text:
+    """The text, the same on every process; of a dataset the commit that the run began with.
 
     Raises:
         ConfigError: see `prepare_text`; also where the processes read different texts.
     """
-    revision = None if overwrite else recorded_data(config.run_dir, KIND).get("revision")
+    revision = recorded_data(origin, KIND).get("revision")
     text = prepare_text(config.text, revision) if accelerator.is_main_process else None
     if accelerator.num_processes > 1:
         found = [text.about["revision"] if text else revision]
@@ -208,8 +233,6 @@ class Evaluator:
             if step in config.kept_steps:
                 self._keep(model, measured)
             append(config.run_dir, measured)
-            for _, path in list_checkpoints(config.run_dir)[:-KEPT_CHECKPOINTS]:
-                shutil.rmtree(path)
         self.accelerator.log({"validation_loss": loss, "bits_per_byte": bits}, step=step)
 
     def _keep(self, model: Any, measured: Measured) -> None:
@@ -221,13 +244,16 @@ class Evaluator:
             (folder / "pretraining.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
 
         # what an interrupted start left of later steps is written anew
-        write_revision(self.config.run_dir, f"step-{measured.step}", fill, move=True)
+        name = f"step-{measured.step}"
+        with writing(f"revision {name} of {self.config.run_dir}"):
+            write_revision(self.config.run_dir, name, fill, move=True)
 
 
 def _finish(config: PretrainConfig) -> None:
     """Let ``main`` name the last step; checkpoints, which only serve to go on, are removed."""
     last = snapshot(config.run_dir, f"step-{config.train.steps}")
-    write_revision(config.run_dir, MAIN, lambda folder: _copy(last, folder))
+    with writing(f"revision {MAIN} of {config.run_dir}"):
+        write_revision(config.run_dir, MAIN, lambda folder: _copy(last, folder))
     shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
 
 

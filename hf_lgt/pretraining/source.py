@@ -57,6 +57,9 @@ class BlockSource:
     def batch(self, step: int) -> Batch:
         return block_batch(self.tokens, self.starts(step), self.length)
 
+    def describe(self, step: int) -> str:
+        return f"{self.batch_size} sequences of {self.length} tokens"
+
 
 def block_batch(tokens: NDArray[np.uint16], starts: NDArray[np.int64], length: int) -> Batch:
     """The blocks that begin at these places; all tokens but the first of each are predicted."""

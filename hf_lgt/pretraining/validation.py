@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_lgt.batching import answer_loss, make_pass
+from hf_lgt.logs import append_lines
 from hf_lgt.pretraining.source import block_batch
 
 LOG = "validation.jsonl"
@@ -69,8 +70,7 @@ def validation_loss(
 
 def append(run_dir: Path, measured: Measured) -> None:
     """Add a line to the folder's log."""
-    with open(run_dir / LOG, "a", encoding="utf-8") as file:
-        file.write(measured.to_json() + "\n")
+    append_lines(run_dir / LOG, [measured.to_json()])
 
 
 def read(run_dir: Path) -> list[Measured]:

@@ -16,8 +16,8 @@ HEAVY += ("huggingface_hub",)
 # but the modules of its own package, such as `evaluation`. What stands side by side is apart.
 LAYERS = [
     ["data_builders"],
-    ["yaml12", "files", "environment", "progress", "errors"],
-    ["schema", "vocabulary"],
+    ["yaml12", "files", "environment", "progress", "errors", "lock_files"],
+    ["schema", "vocabulary", "locks", "logs", "interrupts"],
     ["model_checks"],
     ["config_checks", "config_files"],
     ["config", "codec"],
@@ -27,8 +27,9 @@ LAYERS = [
     ["starts"],
     ["loading", "rows"],
     ["sources"],
-    ["models", "checkpoints"],
-    ["folders"],
+    ["models", "checkpoints", "finite", "start_warnings"],
+    ["resuming", "folders"],
+    ["preparing"],
     ["trainer", "evaluation"],
     ["data"],
     ["analysis"],

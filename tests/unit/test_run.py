@@ -6,10 +6,11 @@ import yaml
 from safetensors.torch import load_file
 
 from hf_lgt import ConfigError, EvalRecord, train
-from hf_lgt.checkpoints import list_checkpoints, newest_checkpoint, verify
+from hf_lgt.checkpoints import list_checkpoints, verify
 from hf_lgt.errors import CheckpointError
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.folders import read_run_config
+from hf_lgt.folders import RUN, read_run_config
+from hf_lgt.resuming import newest
 
 
 def timeless(run_dir):
@@ -149,9 +150,9 @@ def test_a_checkpoint_without_one_of_its_files_is_not_whole(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "checkpoints/step-000012", copy)
     verify(copy)
     (copy / "optimizer.pt").unlink()
-    with pytest.raises(CheckpointError, match=r"optimizer\.pt"):
+    with pytest.raises(CheckpointError, match=r"optimizer\.pt: No such file"):
         verify(copy)
-    assert newest_checkpoint(tmp_path)[0] is None
+    assert newest(tmp_path, RUN.logs).checkpoint is None
 
 
 def test_a_checkpoint_is_a_model_that_transformers_loads(tiny_run):
@@ -242,7 +243,7 @@ def test_weights_that_went_wrong_are_never_saved(tiny):
 
     overrides = ["train.learning_rate=1e30", "train.warmup=0", "train.max_grad_norm=null"]
     config = tiny(*overrides, "train.log_every=1000", "train.save_every=1")
-    with pytest.raises(TrainingError, match="not finite after step"):
+    with pytest.raises(TrainingError, match=r"the (loss|norm of the gradient) is (inf|nan) at step"):
         train(config, progress=False)
     for _, path in list_checkpoints(config.run_dir):
         assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())

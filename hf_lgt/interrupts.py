@@ -1,0 +1,122 @@
+"""SIGTERM and SIGINT: a run that is asked to stop writes a checkpoint first.
+
+Schedulers send SIGTERM some time before they kill; the time is theirs to set (Slurm: ``--signal=TERM@120``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ANOTHER_SECONDS = 2.0
+"""Ctrl-C reaches a process twice where its launcher hands it on; one that comes later is another"""
+
+
+class Interrupted(BaseException):
+    """The program was asked to stop. No `Exception`, so that nothing on the way takes it for a fault.
+
+    Args:
+        number: of the signal.
+        told: what was kept, for the user.
+    """
+
+    def __init__(self, number: int, told: str = "") -> None:
+        super().__init__(told)
+        self.number = number
+        self.told = told
+
+    @property
+    def status(self) -> int:
+        """What the program ends with, as shells tell of signals: 143 for SIGTERM, 130 for SIGINT."""
+        return 128 + self.number
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM raises `Interrupted`, so that drafts are removed and locks given back."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(number, "stopped by SIGTERM")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Signals:
+    """Within the block, signals are noted, to be looked at where the work can be put down.
+
+    A second SIGINT, some seconds later, stops at once. Outside the main thread, where Python gives no
+    signals, it notes none.
+    """
+
+    def __init__(self) -> None:
+        self.received: int = 0
+        """number of the first signal, 0: none"""
+        self._when = 0.0
+        self._at_once = False
+        self._before: dict[int, Any] = {}
+        self._group: Any = None
+        # `accelerate launch` of one process hands no signal on, and leaves an orphan behind
+        self._parent = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            # what a shell lets its background jobs ignore stays ignored
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        again = self.received and time.monotonic() - self._when > ANOTHER_SECONDS
+        if not self.received:
+            self.received, self._when = number, time.monotonic()
+        if self._at_once or (again and number == signal.SIGINT):
+            raise Interrupted(number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise `Interrupted` where the work stands: for what takes long and changes nothing."""
+        self._at_once = True
+        try:
+            if self.received:
+                raise Interrupted(self.received)
+            yield
+        finally:
+            self._at_once = False
+
+    def agreed(self, accelerator: Accelerator) -> int:
+        """The signal that some process received, the same on all of them; 0: none.
+
+        Called on all processes at the same step, since they must stop there together.
+        """
+        if self._parent not in (None, os.getppid()) and not self.received:
+            self.received = signal.SIGTERM
+        if accelerator.num_processes == 1:
+            return self.received
+        import torch
+
+        if self._group is None:
+            # on the CPU whatever the devices are, so that it waits for no computation on them
+            self._group = torch.distributed.new_group(backend="gloo")
+        highest = torch.tensor([self.received])
+        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX, group=self._group)
+        return int(highest)

@@ -1,0 +1,87 @@
+"""The logs of a run: files of JSON lines, each with its step, that a resumed run goes on with.
+
+A checkpoint records how many lines each log had when it was written. What follows them was logged by
+steps that a resumed run takes again, so it is cut off; what is missing of them cannot be made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hf_lgt.errors import CheckpointError, TrainingError
+from hf_lgt.files import append_text, sync, write_text
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Add lines to a log; it stays as it was where they cannot be written.
+
+    Raises:
+        TrainingError: as when the disk is full.
+    """
+    try:
+        append_text(path, "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise TrainingError(
+            f"{path} could not be written: {error.strerror}; nothing that was there is lost: once this is "
+            "put right, the same command goes on from the newest checkpoint"
+        ) from None
+
+
+def count_lines(run_dir: Path) -> dict[str, int]:
+    """Lines of each log of a run, which are flushed to disk first."""
+    counts = {}
+    for path in sorted(run_dir.glob("*.jsonl")):
+        sync(path)
+        counts[path.name] = path.read_bytes().count(b"\n")
+    return counts
+
+
+def kept_lines(path: Path, count: int, step: int) -> list[str]:
+    """The first lines of a log, up to those of a checkpoint.
+
+    Args:
+        path: the log; a missing one has no lines.
+        count: lines that it had when the checkpoint was written.
+        step: of the checkpoint.
+
+    Raises:
+        CheckpointError: it lacks some of them, or they are damaged; names the line.
+    """
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+    lines = text.split("\n")[:-1][:count]  # what has no end was being written when the run was stopped
+    for i, line in enumerate(lines, 1):
+        if not 0 <= step_of(line) <= step:
+            raise CheckpointError(f"{path}, line {i} is damaged: {line[:60]!r}")
+    if len(lines) < count:
+        raise CheckpointError(f"{path} has {len(lines)} lines; at step {step} there were {count}")
+    return lines
+
+
+def cut_logs(source: Path, folder: Path, counts: Mapping[str, int], step: int) -> None:
+    """Write the logs of a folder as they were at a checkpoint.
+
+    Args:
+        source: folder of the logs to begin with, mostly the same.
+        folder: the run's.
+        counts: name -> lines to keep.
+        step: of the checkpoint.
+
+    Raises:
+        CheckpointError: see `kept_lines`; then nothing has been cut.
+    """
+    kept = {name: kept_lines(source / name, count, step) for name, count in counts.items()}
+    for name, lines in kept.items():
+        text = "".join(f"{line}\n" for line in lines)
+        if lines or (folder / name).is_file():
+            write_text(folder / name, text)
+
+
+def step_of(line: str | bytes) -> int:
+    """The step of a line, -1 where it has none."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return -1
+    return step if type(step) is int else -1

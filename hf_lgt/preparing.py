@@ -1,0 +1,222 @@
+"""A run's folder made ready: continued, begun or refused, never overwritten unasked, by one writer alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import broadcast_object_list
+
+from hf_lgt import yaml12
+from hf_lgt.config import ConfigError, Trained
+from hf_lgt.environment import describe_environment
+from hf_lgt.files import clear_drafts, remove, write_text
+from hf_lgt.folders import RUN, Kind, has_files, other_data_faults, read_config, refusals
+from hf_lgt.locks import RunLock
+from hf_lgt.logs import cut_logs
+from hf_lgt.resuming import AUTO, NEVER, Beginning, named, newest
+from hf_lgt.schema import short
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def check_folder(config: Trained, overwrite: bool, kind: Kind = RUN, resume: str | Path = AUTO) -> None:
+    """Refuse a folder that must not be trained into, before anything else is done; writes nothing.
+
+    Args:
+        config: the run.
+        overwrite: remove what an earlier run left.
+        kind: of training.
+        resume: ``auto``, ``never``, or the checkpoint to go on from.
+
+    Raises:
+        ConfigError: it holds another or a finished run, or no run, or `resume` does not fit it.
+    """
+    run_dir = config.run_dir
+    faults = refusals(config, kind=kind) if has_files(run_dir) and not overwrite else []
+    if not faults:
+        faults = _resume_faults(config, overwrite, kind, resume)
+    if faults:
+        raise ConfigError(faults)
+
+
+def _resume_faults(config: Trained, overwrite: bool, kind: Kind, resume: str | Path) -> list[str]:
+    """Why a run cannot begin where the user wants it to."""
+    run_dir = config.run_dir
+    interrupted = has_files(run_dir) and not overwrite
+    if resume == NEVER and interrupted:
+        return [
+            f"--resume: {run_dir} holds a run that was interrupted, and 'never' does not go on with it; "
+            "'auto' does, and --overwrite begins it anew"
+        ]
+    if resume in (AUTO, NEVER):
+        return []
+    origin = origin_of(config, overwrite, resume, kind)
+    assert origin is not None, "a path names a run"
+    inside = origin.resolve() == run_dir.resolve()
+    if inside and overwrite:
+        return [f"--resume: {resume} lies in {run_dir}, which --overwrite removes; give one of the two"]
+    if not inside and interrupted:
+        return [
+            f"--resume: {run_dir} holds a run already, which a checkpoint of {origin} does not belong to; "
+            "choose another name, or give --overwrite to remove it"
+        ]
+    before: Any = kind.read(read_config(origin))
+    # neither is part of what the run computes
+    same = {"name": config.name, "output_dir": config.output_dir}
+    if different := _differences(dataclasses.replace(before, **same).to_dict(), config.to_dict()):
+        return [f"--resume: the run in {origin} has another config: {'; '.join(different[:5])}"]
+    return []
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """Keys of two configs that differ, with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = {**before, **now}
+        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{key}.{k}".lstrip("."))]
+    return [] if before == now else [f"{key} was {short(before)}, now {short(now)}"]
+
+
+def origin_of(config: Trained, overwrite: bool, resume: str | Path, kind: Kind = RUN) -> Path | None:
+    """Folder of the run that is gone on with, whether it is there or not; None: begun anew.
+
+    Raises:
+        ConfigError: `resume` is the path of no checkpoint.
+    """
+    if resume in (AUTO, NEVER):
+        return None if overwrite else config.run_dir
+    return named(Path(resume), kind.logs).run_dir
+
+
+@contextmanager
+def only_writer(config: Trained, accelerator: Accelerator, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a run's folder.
+
+    Args:
+        config: the run.
+        accelerator: tells the processes.
+        say: takes news for the user.
+
+    Raises:
+        ConfigError: another process writes to the folder, or it cannot be made; on all processes.
+    """
+    lock = None
+    told: list[Any] = [[]]
+    if accelerator.is_main_process:
+        try:
+            lock = RunLock.acquire(config.run_dir, say=say)
+        except ConfigError as error:
+            told = [error.faults]
+        except OSError as error:
+            told = [[f"output_dir: {config.run_dir.parent}: {error.strerror}"]]
+    try:
+        if accelerator.num_processes > 1:
+            broadcast_object_list(told)
+        if told[0]:
+            raise ConfigError(told[0])
+        for line in lock.news if lock else []:
+            say(line)
+        yield
+    finally:
+        if lock:
+            lock.release()
+
+
+def prepare_folder(
+    config: Trained,
+    overwrite: bool,
+    accelerator: Accelerator,
+    data: Mapping[str, Any],
+    kind: Kind = RUN,
+    resume: str | Path = AUTO,
+) -> tuple[Path | None, list[str]]:
+    """Make the run's folder ready; gives the checkpoint to continue from, and news for the user.
+
+    Args:
+        config: the run.
+        overwrite: remove what an earlier run left.
+        accelerator: tells the processes.
+        data: what is trained on, as the rows that a dataset gave, written to ``data.json``; an interrupted
+            run goes on with the same only. Empty for generated data.
+        kind: of training.
+        resume: as in `check_folder`.
+
+    Raises:
+        ConfigError: the folder must not be touched, or cannot be made.
+    """
+    faults: list[str] = []
+    begin = Beginning()
+    exists = has_files(config.run_dir)
+    try:
+        check_folder(config, overwrite, kind, resume)
+        begin = _beginning(config, overwrite, kind, resume)
+        if begin.run_dir and (faults := other_data_faults(begin.run_dir, data, kind)):
+            raise ConfigError(faults)
+    except ConfigError as error:
+        faults = error.faults
+    # all processes have looked at the folder before one of them changes it
+    accelerator.wait_for_everyone()
+    if faults:
+        raise ConfigError(faults)
+    news = [*begin.faults]
+    if accelerator.is_main_process:
+        try:
+            _fill(config, overwrite, accelerator, data, kind, begin)
+        except OSError as error:
+            raise ConfigError([f"output_dir: {config.run_dir}: {error.strerror}"]) from None
+        if exists and not overwrite:
+            news.append(f"{config.run_dir} was interrupted; it goes on from step {begin.step}")
+        elif begin.checkpoint:
+            news.append(f"begins with {begin.checkpoint}, at step {begin.step}")
+    accelerator.wait_for_everyone()
+    return begin.checkpoint, news
+
+
+def _beginning(config: Trained, overwrite: bool, kind: Kind, resume: str | Path) -> Beginning:
+    """Where the run begins or goes on."""
+    if resume not in (AUTO, NEVER):
+        return named(Path(resume), kind.logs)
+    if overwrite or not has_files(config.run_dir):
+        return Beginning()
+    return newest(config.run_dir, kind.logs)
+
+
+def _fill(
+    config: Trained,
+    overwrite: bool,
+    accelerator: Accelerator,
+    data: Mapping[str, Any],
+    kind: Kind,
+    begin: Beginning,
+) -> None:
+    """Write what a run's folder holds before the first step.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    run_dir = config.run_dir
+    if has_files(run_dir) and overwrite:
+        _remove_run(run_dir, kind)
+    clear_drafts(run_dir.parent, run_dir.name)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (run_dir, run_dir / "checkpoints"):
+        clear_drafts(folder)
+    write_text(run_dir / "config.yaml", yaml12.dump(config.to_dict()))
+    if data:
+        write_text(run_dir / kind.data_file, json.dumps(data, indent=1) + "\n")
+    about = describe_environment(str(accelerator.device), accelerator.num_processes)
+    write_text(run_dir / "environment.json", json.dumps(about, indent=1) + "\n")
+    if begin.run_dir:
+        cut_logs(begin.run_dir, run_dir, begin.logs, begin.step)
+
+
+def _remove_run(run_dir: Path, kind: Kind) -> None:
+    if not (run_dir / "config.yaml").is_file():
+        raise ConfigError([f"output_dir: {run_dir} holds files that are no run; --overwrite spares them"])
+    kind.read(read_config(run_dir))  # a folder with somebody else's config.yaml is no run either
+    remove(run_dir)

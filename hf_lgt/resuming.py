@@ -1,0 +1,111 @@
+"""Which checkpoint a run goes on from: its own newest whole one, or one that the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_lgt.checkpoints import LoopState, list_checkpoints, read_state, verify
+from hf_lgt.errors import CheckpointError, ConfigError
+from hf_lgt.logs import kept_lines, step_of
+
+AUTO, NEVER = "auto", "never"
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a run begins or goes on."""
+
+    checkpoint: Path | None = None
+    """None: before the first step"""
+    run_dir: Path | None = None
+    """the run that the checkpoint and its logs are of"""
+    logs: dict[str, int] = field(default_factory=dict)
+    """name -> lines to keep of them"""
+    faults: tuple[str, ...] = ()
+    """what is wrong with newer checkpoints"""
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return int(self.checkpoint.name.removeprefix("step-")) if self.checkpoint else 0
+
+
+def newest(run_dir: Path, logs: Sequence[str]) -> Beginning:
+    """The newest checkpoint that is whole and whose logs are, else the beginning.
+
+    Args:
+        run_dir: the run's folder.
+        logs: names of its logs.
+
+    Raises:
+        ConfigError: there are whole checkpoints, but the logs of none.
+    """
+    faults: list[str] = []
+    whole = False
+    for _, path in reversed(list_checkpoints(run_dir)):
+        try:
+            verify(path)
+            whole = True
+            return Beginning(path, run_dir, _counts(path, run_dir, logs), tuple(faults))
+        except CheckpointError as error:
+            faults.append(str(error))
+    if whole:
+        told = "restore the log, or begin anew with --overwrite; the checkpoints themselves are whole"
+        raise ConfigError([*faults, f"{run_dir} cannot go on: {told}"])
+    return Beginning(None, run_dir, dict.fromkeys(logs, 0), tuple(faults))
+
+
+def named(path: Path, logs: Sequence[str]) -> Beginning:
+    """The checkpoint that a user names, or the newest whole one of a run.
+
+    Args:
+        path: a checkpoint's folder, or a run's.
+        logs: names of a run's logs.
+
+    Raises:
+        ConfigError: there is none, or it is damaged.
+    """
+    path = path.resolve()
+    if not path.exists():
+        raise ConfigError([f"--resume: {path} does not exist; give a checkpoint's folder, auto or never"])
+    if (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
+        found = newest(path, logs)
+        if found.checkpoint is None:
+            raise ConfigError([f"--resume: {path} has no whole checkpoint", *found.faults])
+        return found
+    run_dir = path.parent.parent
+    if path not in [known for _, known in list_checkpoints(run_dir)]:
+        raise ConfigError([f"--resume: {path} is no checkpoint of a run, as RUN/checkpoints/step-000500 is"])
+    try:
+        verify(path)
+        return Beginning(path, run_dir, _counts(path, run_dir, logs))
+    except CheckpointError as error:
+        raise ConfigError([f"--resume: {error}"]) from None
+
+
+def _counts(path: Path, run_dir: Path, logs: Sequence[str]) -> dict[str, int]:
+    """Lines to keep of each log of a run that goes on from a checkpoint.
+
+    Raises:
+        CheckpointError: a log lacks some of them.
+    """
+    state = read_state(path)
+    counts = (
+        {name: state.logs.get(name, 0) for name in logs} if state.logs else _by_step(run_dir, state, logs)
+    )
+    for name, count in counts.items():
+        kept_lines(run_dir / name, count, state.step)
+    return counts
+
+
+def _by_step(run_dir: Path, state: LoopState, logs: Sequence[str]) -> dict[str, int]:
+    """As `_counts`, for a checkpoint that does not say: the evaluation of its step is made again."""
+    counts = {}
+    for name in logs:
+        most = state.step if name == logs[0] else state.step - 1
+        file = run_dir / name
+        steps = [step_of(line) for line in file.read_bytes().splitlines()] if file.is_file() else []
+        counts[name] = next((i for i, step in enumerate(steps) if not 0 <= step <= most), len(steps))
+    return counts
