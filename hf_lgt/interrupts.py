@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,12 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, number: int, told: str = "") -> None:
-        super().__init__(told)
+        super().__init__()
         self.number = number
         self.told = told
+
+    def __str__(self) -> str:
+        return self.told
 
     @property
     def status(self) -> int:
@@ -64,7 +67,8 @@ class Signals:
     signals, it notes none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.received: int = 0
         """number of the first signal, 0: none"""
         self._when = 0.0
@@ -86,9 +90,9 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        again = self.received and time.monotonic() - self._when > ANOTHER_SECONDS
+        again = self.received and self._clock() - self._when > ANOTHER_SECONDS
         if not self.received:
-            self.received, self._when = number, time.monotonic()
+            self.received, self._when = number, self._clock()
         if self._at_once or (again and number == signal.SIGINT):
             raise Interrupted(number)
 

@@ -37,18 +37,21 @@ def run_all(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
     logs.mkdir(parents=True, exist_ok=True)
+    going: set[subprocess.Popen[bytes]] = set()
 
     def run(item: Planned) -> tuple[Planned, Path, bool]:
         log = logs / item.log
         with open(log, "ab") as file:
-            code = subprocess.run(
+            child = subprocess.Popen(
                 [sys.executable, str(recipe), *item.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **threads},
-                check=False,
-            ).returncode
+            )
+            going.add(child)
+            code = child.wait()
+            going.discard(child)
         return item, log, code == 0
 
     failed = []
@@ -61,7 +64,9 @@ def run_all(
                 if not well:
                     failed.append((item, log))
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(going):
+                child.terminate()  # each writes a checkpoint, from which the same command goes on
             raise
     return failed
 
