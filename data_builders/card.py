@@ -19,6 +19,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from data_builders.mixture import Component
 from data_builders.plan import MIXTURE, CorpusPlan
+from data_builders.retry import holds_secret, redact
+from data_builders.texts import begun, code, escaped, fenced, line
 
 TITLE = "Length-generalization corpus"
 
@@ -77,7 +79,7 @@ def write(plan: CorpusPlan, facts: Facts, licence: str, command: str | None) -> 
             "## How to load it\n\n" + _loading(plan),
             "## How it was made\n\n" + _making(plan, command),
             f"## Licence\n\n{_code(licence)}",
-            "## Citation\n\nThe tasks and the question are those of\n\n" + _fenced(CITATION, "bibtex"),
+            "## Citation\n\nThe tasks and the question are those of\n\n" + fenced(CITATION, "bibtex"),
         ]
     )
     metadata = _metadata(plan, facts, licence)
@@ -141,7 +143,7 @@ def _task(component: Component, example: tuple[str, str] | None) -> str:
         f"- options: {options or 'none'}",
     ]
     if example:
-        lines += ["", "An example, prompt and target:", "", _fenced(f"{example[0]} -> {example[1]}", "text")]
+        lines += ["", "An example, prompt and target:", "", fenced(f"{example[0]} -> {example[1]}", "text")]
     return "\n".join(lines)
 
 
@@ -206,7 +208,7 @@ from datasets import load_dataset
 corpus = load_dataset(PATH)  # a folder, or org/name on the Hub; train and test of the whole mixture
 one_task = load_dataset(PATH, {json.dumps(name)})
 stream = load_dataset(PATH, streaming=True)"""
-    return _fenced(code, "python")
+    return fenced(code, "python")
 
 
 def _making(plan: CorpusPlan, command: str | None) -> str:
@@ -219,7 +221,9 @@ def _making(plan: CorpusPlan, command: str | None) -> str:
         f"{plan.test_seed}. `corpus.json` lists all settings."
     )
     if command is not None:
-        return f"{text} The same rows again:\n\n{_fenced(command, 'bash')}"
+        # shown as it was given, unless it would tell everybody a token
+        shown = redact(command) if holds_secret(command) else command
+        return f"{text} The same rows again:\n\n{fenced(shown, 'bash')}"
     settings = plan.settings()
     components = ",\n        ".join(
         f"Component({c['task']!r}, {c['role']!r}, {tuple(c['lengths'])!r}, {c['weight']!r}, {c['options']!r})"
@@ -239,7 +243,7 @@ write_corpus(
     seed={settings["seed"]},
     test_seed={settings["test_seed"]},
 )"""
-    return f"{text} The same rows again:\n\n{_fenced(code, 'python')}"
+    return f"{text} The same rows again:\n\n{fenced(code, 'python')}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -249,26 +253,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text on one line in which nothing is Markdown or HTML, but for code in single backticks."""
-    pieces = re.split(r"(`[^`\n]+`)", " ".join(text.split()))
-    return "".join(
-        _code(piece[1:-1]) if k % 2 else re.sub(r"([\\`*_{}\[\]<>#|~!&$])", r"\\\1", piece)
-        for k, piece in enumerate(pieces)
-    )
+    pieces = re.split(r"(`[^`\n]+`)", line(text))
+    return begun("".join(_code(piece[1:-1]) if k % 2 else escaped(piece) for k, piece in enumerate(pieces)))
 
 
 def _code(text: str) -> str:
-    """Text as inline code on one line, whatever it holds."""
-    text = " ".join(text.split()).replace("|", "\\|")
-    fence = "`" * (1 + _longest_run(text))
-    edge = " " if "`" in (text[:1], text[-1:]) or not text else ""
-    return f"{fence}{edge}{text}{edge}{fence}"
-
-
-def _fenced(text: str, language: str) -> str:
-    """Text as a block of code, whatever it holds."""
-    fence = "`" * max(3, 1 + _longest_run(text))
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
-def _longest_run(text: str) -> int:
-    return max(map(len, re.findall("`+", text)), default=0)
+    """Inline code that may stand in a table."""
+    return code(text).replace("|", "\\|")

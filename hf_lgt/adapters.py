@@ -7,7 +7,7 @@ them: without these rows a reloaded model would read tags that it never learned.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +107,16 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "peft_config")
 
 
-def save_adapters(model: Any, folder: Path) -> None:
-    """Write ``adapter_model.safetensors`` and ``adapter_config.json``: adapters and added rows, no base."""
+def save_adapters(model: Any, folder: Path, state: Mapping[str, Any] | None = None) -> None:
+    """Write ``adapter_model.safetensors`` and ``adapter_config.json``: adapters and added rows, no base.
+
+    Args:
+        model: from `add_adapters`.
+        folder: where they go.
+        state: all the weights, where the model holds only a part of them.
+    """
     # "auto" would ask the Hub for the base's vocabulary; the rows that were added are saved anyhow
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
     # a card of PEFT's template, which says nothing of this run
     (folder / "README.md").unlink(missing_ok=True)
 

@@ -53,7 +53,7 @@ def save_weights(model: Any, folder: Path, state: Mapping[str, Any] | None = Non
         state: the weights, where the model holds only a part of them.
     """
     if is_adapted(model):
-        save_adapters(model, folder)
+        save_adapters(model, folder, state)
     else:
         model.save_pretrained(folder, **({} if state is None else {"state_dict": state}))
 
@@ -112,25 +112,37 @@ def writing(what: str) -> Iterator[None]:
     except RunError:
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        reason = _said_by_the_system(error) or " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{what} could not be written: {reason}; nothing that was there is lost: once this is put "
             "right, the same command goes on from the newest checkpoint"
         ) from error
 
 
-def prune(run_dir: Path, keep: int | None, trusted: set[Path]) -> None:
+def _said_by_the_system(error: BaseException | None) -> str:
+    """The system's reason, which torch hides behind an assertion of its own where it closes the file."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def prune(run_dir: Path, step: int, keep: int | None, trusted: set[Path]) -> None:
     """Remove the oldest checkpoints until `keep` whole ones are left.
 
     Those that are damaged are not counted, and none is removed that is newer than the oldest one kept.
 
     Args:
         run_dir: the run's folder.
+        step: that the run is at; checkpoints of later ones, which it went back from, are left alone.
         keep: how many; None: all.
         trusted: those that this process has written or verified; the others are verified now, and added.
     """
     whole = 0
-    for _, path in reversed(list_checkpoints(run_dir)) if keep else ():
+    for at, path in reversed(list_checkpoints(run_dir)) if keep else ():
+        if at > step:
+            continue
         if whole == keep:
             remove(path)
             continue
@@ -174,7 +186,9 @@ def verify(path: Path) -> None:
         told = str(error) if str(error).startswith(MANIFEST) else f"{MANIFEST} cannot be read: {error}"
         raise CheckpointError(f"checkpoint {path} is not whole: {told}") from None
     if wrong:
-        raise CheckpointError(f"checkpoint {path}: {', '.join(wrong)} changed since it was written")
+        raise CheckpointError(
+            f"checkpoint {path}: {', '.join(wrong)} changed since it was written, or {MANIFEST} did"
+        )
 
 
 def read_state(path: Path) -> LoopState:

@@ -10,10 +10,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from data_builders.hub import DestinationError, PushError, check_destination
 from data_builders.retry import redact
+from data_builders.texts import printable
 from hf_lgt.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(redact(message)))
+
     def format_help(self) -> str:
         if self.epilog is None and self.lists_keys:
             rows = [f"  {key:<38} {meaning}" for key, meaning in self.form().describe()]
@@ -133,6 +137,12 @@ def guard(main: Callable[[], int]) -> int:
         return _tell_error(error)
     except OSError as error:
         return _tell_os_error(error)
+    except RuntimeError as error:
+        from hf_lgt.processes import told_of_others
+
+        if (told := told_of_others(error)) is None:
+            raise
+        return _tell_error(RunError(told))
 
 
 def _is_main() -> bool:
@@ -153,17 +163,17 @@ def _first_to_tell() -> bool:
 
 
 def _tell_faults(faults: Sequence[str]) -> int:
-    # each process of a launch finds the same faults; one tells them
-    if _is_main():
+    # each process of a launch mostly finds the same faults; one tells them
+    if _first_to_tell():
         print(f"error: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", file=sys.stderr)
         for fault in faults:
-            print(f"  {redact(fault)}", file=sys.stderr)
+            print(f"  {printable(redact(fault))}", file=sys.stderr)
     return USER_ERROR
 
 
 def _tell_error(error: Exception, all_meet_it: bool = False) -> int:
     if _is_main() if all_meet_it else _first_to_tell():
-        print(f"error: {redact(str(error))}", file=sys.stderr)
+        print(f"error: {printable(redact(str(error)))}", file=sys.stderr)
     return RUN_ERROR
 
 

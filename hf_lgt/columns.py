@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hf_lgt.errors import ConfigError
@@ -29,7 +29,7 @@ def check_columns(data: DataConfig, key: str, dataset: Any) -> None:
     for column in (*needed, *(c for c in data.columns if c not in needed)):
         name = data.columns.get(column, column)
         if name not in dataset.column_names:
-            words = f"data.columns: {split} has no column {name!r}; it has {', '.join(dataset.column_names)}"
+            words = f"data.columns: {split} has no column {name!r}; it has {listed(dataset.column_names)}"
             faults.append(f"{words}. data.columns.{column} names yours")
             if column == "length":
                 faults[-1] += ", or data.length counts characters, words or tokens of the prompt"
@@ -43,6 +43,13 @@ def check_columns(data: DataConfig, key: str, dataset: Any) -> None:
         faults += _mask_fault(split, dataset, masks)
     if faults:
         raise ConfigError(faults)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns, those that could be misread as text in quotes."""
+    return ", ".join(
+        name if name.isprintable() and name.strip() == name != "" else repr(name) for name in names
+    )
 
 
 def _kind(dataset: Any, name: str) -> str:

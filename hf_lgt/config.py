@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from data_builders.registry import unknown
+from data_builders.texts import printable
 from hf_lgt.config_checks import cross_faults
-from hf_lgt.config_files import read_file, set_key
+from hf_lgt.config_files import SECRET, read_file, secret_faults, set_key
 from hf_lgt.errors import ConfigError
 from hf_lgt.model_checks import Fault
 from hf_lgt.schema import (
@@ -155,9 +157,10 @@ def load(form: Form[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     Raises:
         ConfigError: with every fault.
     """
-    data = read_file(Path(path))
-    faults = [fault for override in overrides if (fault := set_key(data, override))]
-    return _checked(form, data, faults)
+    with _printable():
+        data = read_file(Path(path))
+        faults = [fault for override in overrides if (fault := set_key(data, override))]
+        return _checked(form, data, faults)
 
 
 def from_dict(form: Form[C], data: dict[str, Any]) -> C:
@@ -166,11 +169,24 @@ def from_dict(form: Form[C], data: dict[str, Any]) -> C:
     Raises:
         ConfigError: with every fault.
     """
-    return _checked(form, data, [])
+    with _printable():
+        return _checked(form, data, [])
+
+
+@contextmanager
+def _printable() -> Iterator[None]:
+    """Faults quote what stands in a config, which a terminal must not take for its own signs."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([printable(fault) for fault in error.faults]) from None
 
 
 def _checked(form: Form[C], data: dict[str, Any], faults: list[str]) -> C:
     data = plain(data)
+    if secret := [*secret_faults(data)]:
+        # and no other fault, which might quote it
+        raise ConfigError([*(fault for fault in faults if fault.endswith(SECRET)), *secret])
     faulty: set[str] = set()
     for repaired in (False, True):
         try:

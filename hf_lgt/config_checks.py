@@ -13,6 +13,7 @@ from data_builders.mixture import component_faults
 from data_builders.registry import get_task, list_tasks, unknown
 from data_builders.sampling import LONGEST_PROMPT, stream
 from data_builders.symbols import CONTROL_TEXT, TAG
+from data_builders.texts import CONTROLS
 from hf_lgt.model_checks import Fault, checkpoint_faults, model_faults
 from hf_lgt.schema import (
     LARGEST,
@@ -58,8 +59,15 @@ def _name_faults(config: Config) -> Iterator[Fault]:
             "and begin with a letter or digit",
         )
     folder = config.output_dir
-    if "\0" in folder or len(folder) > 1000 or any(len(part.encode()) > 255 for part in Path(folder).parts):
-        yield ("output_dir",), f"output_dir: {short(folder)} must be the path of a folder"
+    if (
+        CONTROLS.search(folder)
+        or len(folder) > 1000
+        or any(len(part.encode()) > 255 for part in Path(folder).parts)
+    ):
+        yield (
+            ("output_dir",),
+            f"output_dir: {short(folder)} must be the path of a folder, without control characters",
+        )
 
 
 def _train_faults(train: TrainConfig) -> Iterator[Fault]:

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_builders.retry import holds_secret
 from hf_lgt import yaml12
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import short
+
+SECRET = (
+    "holds a secret, which does not belong in a config, as every run keeps a copy; take it out and give it "
+    "by HF_TOKEN, 'hf auth login' or a variable of the environment"
+)
+
+
+def secret_faults(data: Any, place: str = "") -> Iterator[str]:
+    """A fault for each value and key that holds a token or a password; none repeats it."""
+    if isinstance(data, str):
+        if holds_secret(data):
+            yield f"{place}: {SECRET}"
+    elif isinstance(data, list):
+        for i, item in enumerate(data):
+            yield from secret_faults(item, f"{place}.{i}")
+    elif isinstance(data, dict):
+        for key, item in data.items():
+            if holds_secret(str(key)):
+                yield f"{place or 'config'}: a key here {SECRET}"
+            else:
+                yield from secret_faults(item, f"{place}.{key}".removeprefix("."))
 
 
 def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -22,19 +45,24 @@ def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         ConfigError: it cannot be read, is no mapping, or is based on itself.
     """
     file = f"base: config file {path}" if seen else f"config file {path}"
+    if holds_secret(str(path)):
+        raise ConfigError([f"{'base' if seen else '--config'}: {SECRET}"])
     try:
-        data = yaml12.load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
         place = path.resolve()
+        data = yaml12.load(text)
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from None
     except ValueError as error:
         reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "is no path of a file"
         raise ConfigError([f"{file} {reason}"]) from None
     except yaml12.YAMLError as error:
-        raise ConfigError([f"{file} is not YAML: {error}"]) from None
+        raise ConfigError([f"{file} is not YAML: {_quoting_no_secret(error, text)}"]) from None
     if place in seen:
         raise ConfigError([f"base: {path} is based on itself, by way of {len(seen)} file(s)"])
     if not isinstance(data, dict):
+        if secret := [*secret_faults(data, "config")]:
+            raise ConfigError(secret)
         what = "is empty" if data is None else f"holds {short(data)}"
         raise ConfigError([f"{file} {what}; it must hold keys, as in 'name: my-run'"])
     base = data.pop("base", None)
@@ -43,6 +71,14 @@ def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str):
         raise ConfigError([f"base: {short(base)} must be the path of a config file"])
     return _merge(read_file(path.parent / base, (*seen, place)), data)
+
+
+def _quoting_no_secret(error: yaml12.YAMLError, text: str) -> str:
+    """What is wrong with a text; where it holds a secret, only in which line."""
+    if not holds_secret(text):
+        return str(error)
+    where = re.match(r"line [0-9]+", str(error))
+    return f"{where[0] if where else 'it'} cannot be read. It also {SECRET}"
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +92,8 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def set_key(data: dict[str, Any], override: str) -> str | None:
     """Set one key in place, as ``section.key=value`` says; gives the fault, if any."""
     key, equals, text = override.removeprefix("--").partition("=")
+    if holds_secret(override):
+        return f"{'an override' if holds_secret(key) or not equals else key}: {SECRET}"
     if not equals or not key or not key.isprintable():
         return f"override {override!r} is not of the form section.key=value"
     if key == "base":

@@ -12,8 +12,14 @@ from typing import Any
 PACKAGES = ("hf-lgt", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy")
 
 
-def describe_environment(device: str, processes: int) -> dict[str, Any]:
-    """Plain data for ``environment.json``."""
+def describe_environment(device: str, processes: int, layout: str = "NO") -> dict[str, Any]:
+    """Plain data for ``environment.json``.
+
+    Args:
+        device: of this process.
+        processes: that train together.
+        layout: how they share the work out, as Accelerate names it: ``MULTI_GPU``, ``FSDP``, ...
+    """
     import torch
 
     return {
@@ -24,6 +30,7 @@ def describe_environment(device: str, processes: int) -> dict[str, Any]:
         "device": device,
         "device_name": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),
         "processes": processes,
+        "layout": layout,
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
     }

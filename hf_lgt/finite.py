@@ -27,14 +27,14 @@ class FiniteWatch:
         self.eager = device.type == "cpu"
         """whether asking after each step costs nothing"""
         # step, loss, norm of the gradient
-        self._first = torch.full((3,), -1.0, dtype=torch.float64, device=device)
+        self._first = torch.full((3,), -1.0, device=device)
 
     def see(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
         """Look at a step, from 1: this process's loss and the norm of the gradient of all, scalars."""
         wrong = ~torch.isfinite(loss)
         if self.gradients:
             wrong = wrong | ~torch.isfinite(norm)
-        new = torch.stack([torch.full_like(loss, step), loss, norm.to(loss)]).double()
+        new = torch.stack([torch.full_like(loss, step), loss, norm.to(loss)]).float()
         self._first = torch.where((self._first[0] < 0) & wrong, new, self._first)
 
     def check(self) -> None:
@@ -50,5 +50,5 @@ class FiniteWatch:
         told = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
         raise TrainingError(
             f"{told} at step {taken}, on {self.source.describe(taken - 1)}; a lower train.learning_rate or "
-            "train.max_grad_norm may help, or train.precision 'no'; the last checkpoint is unharmed"
+            "train.max_grad_norm may help, or train.precision 'no'; earlier checkpoints are unharmed"
         )

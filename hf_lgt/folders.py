@@ -40,6 +40,23 @@ class Kind:
     other_data: Callable[[Path, Mapping[str, Any], Mapping[str, Any]], str] = _other_rows
     """the fault of a folder that was begun with other data: (folder, data then, data now)"""
     logs: tuple[str, ...] = ("train.jsonl", "eval.jsonl")
+    folders: tuple[str, ...] = ("checkpoints",)
+    """in which something is written whole or not at all"""
+    can_branch: bool = True
+    """whether a run may begin from a checkpoint of another"""
+
+    def read_run(self, run_dir: Path) -> Trained:
+        """The config that a run was made with.
+
+        Raises:
+            ConfigError: there is none, or it is not valid; names the file.
+        """
+        try:
+            return self.read(read_config(run_dir))
+        except ConfigError as error:
+            file = f"{run_dir / 'config.yaml'}: "
+            told = [fault if str(run_dir) in fault else file + fault for fault in error.faults]
+            raise ConfigError(told) from None
 
 
 RUN = Kind()
@@ -91,7 +108,7 @@ def refusals(config: Trained, finished_is_fine: bool = False, kind: Kind = RUN) 
     if kind.is_finished(run_dir) and not finished_is_fine:
         return [f"name: {run_dir} holds a finished run; {advice}"]
     # a run may have been moved: where it lies is no part of what it is
-    before: Any = kind.read(read_config(run_dir))
+    before: Any = kind.read_run(run_dir)
     if dataclasses.replace(before, output_dir=config.output_dir) != config:
         return [f"name: {run_dir} holds a run of another config; {advice}"]
     return []
@@ -106,26 +123,34 @@ def other_data_faults(run_dir: Path, data: Mapping[str, Any], kind: Kind) -> lis
         return []
     except ValueError:
         return [f"{file} is not JSON; --overwrite begins the run anew"]
-    if before is None or before.get("fingerprint") == data["fingerprint"]:
+    if not data:
+        return []
+    if not isinstance(before, dict):
+        return [f"{file} is not what a run writes; --overwrite begins the run anew"]
+    if before.get("fingerprint") == data["fingerprint"]:
         return []
     return [kind.other_data(run_dir, before, data)]
 
 
 def recorded_data(run_dir: Path | None, kind: Kind = RUN) -> dict[str, Any]:
     """What an earlier start of a run wrote of the rows that it read, empty if there is nothing."""
-    return _recorded(run_dir, kind.data_file)
+    return recorded(run_dir, kind.data_file)
 
 
 def recorded_checkpoint(run_dir: Path | None) -> dict[str, Any]:
     """What an earlier start of a run wrote of the checkpoint that it began with, empty if nothing."""
-    return _recorded(run_dir, CHECKPOINT_FILE)
+    return recorded(run_dir, CHECKPOINT_FILE)
 
 
-def _recorded(run_dir: Path | None, name: str) -> dict[str, Any]:
+def recorded(run_dir: Path | None, name: str) -> dict[str, Any]:
+    """What stands in a file of a run, empty if there is none or it holds something else."""
     if run_dir is None:
         return {}
     try:
         data = json.loads((run_dir / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        return {}
+    texts = ("revision", "commit")
+    return {key: value for key, value in data.items() if key not in texts or isinstance(value, str)}

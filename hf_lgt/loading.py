@@ -13,8 +13,9 @@ from typing import Any
 from data_builders.registry import unknown
 from data_builders.retry import redact
 from data_builders.symbols import LAST_NODE
+from data_builders.texts import line
 from hf_lgt.codec import Codec, TextCodec
-from hf_lgt.columns import check_columns
+from hf_lgt.columns import check_columns, listed
 from hf_lgt.config_checks import can_be_tag
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import HUB_ID, Config, DataConfig, short
@@ -178,7 +179,7 @@ def _readable(data: DataConfig, local: bool) -> Iterator[None]:
         name = f" (data.name {data.name!r})" if data.name else ""
         if not local:
             name += ", which is no file or folder here and so a dataset on the Hub,"
-        reason = redact(" ".join(str(first).split()))[:400]
+        reason = line(redact(str(first)))[:400]
         raise ConfigError(
             [f"data.path: {short(data.path)}{name} cannot be loaded: {type(first).__name__}: {reason}"]
         ) from None
@@ -202,7 +203,7 @@ def only_task(config: Config, opened: Opened) -> str | None:
     if len(lacking) < len(splits):
         why = "although the other split has it"
     lacks = f"{lacking[0]} has no column {name!r}"
-    there = ", ".join(splits[lacking[0]].column_names)
+    there = listed(splits[lacking[0]].column_names)
     raise ConfigError([f"data.columns: {lacks} {why}; it has {there}. data.columns.task names yours"])
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hf_lgt import lock_files
-from hf_lgt.errors import ConfigError
+from hf_lgt.errors import ConfigError, RunError
 from hf_lgt.lock_files import Holder, Seen, boot, look, place, process_mark
 
 ATTEMPTS = 200
@@ -165,6 +165,17 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+
+
+def check_held(run_dir: Path) -> None:
+    """Stop a writer whose lock another one has taken meanwhile, as after this machine slept for long.
+
+    Raises:
+        RunError: it has; a folder of which this process never had the lock is not looked at.
+    """
+    path = lock_path(run_dir)
+    if any(lock.lost for lock in _held if lock.path == path):
+        raise RunError(f"{run_dir}: another process has taken over its lock {path}; this one stops writing")
 
 
 def lock_path(run_dir: Path) -> Path:

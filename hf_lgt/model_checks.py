@@ -77,6 +77,11 @@ def model_faults(model: ModelConfig) -> Iterator[Fault]:
     """Sizes of a model of its own that do not fit each other."""
     if model.name_or_path is not None:
         return
+    if model.initializer_range > 1:  # transformers takes no more
+        yield (
+            ("model.initializer_range",),
+            f"model.initializer_range: {model.initializer_range} must be at most 1",
+        )
     width, heads, kv_heads = model.hidden_size, model.heads, model.kv_heads
     keys = ("model.heads", "model.hidden_size")
     if width % heads:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +15,50 @@ from accelerate.utils import broadcast_object_list
 from hf_lgt import yaml12
 from hf_lgt.config import ConfigError, Trained
 from hf_lgt.environment import describe_environment
+from hf_lgt.errors import RunError
 from hf_lgt.files import clear_drafts, remove, write_text
-from hf_lgt.folders import RUN, Kind, has_files, other_data_faults, read_config, refusals
+from hf_lgt.folders import RUN, Kind, has_files, other_data_faults, recorded, refusals
+from hf_lgt.lock_files import is_full
 from hf_lgt.locks import RunLock
 from hf_lgt.logs import cut_logs
+from hf_lgt.processes import gathered
 from hf_lgt.resuming import AUTO, NEVER, Beginning, named, newest
 from hf_lgt.schema import short
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+NO_ROOM = "once there is room, the same command goes on"
 
-def check_folder(config: Trained, overwrite: bool, kind: Kind = RUN, resume: str | Path = AUTO) -> None:
+
+RESUMED_FILE = "resumed.json"
+"""which checkpoint, named by the user, the run began from"""
+
+
+def settle(config: Trained, overwrite: bool, resume: str | Path, kind: Kind = RUN) -> str | Beginning:
+    """What ``--resume`` comes to: ``auto``, ``never``, or the checkpoint that it names.
+
+    A run that was begun from that checkpoint already goes on as with ``auto``, so that the same command
+    can be given again.
+
+    Raises:
+        ConfigError: `resume` is the path of no whole checkpoint.
+    """
+    if resume in (AUTO, NEVER):
+        return str(resume)
+    found = named(Path(resume), kind.logs)
+    before = recorded(config.run_dir, RESUMED_FILE).get("path")
+    return AUTO if before == str(found.checkpoint) and not overwrite else found
+
+
+def check_folder(config: Trained, overwrite: bool, kind: Kind = RUN, resume: str | Beginning = AUTO) -> None:
     """Refuse a folder that must not be trained into, before anything else is done; writes nothing.
 
     Args:
         config: the run.
         overwrite: remove what an earlier run left.
         kind: of training.
-        resume: ``auto``, ``never``, or the checkpoint to go on from.
+        resume: from `settle`.
 
     Raises:
         ConfigError: it holds another or a finished run, or no run, or `resume` does not fit it.
@@ -45,7 +71,7 @@ def check_folder(config: Trained, overwrite: bool, kind: Kind = RUN, resume: str
         raise ConfigError(faults)
 
 
-def _resume_faults(config: Trained, overwrite: bool, kind: Kind, resume: str | Path) -> list[str]:
+def _resume_faults(config: Trained, overwrite: bool, kind: Kind, resume: str | Beginning) -> list[str]:
     """Why a run cannot begin where the user wants it to."""
     run_dir = config.run_dir
     interrupted = has_files(run_dir) and not overwrite
@@ -54,19 +80,24 @@ def _resume_faults(config: Trained, overwrite: bool, kind: Kind, resume: str | P
             f"--resume: {run_dir} holds a run that was interrupted, and 'never' does not go on with it; "
             "'auto' does, and --overwrite begins it anew"
         ]
-    if resume in (AUTO, NEVER):
+    if isinstance(resume, str):
         return []
-    origin = origin_of(config, overwrite, resume, kind)
-    assert origin is not None, "a path names a run"
-    inside = origin.resolve() == run_dir.resolve()
-    if inside and overwrite:
-        return [f"--resume: {resume} lies in {run_dir}, which --overwrite removes; give one of the two"]
-    if not inside and interrupted:
+    origin = resume.run_dir
+    assert origin is not None, "a checkpoint that is named belongs to a run"
+    place, own = origin.resolve(), run_dir.resolve()
+    if overwrite and own in (place, *place.parents):
+        told = f"{resume.checkpoint} lies in {run_dir}, which --overwrite removes"
+        return [f"--resume: {told}; give one of the two"]
+    if place != own and interrupted:
         return [
             f"--resume: {run_dir} holds a run already, which a checkpoint of {origin} does not belong to; "
-            "choose another name, or give --overwrite to remove it"
+            "choose another name, or go on with that run by --resume auto"
         ]
-    before: Any = kind.read(read_config(origin))
+    if place != own and not kind.can_branch:
+        return [
+            "--resume: a pretraining goes on from its own checkpoints alone, which its revisions belong to"
+        ]
+    before: Any = kind.read_run(origin)
     # neither is part of what the run computes
     same = {"name": config.name, "output_dir": config.output_dir}
     if different := _differences(dataclasses.replace(before, **same).to_dict(), config.to_dict()):
@@ -82,15 +113,11 @@ def _differences(before: Any, now: Any, key: str = "") -> list[str]:
     return [] if before == now else [f"{key} was {short(before)}, now {short(now)}"]
 
 
-def origin_of(config: Trained, overwrite: bool, resume: str | Path, kind: Kind = RUN) -> Path | None:
-    """Folder of the run that is gone on with, whether it is there or not; None: begun anew.
-
-    Raises:
-        ConfigError: `resume` is the path of no checkpoint.
-    """
-    if resume in (AUTO, NEVER):
-        return None if overwrite else config.run_dir
-    return named(Path(resume), kind.logs).run_dir
+def origin_of(config: Trained, overwrite: bool, resume: str | Beginning) -> Path | None:
+    """Folder of the run that is gone on with, whether it is there or not; None: begun anew."""
+    if isinstance(resume, Beginning):
+        return resume.run_dir
+    return None if overwrite else config.run_dir
 
 
 @contextmanager
@@ -104,21 +131,24 @@ def only_writer(config: Trained, accelerator: Accelerator, say: Callable[[str], 
 
     Raises:
         ConfigError: another process writes to the folder, or it cannot be made; on all processes.
+        RunError: the disk is full.
     """
     lock = None
-    told: list[Any] = [[]]
+    told: list[Any] = [[], ""]
     if accelerator.is_main_process:
         try:
             lock = RunLock.acquire(config.run_dir, say=say)
         except ConfigError as error:
-            told = [error.faults]
-        except OSError as error:
-            told = [[f"output_dir: {config.run_dir.parent}: {error.strerror}"]]
+            told = [error.faults, ""]
+        except OSError as error:  # no room, which is no mistake in the command
+            told = [[], f"{config.run_dir.parent}: {error.strerror}; {NO_ROOM}"]
     try:
         if accelerator.num_processes > 1:
             broadcast_object_list(told)
         if told[0]:
             raise ConfigError(told[0])
+        if told[1]:
+            raise RunError(told[1])
         for line in lock.news if lock else []:
             say(line)
         yield
@@ -133,7 +163,7 @@ def prepare_folder(
     accelerator: Accelerator,
     data: Mapping[str, Any],
     kind: Kind = RUN,
-    resume: str | Path = AUTO,
+    resume: str | Beginning = AUTO,
 ) -> tuple[Path | None, list[str]]:
     """Make the run's folder ready; gives the checkpoint to continue from, and news for the user.
 
@@ -144,10 +174,11 @@ def prepare_folder(
         data: what is trained on, as the rows that a dataset gave, written to ``data.json``; an interrupted
             run goes on with the same only. Empty for generated data.
         kind: of training.
-        resume: as in `check_folder`.
+        resume: from `settle`.
 
     Raises:
         ConfigError: the folder must not be touched, or cannot be made.
+        RunError: the disk is full.
     """
     faults: list[str] = []
     begin = Beginning()
@@ -160,27 +191,43 @@ def prepare_folder(
     except ConfigError as error:
         faults = error.faults
     # all processes have looked at the folder before one of them changes it
-    accelerator.wait_for_everyone()
-    if faults:
+    if faults := _agreed(config.run_dir, gathered((faults, begin.step))):
         raise ConfigError(faults)
-    news = [*begin.faults]
     if accelerator.is_main_process:
         try:
             _fill(config, overwrite, accelerator, data, kind, begin)
         except OSError as error:
-            raise ConfigError([f"output_dir: {config.run_dir}: {error.strerror}"]) from None
-        if exists and not overwrite:
-            news.append(f"{config.run_dir} was interrupted; it goes on from step {begin.step}")
-        elif begin.checkpoint:
-            news.append(f"begins with {begin.checkpoint}, at step {begin.step}")
+            if is_full(error):
+                raise RunError(f"{config.run_dir}: {error.strerror}; {NO_ROOM}") from None
+            raise ConfigError([f"output_dir: {config.run_dir}: {error.strerror or error}"]) from None
     accelerator.wait_for_everyone()
+    news = [*begin.faults]
+    if exists and not overwrite:
+        news.append(f"{config.run_dir} was interrupted; it goes on from step {begin.step}")
+    elif begin.checkpoint:
+        news.append(f"begins with {begin.checkpoint}, at step {begin.step}")
     return begin.checkpoint, news
 
 
-def _beginning(config: Trained, overwrite: bool, kind: Kind, resume: str | Path) -> Beginning:
+def _agreed(run_dir: Path, seen: Sequence[tuple[list[str], int]]) -> list[str]:
+    """Faults of what the processes found in a folder: (faults, step to go on from) of each."""
+    for faults, _ in seen:
+        if faults:
+            return faults
+    steps = [step for _, step in seen]
+    if len(set(steps)) == 1:
+        return []
+    told = ", ".join(map(str, steps))
+    return [
+        f"output_dir: the processes do not see the same {run_dir}: they would go on from steps {told}; "
+        "give a folder that all of them share"
+    ]
+
+
+def _beginning(config: Trained, overwrite: bool, kind: Kind, resume: str | Beginning) -> Beginning:
     """Where the run begins or goes on."""
-    if resume not in (AUTO, NEVER):
-        return named(Path(resume), kind.logs)
+    if isinstance(resume, Beginning):
+        return resume
     if overwrite or not has_files(config.run_dir):
         return Beginning()
     return newest(config.run_dir, kind.logs)
@@ -203,20 +250,23 @@ def _fill(
     if has_files(run_dir) and overwrite:
         _remove_run(run_dir, kind)
     clear_drafts(run_dir.parent, run_dir.name)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    for folder in (run_dir, run_dir / "checkpoints"):
-        clear_drafts(folder)
+    Path(os.path.realpath(run_dir)).mkdir(parents=True, exist_ok=True)
+    for name in (".", *kind.folders):
+        clear_drafts(run_dir / name)
     write_text(run_dir / "config.yaml", yaml12.dump(config.to_dict()))
     if data:
         write_text(run_dir / kind.data_file, json.dumps(data, indent=1) + "\n")
-    about = describe_environment(str(accelerator.device), accelerator.num_processes)
+    layout = accelerator.distributed_type.value
+    about = describe_environment(str(accelerator.device), accelerator.num_processes, layout)
     write_text(run_dir / "environment.json", json.dumps(about, indent=1) + "\n")
     if begin.run_dir:
         cut_logs(begin.run_dir, run_dir, begin.logs, begin.step)
+    if begin.named:
+        write_text(run_dir / RESUMED_FILE, json.dumps({"path": str(begin.checkpoint)}) + "\n")
 
 
 def _remove_run(run_dir: Path, kind: Kind) -> None:
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError([f"output_dir: {run_dir} holds files that are no run; --overwrite spares them"])
-    kind.read(read_config(run_dir))  # a folder with somebody else's config.yaml is no run either
-    remove(run_dir)
+    kind.read_run(run_dir)  # a folder with somebody else's config.yaml is no run either
+    remove(Path(os.path.realpath(run_dir)))

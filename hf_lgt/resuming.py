@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hf_lgt.checkpoints import LoopState, list_checkpoints, read_state, verify
@@ -25,6 +25,8 @@ class Beginning:
     """name -> lines to keep of them"""
     faults: tuple[str, ...] = ()
     """what is wrong with newer checkpoints"""
+    named: bool = False
+    """by the user"""
 
     @property
     def step(self) -> int:
@@ -67,20 +69,24 @@ def named(path: Path, logs: Sequence[str]) -> Beginning:
     Raises:
         ConfigError: there is none, or it is damaged.
     """
-    path = path.resolve()
-    if not path.exists():
+    try:
+        path = path.resolve()
+        exists = path.exists()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is none
+        exists = False
+    if not exists:
         raise ConfigError([f"--resume: {path} does not exist; give a checkpoint's folder, auto or never"])
     if (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
         found = newest(path, logs)
         if found.checkpoint is None:
             raise ConfigError([f"--resume: {path} has no whole checkpoint", *found.faults])
-        return found
+        return replace(found, named=True)
     run_dir = path.parent.parent
     if path not in [known for _, known in list_checkpoints(run_dir)]:
         raise ConfigError([f"--resume: {path} is no checkpoint of a run, as RUN/checkpoints/step-000500 is"])
     try:
         verify(path)
-        return Beginning(path, run_dir, _counts(path, run_dir, logs))
+        return Beginning(path, run_dir, _counts(path, run_dir, logs), named=True)
     except CheckpointError as error:
         raise ConfigError([f"--resume: {error}"]) from None
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import transformers
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 
 from hf_lgt.adapters import add_adapters, is_adapted, merged, save_adapters
 from hf_lgt.checkpoints import writing
 from hf_lgt.codec import TextCodec
-from hf_lgt.config import Config, ConfigError, Trained
+from hf_lgt.config import Config, ConfigError
 from hf_lgt.data import RunData, example_texts, open_data, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
@@ -29,12 +28,15 @@ from hf_lgt.folders import (
     recorded_data,
     refusals,
 )
+from hf_lgt.layout import make_accelerator
 from hf_lgt.logs import append_lines
 from hf_lgt.models import build_model, load_model
-from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder
+from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder, settle
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.report.model_card import model_card
+from hf_lgt.report.results import FIGURES, write_figures
 from hf_lgt.resuming import AUTO
+from hf_lgt.sharding import full_weights
 from hf_lgt.start_warnings import start_warnings
 from hf_lgt.starts import Start, open_start
 from hf_lgt.trainer import Evaluate, fit
@@ -51,6 +53,7 @@ class RunResult:
     """of the last evaluation"""
     zero_shot: list[EvalRecord] = field(default_factory=list)
     """of the one before the first step, of a run that began with pretrained weights"""
+    figures: list[Path] = field(default_factory=list)
 
 
 def train(
@@ -97,12 +100,13 @@ def _train(
     tell: Callable[[str], None],
 ) -> RunResult:
     """As `train`, for the only writer of the folder."""
-    check_folder(config, overwrite, resume=resume)  # before the data, which may take long
-    origin = origin_of(config, overwrite, resume)
+    begin = settle(config, overwrite, resume)
+    check_folder(config, overwrite, resume=begin)  # before the data, which may take long
+    origin = origin_of(config, overwrite, begin)
     start = _open_start(config, origin, accelerator)
     data = _prepare_data(config, start, origin, accelerator, progress)
     model = make_model(config, start, data.codec)
-    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=resume)
+    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=begin)
     if start:
         if accelerator.is_main_process:
             about = json.dumps(start.checkpoint.about(), indent=1)
@@ -123,18 +127,22 @@ def _train(
         resume_from=resume_from,
         progress=progress,
     )
+    weights = full_weights(bare, keep=accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    result = _result(config)
     if accelerator.is_main_process:
-        _save(config, bare, data, result.records)
+        if weights is not None:
+            bare = make_model(config, start, data.codec)
+            bare.load_state_dict(weights)
+        _save(config, bare, data, _result(config).records)
     accelerator.end_training()
-    return result
+    return _result(config)
 
 
 def _result(config: Config) -> RunResult:
     """What the run's folder says."""
     records = read_records(config.run_dir / EVAL_LOG)
-    return RunResult(config.run_dir, last_step(records), [r for r in records if r.step == 0])
+    figures = [path for name in FIGURES if (path := config.run_dir / name).is_file()]
+    return RunResult(config.run_dir, last_step(records), [r for r in records if r.step == 0], figures)
 
 
 def make_model(config: Config, start: Start | None, codec: TextCodec) -> Any:
@@ -167,6 +175,9 @@ def _save(config: Config, bare: Any, data: RunData, records: list[EvalRecord]) -
             data.codec.save(draft)
         bare = merged(bare)
     path = config.run_dir / "model"
+    with writing(f"figures of {config.run_dir}"):
+        write_figures(config, records, config.run_dir)
+    # last: it says that the run is finished
     with writing(f"{path}"), atomic_directory(path) as draft:
         bare.save_pretrained(draft)
         data.codec.save(draft)
@@ -260,30 +271,6 @@ def _evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progre
         accelerator.log(means, step=step)
 
     return evaluate_at
-
-
-def make_accelerator(config: Trained) -> Accelerator:
-    """An accelerator for this config; checks what depends on the machine."""
-    # A second run in one process may ask for another precision, which the shared state refuses.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        mixed_precision=config.train.precision,
-        log_with=list(config.train.trackers) or None,
-        project_config=ProjectConfiguration(
-            project_dir=str(config.run_dir), logging_dir=str(config.run_dir / "trackers")
-        ),
-    )
-    faults = []
-    if config.train.batch_size % accelerator.num_processes:
-        faults.append(
-            f"train.batch_size: {config.train.batch_size} is no multiple of the "
-            f"{accelerator.num_processes} processes"
-        )
-    if config.train.precision == "fp16" and accelerator.device.type == "cpu":
-        faults.append("train.precision: 'fp16' needs a GPU; on a CPU use 'no' or 'bf16'")
-    if faults:
-        raise ConfigError(faults)
-    return accelerator
 
 
 def flat_settings(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

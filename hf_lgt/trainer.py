@@ -7,11 +7,9 @@ answer tokens of the *global* batch; neither processes, buckets nor accumulation
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,13 @@ from hf_lgt.config import TrainConfig, Trained
 from hf_lgt.errors import TrainingError
 from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
-from hf_lgt.logs import append_lines, count_lines
+from hf_lgt.locks import check_held
+from hf_lgt.logs import count_lines
+from hf_lgt.processes import lost_process
 from hf_lgt.progress import bar
+from hf_lgt.sharding import full_optimizer, full_weights, is_sharded, load_optimizer, whole
 from hf_lgt.sources import Source
+from hf_lgt.train_log import TrainLog
 
 Evaluate = Callable[[torch.nn.Module, int], None]
 """called with the bare model and the steps taken"""
@@ -150,13 +152,15 @@ class Loop:
         self.config, self.codec, self.source = config, codec, source
         self.accelerator, self.evaluate = accelerator, evaluate
         self.keep_last = keep_last or train.keep_last
-        optimizer = make_optimizer(model.to(accelerator.device), train)
+        if not accelerator.is_fsdp2:  # which shares the weights out before a device must hold them
+            model.to(accelerator.device)
+        optimizer = make_optimizer(model, train)
         self.state, kept = load_checkpoint(resume_from, model) if resume_from else (LoopState(), None)
-        if kept:
-            optimizer.load_state_dict(kept)
-        self.schedule = make_schedule(optimizer, train, self.state.step)
         wrapped = torch.compile(model, dynamic=True) if train.compile else model
         self.wrapped, self.optimizer = accelerator.prepare(wrapped, optimizer)
+        if kept:
+            load_optimizer(self.optimizer, kept)
+        self.schedule = make_schedule(optimizer, train, self.state.step)
         self.bare = accelerator.unwrap_model(self.wrapped, keep_torch_compile=False)
         self.wrapped.train()
         # with fp16, gradients overflow now and then: the scaler skips such a step and goes on
@@ -174,7 +178,7 @@ class Loop:
         loss = backward(self.wrapped, batch, train, accelerator)
         # without a limit nothing is clipped, but the norm is known
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), train.max_grad_norm or math.inf)
-        self.watch.see(state.step + 1, loss, norm)
+        self.watch.see(state.step + 1, loss, whole(norm))
         if self.watch.eager:
             self.watch.check()
         self.optimizer.step()
@@ -198,26 +202,32 @@ class Loop:
         self.watch.check()
         with self.log.paused():
             try:
-                with signals.at_once():
+                # processes that need each other's weights cannot put an evaluation down apart
+                with nullcontext() if is_sharded(self.bare) else signals.at_once():
                     self.evaluate(self.bare, step)
-            except Interrupted as error:
-                if step > 0:
-                    self.save(recount=False)
-                    error.told = self.stopped
-                raise
+            except (Interrupted, RuntimeError) as error:
+                # processes get a signal one after another: the first to stop leaves the others waiting
+                if not signals.received or not (isinstance(error, Interrupted) or lost_process(error)):
+                    raise
+                if step == 0 or is_sharded(self.bare):
+                    raise Interrupted(signals.received) from None
+                self.save(recount=False)
+                raise Interrupted(signals.received, self.stopped) from None
 
     def save(self, recount: bool = True) -> None:
         """Write a checkpoint, and remove those that are too many; on all processes."""
         self.watch.check()
         if recount:
             self.state.logs = self._count_logs()
-        if self.accelerator.is_main_process:
-            with self.log.paused():
-                _require_finite(self.bare, self.state.step)
-                run_dir, optimizer = self.config.run_dir, self.optimizer.state_dict()
-                path = save_checkpoint(run_dir, self.bare, optimizer, self.codec, self.state)
+        main, run_dir = self.accelerator.is_main_process, self.config.run_dir
+        with self.log.paused():
+            weights, optimizer = full_weights(self.bare, main), full_optimizer(self.optimizer, main)
+            if main:
+                check_held(run_dir)
+                _require_finite(self.bare.state_dict() if weights is None else weights, self.state.step)
+                path = save_checkpoint(run_dir, self.bare, optimizer, self.codec, self.state, weights)
                 self._trusted.add(path)
-                prune(run_dir, self.keep_last, self._trusted)
+                prune(run_dir, self.state.step, self.keep_last, self._trusted)
 
     def _count_logs(self) -> dict[str, int]:
         return count_lines(self.config.run_dir) if self.accelerator.is_main_process else {}
@@ -242,12 +252,12 @@ def dropout_seed(seed: int, step: int, rank: int) -> int:
     return int(stream(seed, "dropout", step, rank).integers(2**63))
 
 
-def _require_finite(model: torch.nn.Module, step: int) -> None:
+def _require_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:
     """Keep weights that went wrong out of the checkpoints: a run could not go on from them."""
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+    if not all(bool(torch.isfinite(p).all()) for p in weights.values()):
         raise TrainingError(
-            f"the weights are not finite after step {step}; a lower train.learning_rate may help; the "
-            "last checkpoint is unharmed"
+            f"the weights are not finite after step {step}; a lower train.learning_rate may help; "
+            "earlier checkpoints are unharmed"
         )
 
 
@@ -264,45 +274,3 @@ def backward(model: Any, batch: Batch, config: TrainConfig, accelerator: Acceler
             accelerator.backward(loss * world)
         total += loss.detach()
     return total
-
-
-class TrainLog:
-    """Appends to ``train.jsonl`` and to the trackers."""
-
-    def __init__(self, path: Path, accelerator: Accelerator, state: LoopState, watch: FiniteWatch) -> None:
-        self.path = path
-        self.accelerator = accelerator
-        self.state = state
-        self.watch = watch
-        self._examples = state.examples
-        self._clock = time.perf_counter()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the time that evaluating and saving take out of the speed."""
-        start = time.perf_counter()
-        yield
-        self._clock += time.perf_counter() - start
-
-    def write(self, loss: torch.Tensor, rate: float) -> float:
-        """Log the step just taken; gives its loss, summed over processes.
-
-        Raises:
-            TrainingError: the loss is not finite, or the line cannot be written.
-        """
-        self.watch.check()
-        state, value = self.state, float(self.accelerator.reduce(loss, "sum"))
-        now = time.perf_counter()
-        line = {
-            "step": state.step,
-            "loss": value,
-            "learning_rate": rate,
-            "examples": state.examples,
-            "tokens": state.tokens,
-            "examples_per_second": round((state.examples - self._examples) / (now - self._clock), 1),
-        }
-        self._examples, self._clock = state.examples, now
-        if self.accelerator.is_main_process:
-            append_lines(self.path, [json.dumps(line)])
-        self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=state.step)
-        return value

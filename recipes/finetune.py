@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = finished(config) if known.push_to_hub and not known.overwrite else None
         result = result or train(config, overwrite=known.overwrite, resume=known.resume, say=print)
         if PartialState().is_main_process:
-            show_results(config, result.records, result.run_dir, say=print, zero_shot=result.zero_shot)
+            show_results(config, result.records, result.figures, say=print, zero_shot=result.zero_shot)
             print(f"model:  {result.run_dir / 'model'}")
             if known.push_to_hub:
                 url = push_run(

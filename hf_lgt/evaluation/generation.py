@@ -16,6 +16,8 @@ from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
 from hf_lgt.codec import TextCodec
 from hf_lgt.evaluation.metrics import score_tokens
 from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, TestSets, answer_starts, prompt_texts
+from hf_lgt.processes import rank_and_world
+from hf_lgt.sharding import is_sharded
 
 
 @contextmanager
@@ -115,6 +117,8 @@ def generate_answers(
             max_new_tokens=longest if positions is None else max(1, min(longest, positions - int(start))),
             do_sample=False,
             num_beams=1,
+            # processes that share out the weights must go on together until the last one has its end
+            synced_gpus=is_sharded(model) and rank_and_world()[1] > 1,
             pad_token_id=codec.pad_id,
             eos_token_id=codec.eos_id,
         )

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from data_builders import Component
 from data_builders.sampling import HeldOut
 from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
-from hf_lgt.codec import Codec
+from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.evaluation.test_sets import Cell, GeneratedTests, TestSets, classifier
+from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, GeneratedTests, TestSets, classifier
+from hf_lgt.processes import gathered, rank_and_world
 from hf_lgt.progress import bar
+from hf_lgt.sharding import is_sharded
 
 
 def evaluate(
@@ -41,7 +43,8 @@ def evaluate(
 ) -> list[EvalRecord]:
     """Evaluate a causal language model on generated test sets.
 
-    With several processes every one takes its share of each test set and all get the same records.
+    With several processes every one takes its share of each test set and all get the same records. All
+    make the same number of forward passes, as a model whose weights are shared out among them needs.
 
     Args:
         model: takes `input_ids`, `use_cache` and `logits_to_keep`, as those of transformers do.
@@ -86,8 +89,8 @@ def evaluate_tests(
             overlaps.append(examples.overlap)
             kinds.append(None)
             if mistakes and (classify := classifier(cell.task)) and examples.all_scored:
-                wrong = _first(_own_rows(examples.batch)[~exact], mistakes)
-                kinds[-1] = sort_mistakes(model, tests.codec, examples, wrong, classify)
+                wrong = _share(len(examples.batch.lengths))[: len(exact)][~exact]
+                kinds[-1] = _sorted_mistakes(model, tests.codec, examples, wrong, mistakes, classify)
     totals = _over_processes(np.array(counts, dtype=np.int64).reshape(-1, 4), model)
     return [
         _record(cell, row, step, overlap, kind)
@@ -105,19 +108,17 @@ def score_examples(
     Returns:
         For each row of the share, in order: exact match, scored tokens, right tokens.
     """
-    rows = _own_rows(batch)
+    n, share = len(batch.lengths), _share(len(batch.lengths))
     results: list[tuple[Any, ...]] = []
     device = next(model.parameters()).device
-    pieces = -(-len(rows) * batch.ids.shape[1] // batch_tokens)
-    for part in np.array_split(rows, min(pieces, len(rows))) if len(rows) else []:
-        work = make_pass(batch, part)
+    pieces = -(-len(share) * batch.ids.shape[1] // batch_tokens)
+    for part in np.array_split(share, min(pieces, len(share))):
+        # where the rows do not come out even, the last one is passed again and not counted
+        work = make_pass(batch, np.minimum(part, n - 1))
         predicted = logits_of(model, work.to(device)).argmax(dim=-1).cpu().numpy()
         labels = work.labels.numpy()
         matches, hits, total = score_tokens(predicted, labels, labels != IGNORE)
-        results.append((matches, total, hits))
-    if not results:
-        none = np.zeros(0, dtype=np.int64)
-        return none.astype(np.bool_), none, none
+        results.append((matches[part < n], total[part < n], hits[part < n]))
     exact, scored, right = map(np.concatenate, zip(*results, strict=True))
     return exact, scored, right
 
@@ -142,43 +143,41 @@ def _record(
     )
 
 
-def _own_rows(batch: Batch) -> NDArray[np.int64]:
-    """The rows of a batch that this process takes."""
-    rank, world = _process()
-    return np.arange(len(batch.lengths))[rank::world]
+def _share(n: int) -> NDArray[np.int64]:
+    """Which of `n` rows this process takes; each takes as many, those from `n` on are none."""
+    rank, world = rank_and_world()
+    return np.arange(rank, -(-n // world) * world, world)
 
 
-def _first(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Those of this process's rows that are among the first `most` of all processes' rows."""
-    if _process()[1] == 1:
-        return rows[:most]
-    every: list[Any] = [None] * _process()[1]
-    torch.distributed.all_gather_object(every, rows)
-    return np.intersect1d(rows, np.sort(np.concatenate(every))[:most])
+def _sorted_mistakes(
+    model: Any,
+    codec: TextCodec,
+    examples: Examples,
+    wrong: NDArray[np.int64],
+    most: int,
+    classify: Classify,
+) -> dict[str, int]:
+    """Kinds of the first `most` of all processes' wrong rows, counted where this one has to."""
+    every = np.sort(np.concatenate(gathered(wrong)))[:most]
+    if not is_sharded(model):
+        return sort_mistakes(model, codec, examples, np.intersect1d(wrong, every), classify)
+    # no process can generate alone what it has only a part of the weights for
+    kinds = sort_mistakes(model, codec, examples, every, classify)
+    return kinds if rank_and_world()[0] == 0 else {}
 
 
 def _merged(kinds: list[dict[str, int] | None]) -> list[dict[str, int] | None]:
     """Counts of mistakes summed over processes."""
-    if _process()[1] == 1:
-        return kinds
-    every: list[Any] = [None] * _process()[1]
-    torch.distributed.all_gather_object(every, kinds)
     merged: list[dict[str, int] | None] = []
-    for parts in zip(*every, strict=True):
+    for parts in zip(*gathered(kinds), strict=True):
         known = [part for part in parts if part is not None]
         total = sum((Counter(part) for part in known), Counter[str]())
         merged.append(dict(sorted(total.items())) if known else None)
     return merged
 
 
-def _process() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
 def _over_processes(counts: np.ndarray[Any, Any], model: Any) -> np.ndarray[Any, Any]:
-    if _process()[1] == 1:
+    if rank_and_world()[1] == 1:
         return counts
     total = torch.from_numpy(counts).to(next(model.parameters()).device)
     torch.distributed.all_reduce(total)

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_builders.texts import CONTROLS
 from hf_lgt.errors import RunError
+
+LARGEST = 2**53
+"""no count is larger, and any number up to it can be drawn and printed"""
 
 
 @dataclass(frozen=True)
@@ -49,39 +53,46 @@ def read_records(path: str | Path) -> list[EvalRecord]:
     """All records of an ``eval.jsonl``.
 
     Raises:
-        RecordError: the file is missing, or a line is not a record.
+        RecordError: the file is missing, it has no record, or a line is none.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: {getattr(error, 'strerror', 'not UTF-8 text')}") from None
+        # bytes, so that only the faulty line is told of, and no sign within a name ends a line
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    if not lines:
+        raise RecordError(f"{path} is empty; evaluate the run again")
     return [_parse(line, f"{path}, line {i}") for i, line in enumerate(lines, 1)]
 
 
-def _parse(line: str, where: str) -> EvalRecord:
+def _parse(line: bytes, where: str) -> EvalRecord:
+    shown = ascii(line[:60].decode("utf-8", "replace"))
     try:
-        data: Any = json.loads(line)
+        data: Any = json.loads(line.decode("utf-8"))
         record = EvalRecord(**data)
     except (ValueError, TypeError, RecursionError):
-        raise RecordError(f"{where} is not an evaluation record: {line[:60]!r}") from None
+        raise RecordError(f"{where} is not an evaluation record: {shown}") from None
     numbers = (record.exact_match, record.ci_low, record.ci_high, record.token_accuracy)
     counts = (record.step, record.length, record.n)
     fine = (
-        isinstance(record.task, str)
-        and isinstance(record.role, str)
-        and all(type(v) is int and v >= 0 for v in counts)
+        all(isinstance(text, str) and not CONTROLS.search(text) for text in (record.task, record.role))
+        and all(map(_is_count, counts))
         and all(type(v) in (int, float) and 0 <= v <= 1 for v in numbers)
-        and (record.overlap is None or (type(record.overlap) is int and record.overlap >= 0))
+        and (record.overlap is None or _is_count(record.overlap))
         and (record.mistakes is None or _are_counts(record.mistakes))
     )
     if not fine:
-        raise RecordError(f"{where} has a value out of its range: {line[:60]!r}")
+        raise RecordError(f"{where} has a value out of its range: {shown}")
     return record
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST
+
+
 def _are_counts(data: Any) -> bool:
-    return isinstance(data, dict) and all(type(v) is int and v >= 0 for v in data.values())
+    return isinstance(data, dict) and all(map(_is_count, data.values()))
 
 
 def last_step(records: Iterable[EvalRecord]) -> list[EvalRecord]:

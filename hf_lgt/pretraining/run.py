@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 
 from data_builders.sampling import stream
-from hf_lgt.checkpoints import writing
+from hf_lgt.checkpoints import save_weights, writing
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ConfigError, from_dict
 from hf_lgt.folders import Kind, recorded_data, refusals
+from hf_lgt.layout import make_accelerator
 from hf_lgt.models import build_model, parameter_count
-from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder
+from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder, settle
 from hf_lgt.pretraining.config import PRETRAINING, PretrainConfig
 from hf_lgt.pretraining.report import revision_card
 from hf_lgt.pretraining.source import BlockSource, spread_starts
@@ -31,7 +32,8 @@ from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_to
 from hf_lgt.pretraining.validation import LOG, Measured, append, read, validation_loss
 from hf_lgt.resuming import AUTO
 from hf_lgt.revisions import MAIN, snapshot, write_revision
-from hf_lgt.run import flat_settings, make_accelerator
+from hf_lgt.run import flat_settings
+from hf_lgt.sharding import full_weights
 from hf_lgt.trainer import fit
 
 Say = Callable[[str], None]
@@ -50,6 +52,8 @@ KIND = Kind(
     data_file="text.json",
     other_data=other_text,
     logs=("train.jsonl", LOG),
+    folders=("checkpoints", "snapshots", "refs"),
+    can_branch=False,
 )
 
 
@@ -81,7 +85,7 @@ def pretrain(
     Args:
         config: from `load_pretrain_config`.
         overwrite: remove what an earlier run left in the folder.
-        resume: as in `hf_lgt.train`.
+        resume: as in `hf_lgt.train`; a checkpoint must be of this very folder, whose revisions it has.
         progress: show a bar.
         say: takes a line of news for the user, on the main process.
 
@@ -111,10 +115,11 @@ def _pretrain(
     tell: Say,
 ) -> list[Measured]:
     """As `pretrain`, for the only writer of the folder."""
-    check_folder(config, overwrite, KIND, resume)  # before the text, which may take long
-    origin = origin_of(config, overwrite, resume, KIND)
+    begin = settle(config, overwrite, resume, KIND)
+    check_folder(config, overwrite, KIND, begin)  # before the text, which may take long
+    origin = origin_of(config, overwrite, begin)
     prepared = prepare(config, _same_text(config, origin, accelerator), tell)
-    resume_from, news = prepare_folder(config, overwrite, accelerator, prepared.about, KIND, resume)
+    resume_from, news = prepare_folder(config, overwrite, accelerator, prepared.about, KIND, begin)
     for line in news:
         tell(line)
     model = build_model(config.model, prepared.codec, config.seed.init)
@@ -228,16 +233,18 @@ class Evaluator:
             batch_size=config.train.batch_size,
         )
         measured = Measured(step, step * config.train.batch_size * length, loss, bits)
-        if self.accelerator.is_main_process:
+        kept, main = step in config.kept_steps, self.accelerator.is_main_process
+        weights = full_weights(model, keep=main) if kept else None
+        if main:
             # the line comes last: where it is, the revision is
-            if step in config.kept_steps:
-                self._keep(model, measured)
+            if kept:
+                self._keep(model, measured, weights)
             append(config.run_dir, measured)
         self.accelerator.log({"validation_loss": loss, "bits_per_byte": bits}, step=step)
 
-    def _keep(self, model: Any, measured: Measured) -> None:
+    def _keep(self, model: Any, measured: Measured, weights: Mapping[str, Any] | None) -> None:
         def fill(folder: Path) -> None:
-            model.save_pretrained(folder)
+            save_weights(model, folder, weights)
             self.prepared.codec.save(folder)
             card = revision_card(self.config, self.prepared.about, measured)
             (folder / "README.md").write_text(card, encoding="utf-8")

@@ -11,7 +11,7 @@ from hf_lgt.comparison.checkpoints import repository_name
 from hf_lgt.evaluation.curves import mean_curve
 from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.report.checkpoint_tables import sweep_title
-from hf_lgt.report.figures import TARGET_COLOR, mark_training_lengths, style_length_axes
+from hf_lgt.report.figures import TARGET_COLOR, literal, mark_training_lengths, style_length_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,16 +47,16 @@ def checkpoint_figure(name: str, sweeps: Sequence[Sweep]) -> Figure:
     several = len({s.name_or_path for s in sweeps}) > 1
     for column, sweep in enumerate(sweeps):
         # a revision's name may be another model in each repository, and so another colour
-        prefix = f"{repository_name(sweep.name_or_path)}, " if several else ""
+        prefix = f"{literal(repository_name(sweep.name_or_path))}, " if several else ""
         _draw_lengths(grid[0][column], sweep, prefix)
-        grid[0][column].set_title(sweep_title(sweep, sweeps).replace("_", " "), fontsize=10, pad=16)
-        grid[0][column].set_ylabel(f"exact match of {sweep.target[0]}")
+        grid[0][column].set_title(literal(sweep_title(sweep, sweeps).replace("_", " ")), fontsize=10, pad=16)
+        grid[0][column].set_ylabel(f"exact match of {literal(sweep.target[0])}")
         _draw_extrapolation(grid[1][column], sweep)
         if with_loss:
             _draw_loss(grid[2][column], sweep)
     for row in range(len(heights)):
         _draw_legend(grid[row][-1], grid[row][:-1])
-    figure.suptitle(name, fontsize=11)
+    figure.suptitle(literal(name), fontsize=11)
     return figure
 
 
@@ -66,7 +66,10 @@ def _draw_lengths(axes: Any, sweep: Sweep, prefix: str) -> None:
     for point, color in zip(sweep.points, _colors(len(sweep.points)), strict=True):
         curve = mean_curve([r.summary.curve for r in point.runs])
         axes.plot(
-            *zip(*curve.items(), strict=True), color=color, lw=1.6, label=prefix + point.checkpoint.label
+            *zip(*curve.items(), strict=True),
+            color=color,
+            lw=1.6,
+            label=prefix + literal(point.checkpoint.label),
         )
     if sweep.twin:
         curve = mean_curve([r.summary.curve for r in sweep.twin.runs])
@@ -76,7 +79,7 @@ def _draw_lengths(axes: Any, sweep: Sweep, prefix: str) -> None:
     last = sweep.points[-1]
     before = mean_curve([r.zero_shot_curve for r in last.runs if r.zero_shot_curve])
     if before:
-        label = f"{prefix}{last.checkpoint.label}, zero-shot"
+        label = f"{prefix}{literal(last.checkpoint.label)}, zero-shot"
         axes.plot(*zip(*before.items(), strict=True), color=TARGET_COLOR, lw=1.6, ls=":", label=label)
     summary = last.runs[0].summary
     mark_training_lengths(axes, summary.target_length, summary.auxiliary_length)

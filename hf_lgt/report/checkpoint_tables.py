@@ -9,9 +9,10 @@ from typing import Any
 
 from tabulate import tabulate
 
+from data_builders.texts import plain
 from hf_lgt.comparison import CheckpointResult, Point, Sweep
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.report.tables import LEARNED, STYLE, cell, number
+from hf_lgt.report.tables import LEARNED, STYLE, number
 
 MOST_LENGTHS = 8
 """columns of single lengths beyond the training length"""
@@ -34,8 +35,8 @@ def checkpoint_report(sweeps: Sequence[Sweep], *, every_seed: bool = True) -> st
     for sweep in sweeps:
         target, longest = sweep.target
         parts += [
-            f"## {cell(sweep_title(sweep, sweeps))}",
-            f"Exact match of {cell(target)}, trained on lengths ≤ {longest}: means over seeds, in brackets "
+            f"## {plain(sweep_title(sweep, sweeps))}",
+            f"Exact match of {plain(target)}, trained on lengths ≤ {longest}: means over seeds, in brackets "
             "95 % bootstrap intervals over seeds. Validation loss in nats a token.",
             checkpoint_table(sweep),
             "\n".join(f"- {line}" for line in checkpoint_lines(sweep)),
@@ -52,7 +53,7 @@ def checkpoint_table(sweep: Sweep) -> str:
     rows = []
     for point in sweep.every:
         numbers = [number(_mean(point, value)) for value in _values(lengths)]
-        row = [cell(point.checkpoint.label), number(point.validation_loss), *numbers]
+        row = [plain(point.checkpoint.label), number(point.validation_loss), *numbers]
         row.append(_with_interval(point.known(lambda r: r.extrapolation)))
         if sweep.twin:
             row.append(_with_interval(sweep.gain(point), signed=True))
@@ -69,7 +70,7 @@ def seed_table(sweep: Sweep) -> str:
     rows = []
     for point in sweep.every:
         for run in point.runs:
-            row = [cell(point.checkpoint.label), str(run.seed), number(run.validation_loss)]
+            row = [plain(point.checkpoint.label), str(run.seed), number(run.validation_loss)]
             row += [number(value(run)) for value in _values(lengths)]
             row.append(number(run.extrapolation))
             if sweep.twin:
@@ -91,48 +92,49 @@ def shown_lengths(sweep: Sweep) -> list[int]:
 
 def checkpoint_lines(sweep: Sweep) -> list[str]:
     """Whether extrapolation grows with pretraining, and what the numbers cannot say."""
+    arm = plain(sweep.arm)
     if not sweep.measured:
-        lines = [f"{sweep.arm}: nothing beyond the training length was evaluated (eval.lengths)"]
+        lines = [f"{arm}: nothing beyond the training length was evaluated (eval.lengths)"]
     else:
         lines = [_trend_line(sweep)]
     if sweep.twin and sweep.measured:
         won = sum(bool(gains) and min(gains) > 0 for gains in map(sweep.gain, sweep.points))
         lines.append(
-            f"{sweep.arm}: {won} of {len(sweep.points)} checkpoints extrapolate further than the random "
+            f"{arm}: {won} of {len(sweep.points)} checkpoints extrapolate further than the random "
             "twin on every seed"
         )
     poor = [p for p in sweep.every if (seeds := p.known(lambda r: r.within)) and min(seeds) < LEARNED]
     if poor:
         told = ", ".join(_not_learned(point) for point in poor)
         lines.append(
-            f"{sweep.arm}: the task itself was not learned (exact match on trained lengths below {LEARNED}) "
+            f"{arm}: the task itself was not learned (exact match on trained lengths below {LEARNED}) "
             f"from {told}; extrapolation there says nothing"
         )
         if sweep.twin in poor:
             lines.append(
-                f"{sweep.arm}: a difference to a twin that did not learn the task is not one of "
-                "extrapolation alone"
+                f"{arm}: a difference to a twin that did not learn the task is not one of extrapolation alone"
             )
     lines += _auxiliary_lines(sweep)
     if len(sweep.points[0].runs) == 1:
-        lines.append(f"{sweep.arm}: one seed, so there are no intervals")
+        lines.append(f"{arm}: one seed, so there are no intervals")
     for point in sweep.every:
         commits = sorted({r.commit for r in point.runs if r.commit})
         if len(commits) > 1:
-            lines.append(f"{sweep.arm}: {point.checkpoint.label} is not one model: {', '.join(commits)}")
+            lines.append(f"{arm}: {plain(point.checkpoint.label)} is not one model: {', '.join(commits)}")
     return lines
 
 
 def _trend_line(sweep: Sweep) -> str:
+    arm = plain(sweep.arm)
     what = "pretraining step" if sweep.steps_known else "order in the list (a step is not known)"
     seeds = len(sweep.points[0].runs)
     over = f"{len(sweep.points)} checkpoints, {seeds} {'seed' if seeds == 1 else 'seeds'}"
     if sweep.trend is None:
         why = "one checkpoint" if len(sweep.points) == 1 else "all extrapolate alike"
-        return f"{sweep.arm}: whether extrapolation grows with pretraining cannot be told: {why}"
+        return f"{arm}: whether extrapolation grows with pretraining cannot be told: {why}"
     each = ", ".join(f"{value:+.2f}" for value in sweep.trends)
     return (
-        f"{sweep.arm}: Spearman correlation of {what} and extrapolation {sweep.trend:+.2f}, mean of the "
+        f"{arm}: Spearman correlation of {what} and extrapolation {sweep.trend:+.2f}, mean of the "
         f"seeds' {each} ({over}; +1: it grows throughout, 0: no trend)"
     )
 
@@ -140,19 +142,19 @@ def _trend_line(sweep: Sweep) -> str:
 def _not_learned(point: Point) -> str:
     within = point.known(lambda r: r.within)
     low = sum(v < LEARNED for v in within)
-    return f"{point.checkpoint.label} ({number(fmean(within))}, {low} of {len(within)} seeds)"
+    return f"{plain(point.checkpoint.label)} ({number(fmean(within))}, {low} of {len(within)} seeds)"
 
 
 def _auxiliary_lines(sweep: Sweep) -> list[str]:
-    poor = []
+    arm, poor = plain(sweep.arm), []
     for point in sweep.every:
         means = point.known(lambda r: r.summary.auxiliary_mean)
         if means and min(means) < LEARNED:
-            poor.append(f"{point.checkpoint.label} ({number(fmean(means))})")
+            poor.append(f"{plain(point.checkpoint.label)} ({number(fmean(means))})")
     if not poor:
         return []
     return [
-        f"{sweep.arm}: the auxiliaries themselves were not learned from {', '.join(poor)}, so the gap and "
+        f"{arm}: the auxiliaries themselves were not learned from {', '.join(poor)}, so the gap and "
         "the transfer there say nothing"
     ]
 

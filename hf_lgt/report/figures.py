@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_builders.texts import line
 from hf_lgt.comparison import ArmResult
 from hf_lgt.config import Config
 from hf_lgt.evaluation.curves import curve, mean_curve, training_lengths
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 TARGET_COLOR = "#D55E00"
 COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X")
+LONGEST_NAME = 60
+"""characters of a user's text; more would leave no place for the curves"""
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
 
 
@@ -33,9 +37,22 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, l
     return figure, list(axes[0])
 
 
+def literal(text: str) -> str:
+    """A user's text as matplotlib draws it: no formula, on one line, also in a legend."""
+    text = line(text)
+    if len(text) > LONGEST_NAME:
+        text = text[: LONGEST_NAME - 1] + "…"
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text  # a legend leaves out what begins so
+
+
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure whole or not at all; the ending of the name says the format."""
-    with atomic_file(path) as draft:
+    with atomic_file(path) as draft, warnings.catch_warnings():
+        # a name in a script that the font lacks is drawn as boxes; a user can do nothing about it here
+        warnings.filterwarnings(
+            "ignore", r"(Glyph [0-9]+|Matplotlib currently does not support)", UserWarning
+        )
         figure.savefig(draft, dpi=150)
     return path
 
@@ -85,13 +102,11 @@ def curves_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
     # targets last, so that their lines lie on top
     for component in sorted(config.mixture, key=lambda c: c.role == "target"):
         points = curve(records, component.task)
-        low, high = (
-            [getattr(r, bound) for r in records if r.task == component.task]
-            for bound in ("ci_low", "ci_high")
-        )
+        bounds = {r.length: (r.ci_low, r.ci_high) for r in records if r.task == component.task}
+        low, high = ([bounds[length][end] for length in points] for end in (0, 1))
         target = component.role == "target"
         color, marker = (TARGET_COLOR, "o") if target else next(auxiliaries)
-        label = f"{component.task} ({component.role}, ≤ {component.lengths[1]})"
+        label = f"{literal(component.task)} ({component.role}, ≤ {component.lengths[1]})"
         width = 2.2 if target else 1.4
         axes.plot(*zip(*points.items(), strict=True), color=color, marker=marker, ms=4, lw=width, label=label)
         axes.fill_between(list(points), low, high, color=color, alpha=0.15, linewidth=0)
@@ -99,7 +114,7 @@ def curves_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
     mark_training_lengths(axes, max(ends["target"]), max(ends["target"] + ends["auxiliary"]))
     axes.set_ylabel("exact match")
     axes.legend(loc="lower left", fontsize=8, framealpha=0.9)
-    figure.suptitle(f"{config.name}, init seed {config.seed.init}", fontsize=10)
+    figure.suptitle(f"{literal(config.name)}, init seed {config.seed.init}", fontsize=10)
     return figure
 
 
@@ -118,15 +133,15 @@ def mistakes_figure(config: Config, records: Sequence[EvalRecord]) -> Figure:
             shares = [_share(r, kind) for r in own]
             axes.bar(
                 [r.length for r in own], shares, bottom=bottom,
-                color=color, hatch=hatch, edgecolor="white", linewidth=0, label=kind,
+                color=color, hatch=hatch, edgecolor="white", linewidth=0, label=literal(kind),
             )  # fmt: skip
             bottom = [low + share for low, share in zip(bottom, shares, strict=True)]
         mark_training_lengths(axes, max(ends["target"]), max(ends["target"] + ends["auxiliary"]))
-        axes.set_title(f"{component.task} ({component.role})", fontsize=10, pad=16)
+        axes.set_title(f"{literal(component.task)} ({component.role})", fontsize=10, pad=16)
     panels[0].set_ylabel("share of answers that are wrong")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8)
-    figure.suptitle(f"{config.name}, init seed {config.seed.init}: kinds of mistakes", fontsize=10)
+    figure.suptitle(f"{literal(config.name)}, init seed {config.seed.init}: kinds of mistakes", fontsize=10)
     return figure
 
 
@@ -169,9 +184,9 @@ def comparison_figure(name: str, results: Sequence[ArmResult]) -> Figure:
         config = members[0].config
         lengths = [n for role in ("target", "auxiliary") for _, n in training_lengths(config, role)]
         mark_training_lengths(axes, members[0].summary.target_length, max(lengths))
-        axes.set_title(arm.replace("_", " "), fontsize=10, pad=16)
+        axes.set_title(literal(arm.replace("_", " ")), fontsize=10, pad=16)
         axes.legend(loc="lower left", fontsize=7, framealpha=0.9)
     target = results[0].summary.target
-    panels[0].set_ylabel(f"exact match of {target}")
-    figure.suptitle(name, fontsize=11)
+    panels[0].set_ylabel(f"exact match of {literal(target)}")
+    figure.suptitle(literal(name), fontsize=11)
     return figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
 from data_builders import get_task
+from data_builders.texts import code, fenced, plain, printable
 from hf_lgt import yaml12
 from hf_lgt.config import ComponentConfig, Config
 from hf_lgt.evaluation.records import EvalRecord
@@ -44,21 +44,20 @@ auxiliary tasks were trained on, as in
 
 {tokenizer}
 
-```python
+{use}
+
+## Config
+
+{config}
+"""
+_USE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 path = "."  # this folder, or the repository's name on the Hub
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
 prompt = tokenizer({prompt}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0], skip_special_tokens=True))
-```
-
-## Config
-
-```yaml
-{config}```
-"""
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0], skip_special_tokens=True))"""
 
 
 def model_card(
@@ -93,7 +92,7 @@ def model_card(
     )
     return _CARD.format(
         metadata=metadata.to_yaml(),
-        name=config.name,
+        name=plain(config.name),
         model=_model_line(config, base),
         tokenizer=_tokenizer_line(config),
         paper=PAPER,
@@ -101,8 +100,9 @@ def model_card(
         tasks="\n".join(tasks),
         table=length_table(config, records),
         summary="\n".join(f"- {line}" for line in summary_lines(config, records)),
-        prompt=json.dumps(prompt, ensure_ascii=False),
-        config=yaml12.dump(public_config(config, data, base)),
+        # an escape of JSON is one of Python
+        use=fenced(_USE.format(prompt=printable(json.dumps(prompt, ensure_ascii=False))), "python"),
+        config=fenced(yaml12.dump(public_config(config, data, base)).rstrip("\n"), "yaml"),
     )
 
 
@@ -111,7 +111,7 @@ def _model_line(config: Config, base: Mapping[str, Any]) -> str:
     if not base:
         return f"A {config.model.layers}-layer causal language model"
     name = base["name_or_path"] if base.get("on_hub") else Path(base["name_or_path"]).name
-    told = _code(name) + (f" at revision {_code(base['revision'])}" if base.get("revision") else "")
+    told = code(name) + (f" at revision {code(base['revision'])}" if base.get("revision") else "")
     if config.model.init == "random":
         return f"A causal language model with the architecture and tokenizer of {told} but random weights,"
     if config.peft.method == "lora":
@@ -152,9 +152,10 @@ def _data_line(data: Mapping[str, Any]) -> str:
         return (
             "Every batch was drawn by the task itself; no example was drawn for training that is tested on."
         )
-    where = f"`{data['path']}` at revision `{data['revision']}`"
-    if not on_hub(data):
-        where = f"a local dataset, {_code(Path(data['path']).name)}"
+    if on_hub(data):
+        where = f"{code(data['path'])} at revision {code(data['revision'])}"
+    else:
+        where = f"a local dataset, {code(Path(data['path']).name)}"
     tested = f"{data['test_rows']} rows of its test split"
     return f"Trained on {data['train_rows']} rows of {where}, tested on {tested}."
 
@@ -168,16 +169,9 @@ def _task_line(config: Config, component: ComponentConfig, question: str, answer
         task = get_task(component.task)
         rule, unit = f" {task.summary}", f"in {task.length_unit}"
     return (
-        f"- {_code(component.task)} ({component.role}, trained on lengths {low} to {high}, counted {unit}):"
-        f"{rule} Example: {_code(question)} → {_code(answer)}"
+        f"- {code(component.task)} ({component.role}, trained on lengths {low} to {high}, counted {unit}):"
+        f"{rule} Example: {code(question)} → {code(answer)}"
     )
-
-
-def _code(text: str) -> str:
-    """A user's text as Markdown code that it cannot get out of."""
-    line = " ".join(text.split())
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
 
 
 def eval_results(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_builders.texts import plain
 from hf_lgt.config import Config
 from hf_lgt.evaluation.curves import curve, regimes, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.figures import curves_figure, mistakes_figure, save_figure
 from hf_lgt.report.tables import length_table, mistake_table, number, summary_lines
+
+FIGURES = ("curves.png", "mistakes.png")
 
 
 def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path) -> list[Path]:
@@ -41,7 +44,7 @@ def zero_shot_lines(config: Config, zero_shot: Sequence[EvalRecord]) -> list[str
     for task, longest in training_lengths(config, "target") if zero_shot else []:
         found = regimes(curve(zero_shot, task), longest, longest)
         lines.append(
-            f"{task}: zero-shot, before fine-tuning, {number(found.within)} up to length {longest}, "
+            f"{plain(task)}: zero-shot, before fine-tuning, {number(found.within)} up to length {longest}, "
             f"{number(found.beyond)} beyond"
         )
     return lines
@@ -50,11 +53,10 @@ def zero_shot_lines(config: Config, zero_shot: Sequence[EvalRecord]) -> list[str
 def show_results(
     config: Config,
     records: Sequence[EvalRecord],
-    folder: Path,
+    figures: Sequence[Path],
     say: Callable[[str], None],
     zero_shot: Sequence[EvalRecord] = (),
 ) -> None:
-    """Write the figures and say the tables and where the figures are; arguments as in `results_text`."""
-    figures = write_figures(config, records, folder)
+    """Say the tables and where the figures are; other arguments as in `results_text`."""
     say(results_text(config, records, zero_shot))
     say(f"figure: {', '.join(map(str, figures))}")

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from tabulate import tabulate
 
+from data_builders.texts import plain
 from hf_lgt.comparison import ArmResult
 from hf_lgt.config import Config
 from hf_lgt.evaluation.curves import Summary, curve, smallest_length, summarize, training_lengths
@@ -23,11 +24,6 @@ LEARNED = 0.5
 def number(value: float | None) -> str:
     """Three decimals, or a dash."""
     return "–" if value is None else f"{value:.3f}"
-
-
-def cell(text: str) -> str:
-    """A user's text as one cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def summaries(config: Config, records: Sequence[EvalRecord]) -> list[Summary]:
@@ -51,7 +47,7 @@ def length_table(config: Config, records: Sequence[EvalRecord]) -> str:
     first = training_lengths(config, "target")[0]
     furthest = max([first, *training_lengths(config, "auxiliary")], key=lambda c: c[1])[1]
     intervals = {r.length: f"{r.ci_low:.3f}–{r.ci_high:.3f}" for r in records if r.task == first[0]}
-    trained = {c.task: f"{cell(c.task)} ({c.role}, ≤ {c.lengths[1]})" for c in config.mixture}
+    trained = {c.task: f"{plain(c.task)} ({c.role}, ≤ {c.lengths[1]})" for c in config.mixture}
     rows = []
     for length in sorted({length for c in curves.values() for length in c}):
         row = [length, regime(length, first[1], furthest)]
@@ -70,32 +66,32 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
     """Gap, transfer and regimes of each target, and what the numbers cannot say."""
     lines = []
     for s in summaries(config, records):
-        means = s.regimes
+        means, target = s.regimes, plain(s.target)
         lines.append(
-            f"{s.target}: exact match within {number(means.within)}, transfer region "
+            f"{target}: exact match within {number(means.within)}, transfer region "
             f"{number(means.transfer)}, beyond {number(means.beyond)}; generalization gap "
             f"{number(s.gap)}, normalised {number(s.normalized_gap)}, transfer {number(s.transfer)}"
         )
         if s.gap is None and s.auxiliary_mean is not None:
             far = max(s.target_length, s.auxiliary_length)
             lines.append(
-                f"{s.target}: no gap, because not all lengths from {smallest_length(config)} to {far} were "
+                f"{target}: no gap, because not all lengths from {smallest_length(config)} to {far} were "
                 f"evaluated ({_what_limits(config)})"
             )
         mean = s.auxiliary_mean
         if mean is not None and mean < LEARNED:
             lines.append(
-                f"{s.target}: the auxiliaries themselves score {number(mean)} on their training lengths; "
+                f"{target}: the auxiliaries themselves score {number(mean)} on their training lengths; "
                 "they were not learned, so the gap and the transfer say nothing"
             )
-    small = [f"{r.task} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
+    small = [f"{plain(r.task)} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
     if small:
         what = "prompts exist" if config.data.source == "generated" else "rows are there"
         lines.append(f"fewer {what} than eval.examples={config.eval.examples}: {', '.join(small)}")
     unknown = dict.fromkeys(r.task for r in records if r.overlap is None)
     if unknown:
-        lines.append(f"whether training drew test prompts is not known: {', '.join(unknown)}")
-    seen = [f"{r.task} {r.length} ({r.overlap} of {r.n})" for r in records if r.overlap]
+        lines.append(f"whether training drew test prompts is not known: {', '.join(map(plain, unknown))}")
+    seen = [f"{plain(r.task)} {r.length} ({r.overlap} of {r.n})" for r in records if r.overlap]
     if seen:
         lines.append(f"test prompts that training could draw: {', '.join(seen)}")
     return lines
@@ -121,21 +117,25 @@ def mistake_table(config: Config, records: Sequence[EvalRecord]) -> str:
             group.update(r.mistakes)
     rows = [
         [
-            cell(task),
+            plain(task),
             where,
             str(sum(group.values())),
             *(number(group[kind] / sum(group.values())) for kind in kinds),
         ]
         for (task, where), group in groups.items()
     ]
-    headers = ["wrong answers of", "regime", "looked at", *kinds]
+    headers = ["wrong answers of", "regime", "looked at", *map(plain, kinds)]
     return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
 
 
 def _what_limits(config: Config) -> str:
     """What a user can change to evaluate more lengths."""
     keys = "eval.lengths, eval.every"
-    return keys if config.data.source == "generated" else f"{keys}, and the rows of {config.data.test_split}"
+    return (
+        keys
+        if config.data.source == "generated"
+        else f"{keys}, and the rows of {plain(config.data.test_split)}"
+    )
 
 
 SUCCESS = 0.5
@@ -154,13 +154,16 @@ def comparison_table(results: Sequence[ArmResult]) -> str:
     rows: list[list[str]] = []
     for arm, members in by_arm(results).items():
         columns = [_columns(r, lengths) for r in members]
-        rows += [[arm, str(r.seed), *map(number, values)] for r, values in zip(members, columns, strict=True)]
+        name = plain(arm)
+        rows += [
+            [name, str(r.seed), *map(number, values)] for r, values in zip(members, columns, strict=True)
+        ]
         means, intervals = [], []
         for values in zip(*columns, strict=True):
             known = [v for v in values if v is not None]
             means.append(number(fmean(known)) if known else "–")
             intervals.append("{:.2f}–{:.2f}".format(*bootstrap_interval(known)) if known else "–")
-        rows += [[arm, "mean", *means], [arm, "95 %", *intervals]]
+        rows += [[name, "mean", *means], [name, "95 %", *intervals]]
     return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
 
 
@@ -170,20 +173,20 @@ def success_lines(results: Sequence[ArmResult]) -> list[str]:
     for arm, members in by_arm(results).items():
         known = [r.summary.transfer for r in members if r.summary.transfer is not None]
         if not known:
-            lines.append(f"{arm}: no transfer can be measured (no auxiliary to follow)")
+            lines.append(f"{plain(arm)}: no transfer can be measured (no auxiliary to follow)")
             continue
         # an arm without auxiliaries was measured against those of the first arm that has some
         learned = _auxiliary_means(members) or _auxiliary_means(results)
         if learned and fmean(learned) < LEARNED:
             lines.append(
-                f"{arm}: the auxiliaries themselves score {number(fmean(learned))} on their training "
+                f"{plain(arm)}: the auxiliaries themselves score {number(fmean(learned))} on their training "
                 "lengths; they were not learned, so the gap and the transfer say nothing"
             )
             continue
         won = sum(t >= SUCCESS for t in known)
         low, high = wilson_interval(won, len(known))
         lines.append(
-            f"{arm}: transfer {fmean(known):.3f}, success rate {won}/{len(known)} seeds "
+            f"{plain(arm)}: transfer {fmean(known):.3f}, success rate {won}/{len(known)} seeds "
             f"(95 % {low:.2f}–{high:.2f})"
         )
     return lines

@@ -46,7 +46,7 @@ def test_two_processes_read_the_rows_and_sort_the_mistakes_of_one(tmp_path):
         "train.eval_every=null",
     ]
     one, two = (train(tmp_path / str(n), n, *overrides) for n in (1, 2))
-    assert [r["loss"] for r in two[0]] == pytest.approx([r["loss"] for r in one[0]], rel=1e-4)
+    assert [r["loss"] for r in two[0]] == pytest.approx([r["loss"] for r in one[0]], rel=1e-5)
     # a model that has learned nothing is wrong throughout: 3 of 7 are looked at, however they are shared out
     assert [sum(r["mistakes"].values()) for r in one[1]] == [3, 3, 3, 3]
     keys = ("task", "length", "n", "exact_match", "overlap", "mistakes")
@@ -60,7 +60,7 @@ def test_two_processes_adapt_one_checkpoint_of_the_hub_as_one_does(hub, tmp_path
     settings = checkpoints.settings("org/two-ranks", tmp_path, "peft.method=lora", "peft.rank=4")
     (tmp_path / "config.yaml").write_text(yaml12.dump(settings))
     one, two = (train(tmp_path / str(n), n, config=tmp_path / "config.yaml") for n in (1, 2))
-    assert [r["loss"] for r in two[0]] == pytest.approx([r["loss"] for r in one[0]], rel=1e-4)
+    assert [r["loss"] for r in two[0]] == pytest.approx([r["loss"] for r in one[0]], rel=1e-5)
     assert two[1][0]["step"] == 0, "evaluated before the first step too"
     assert [(r["step"], r["task"], r["length"], r["n"]) for r in two[1]] == [
         (r["step"], r["task"], r["length"], r["n"]) for r in one[1]

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from data_builders import Component, Mixture, TaskError, build_corpus, folder, registry, write_corpus
-from data_builders.card import _code, _fenced, _plain, _size_category, _table
+from data_builders import Component, Mixture, TaskError, build_corpus, folder, lm_eval, registry, write_corpus
+from data_builders.card import _code, _plain, _size_category, _table
+from data_builders.texts import fenced
 
 MIXTURE = Mixture(
     [
@@ -213,6 +214,12 @@ def test_a_command_takes_the_place_of_the_code(tmp_path):
     assert DatasetCard(text).data.license == "mit"
 
 
+def test_a_command_with_a_token_is_shown_without_it(tmp_path):
+    token = "hf_" + "aB3" * 12
+    write_corpus(tmp_path, MIXTURE, 10, 2, [3], command=f"make {token} --name hf_datasets")
+    assert "make *** --name hf_datasets" in (tmp_path / "README.md").read_text()
+
+
 NASTY = "x | y ` ```\n---\n# z\n<script>alert(1)</script> ![a](http://b) {{c}}"
 
 
@@ -238,7 +245,7 @@ def test_nothing_breaks_out_of_the_card(tmp_path, monkeypatch):
     assert "\n# z" not in body
     assert "\n---\n" not in body
     outside = re.sub(r"(`+)[^`].*?(?<!`)\1(?!`)", "", body, flags=re.DOTALL)
-    assert "<script>" not in outside.replace("\\<", "")
+    assert "<script>" not in outside
     assert "![a]" not in outside
 
 
@@ -251,8 +258,8 @@ def test_code_on_a_line(text, code):
 
 
 def test_plain_text_and_blocks_and_tables():
-    assert _plain("a *b* `c|d` <e>\n# f") == "a \\*b\\* `c\\|d` \\<e\\> \\# f"
-    assert _fenced("a\n````", "x") == "`````x\na\n````\n`````"
+    assert _plain("a *b* `c|d` <e>\n# f") == "a \\*b\\* `c\\|d` &lt;e> # f"
+    assert fenced("a\n````", "x") == "`````x\na\n````\n`````"
     assert _table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
 
 
@@ -269,6 +276,15 @@ def test_plain_text_and_blocks_and_tables():
 )
 def test_size_categories(rows, category):
     assert _size_category(rows) == category
+
+
+@pytest.mark.parametrize("name", [NASTY, "no", "1e5", "a: b", "---", "{{7*7}}", "'", "\x85\u2028", "# a"])
+def test_files_for_the_harness_hold_the_very_strings(tmp_path, name):
+    settings = {"dataset_path": name, **lm_eval._task("t", name, 1, 2, name)}
+    lm_eval._write(tmp_path / "a.yaml", settings)
+    text = (tmp_path / "a.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text) == settings
+    assert lm_eval.is_replaceable(tmp_path)
 
 
 # Refusals

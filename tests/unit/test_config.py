@@ -57,7 +57,11 @@ def keys_of(faults):
 
 
 def test_every_recipe_config_is_valid():
-    paths = [p for p in sorted((ROOT / "recipes").rglob("*.yaml")) if p.parent.name != "lm_eval"]
+    paths = [
+        p
+        for p in sorted((ROOT / "recipes").rglob("*.yaml"))
+        if p.parent.name not in ("lm_eval", "accelerate")
+    ]
     comparisons = [p for p in paths if "arms" in yaml12.load(p.read_text())]
     pretrainings = [p for p in paths if p.name.startswith("pretrain")]
     runs = set(paths) - set(comparisons) - set(pretrainings)
@@ -694,7 +698,7 @@ def test_config_from_dict_tells_faults_as_a_file_would():
 
 positive = st.integers(1, 64)
 fractions = st.floats(0, 0.5)
-paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+paths = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30)
 
 
 @st.composite

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_builders.texts import CONTROLS
 from hf_lgt import yaml12
 from hf_lgt.config import Config, ConfigError, config_from_dict, load_config
 from tests.conftest import ROOT
@@ -74,6 +75,7 @@ def check(load):
         assert faults
         assert all(fault.strip() for fault in faults)
         assert len(set(faults)) == len(faults)
+        assert not set(CONTROLS.findall("".join(faults))) - {"\n", "\t"}
         return
     assert isinstance(config, Config)
     assert config_from_dict(yaml12.load(yaml12.dump(config.to_dict()))) == config
@@ -125,3 +127,22 @@ def test_any_base(path, below, above, name):
 def test_any_yaml_signs(path, text):
     path.write_text(f"base: {DEMO}\ntrain: {text}\n", encoding="utf-8")
     check(lambda: load_config(path, [f"model={text}"]))
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\n", "\x07", "\x9b", "\u2028", "\u202e", "\0"])
+def test_a_folder_with_controls_in_its_name_is_refused(sign):
+    with pytest.raises(ConfigError, match=r"output_dir: .* without control characters") as caught:
+        load_config(DEMO, [f"output_dir={yaml12.dump(f'a{sign}b')}"])
+    assert sign not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m.yaml", "a\x9b.yaml", "\u202ea.yaml"])
+def test_the_name_of_a_file_does_not_move_the_cursor(name):
+    with pytest.raises(ConfigError, match="config file") as caught:
+        load_config(name)
+    assert not CONTROLS.search(str(caught.value))
+
+
+def test_weights_wider_than_the_library_takes_are_refused():
+    with pytest.raises(ConfigError, match=r"model\.initializer_range: 2\.5 must be at most 1"):
+        load_config(DEMO, ["model.initializer_range=2.5"])

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ class Oracle(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.vocab_size = vocab_size
         self.next = {}
+        self.passes = 0
         for row, (ids, length) in enumerate(zip(batch.ids.tolist(), batch.lengths, strict=True)):
             for place in range(1, length):
                 token = ids[place] if (row, place) not in wrong else 3
@@ -27,6 +30,7 @@ class Oracle(torch.nn.Module):
 
     def forward(self, input_ids, use_cache, logits_to_keep):
         assert use_cache is False
+        self.passes += 1
         logits = torch.zeros(*input_ids.shape, self.vocab_size)
         for row, ids in enumerate(input_ids.tolist()):
             for place in range(len(ids)):
@@ -58,6 +62,48 @@ def test_counts_are_those_of_a_model_with_known_mistakes(codec, batch_tokens):
     assert record.token_accuracy == pytest.approx(1 - 3 / batch.answer_tokens)
     assert record.ci_low < record.exact_match < record.ci_high
     assert record.overlap is None
+
+
+def in_processes(world, work, folder):
+    """What `work()` gives in each of some processes that see each other."""
+
+    def one(rank):
+        init = f"file://{folder}/meet-{world}"
+        torch.distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=world)
+        (folder / f"{world}-{rank}.json").write_text(json.dumps(work()))
+        torch.distributed.destroy_process_group()
+
+    # forked: they have the test's own objects, and need not import torch again
+    torch.multiprocessing.start_processes(one, nprocs=world, start_method="fork")
+    return [json.loads((folder / f"{world}-{rank}.json").read_text()) for rank in range(world)]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("batch_tokens", [1, 30, 10_000])
+@pytest.mark.parametrize("n", [7, 3])
+def test_uneven_shards_count_each_example_once_in_as_many_passes_everywhere(codec, tmp_path, n, batch_tokens):
+    component = Component("reverse_add", "target", (1, 4))
+    batch = encode_test_set(codec, component, draw_test_set(component, 3, n, seed=9))
+    answer = batch.scored.argmax(axis=1)
+    # the last row is the one that fills up the shares
+    model = Oracle(batch, codec.vocab_size, {(0, answer[0]), (n - 1, answer[n - 1])})
+
+    def work():
+        model.passes = 0
+        (record,) = evaluate(
+            model, codec, [component], [3], examples=n, seed=9, step=1, batch_tokens=batch_tokens
+        )
+        return [record.to_json(), model.passes]
+
+    (record, passes) = work()
+    found = json.loads(record)
+    assert (found["n"], found["exact_match"]) == (n, (n - 2) / n)
+    assert found["token_accuracy"] == pytest.approx(1 - 2 / batch.answer_tokens)
+    assert passes <= n
+    for world in (2, 4):
+        made = in_processes(world, work, tmp_path)
+        assert [one for one, _ in made] == [record] * world
+        assert len({passes for _, passes in made}) == 1
 
 
 def test_given_query_characters_and_eos_do_not_count_for_mqar(codec):

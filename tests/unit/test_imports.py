@@ -16,7 +16,7 @@ HEAVY += ("huggingface_hub",)
 # but the modules of its own package, such as `evaluation`. What stands side by side is apart.
 LAYERS = [
     ["data_builders"],
-    ["yaml12", "files", "environment", "progress", "errors", "lock_files"],
+    ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding"],
     ["schema", "vocabulary", "locks", "logs", "interrupts"],
     ["model_checks"],
     ["config_checks", "config_files"],
@@ -29,7 +29,7 @@ LAYERS = [
     ["sources"],
     ["models", "checkpoints", "finite", "start_warnings"],
     ["resuming", "folders"],
-    ["preparing"],
+    ["preparing", "layout", "train_log"],
     ["trainer", "evaluation"],
     ["data"],
     ["analysis"],
@@ -41,6 +41,7 @@ LAYERS = [
     ["recipes"],
 ]
 EVALUATION_TAKES = {"data_builders", "progress", "config", "codec", "batching", "errors", "rows"}
+EVALUATION_TAKES |= {"processes", "sharding"}
 CORPUS_TAKES = {
     "arrow": {"pyarrow"},
     "corpus": {"datasets", "pyarrow"},

@@ -7,7 +7,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hf_lgt import ConfigError, load_config
 from hf_lgt.codec import Codec
 from hf_lgt.loading import build_codec, only_task, open_dataset
-from hf_lgt.schema import DataConfig
+from hf_lgt.schema import DataConfig, short
 from tests.conftest import ROOT
 
 ROWS = [
@@ -129,12 +129,12 @@ def test_a_path_that_may_be_a_hub_id_says_so(hub):
 def test_files_that_hold_no_rows_are_told(tmp_path):
     def told(name, content):
         (tmp_path / name).write_bytes(content)
-        return refused(tmp_path / name)[0].removeprefix(f"data.path: {str(tmp_path / name)!r} ")
+        return refused(tmp_path / name)[0]
 
-    assert told("a.jsonl", b"") == "is empty"
-    assert told("a.txt", b"x") == "is none of .json, .jsonl, .csv, .tsv, .parquet"
-    assert told("b.jsonl", b"{no").startswith("cannot be loaded: ArrowInvalid: JSON parse error")
-    assert told("b.parquet", b"{no").startswith("cannot be loaded: ArrowInvalid: Parquet file size is 3")
+    assert told("a.jsonl", b"").endswith(" is empty")
+    assert told("a.txt", b"x").endswith(" is none of .json, .jsonl, .csv, .tsv, .parquet")
+    assert " cannot be loaded: ArrowInvalid: JSON parse error" in told("b.jsonl", b"{no")
+    assert " cannot be loaded: ArrowInvalid: Parquet file size is 3" in told("b.parquet", b"{no")
     (tmp_path / "folder").mkdir()
     assert "cannot be loaded: EmptyDatasetError" in refused(tmp_path / "folder")[0]
     (tmp_path / "folder/notes.txt").write_text("")
@@ -149,7 +149,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path):
     # a link to itself can be read by nobody
     loop = tmp_path / "loop.jsonl"
     loop.symlink_to(loop)
-    assert refused(loop)[0].startswith(f"data.path: {str(loop)!r}")
+    assert refused(loop)[0].startswith(f"data.path: {short(str(loop))}")
 
 
 def test_names_of_files_are_no_patterns(tmp_path):

@@ -7,15 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 
 import pytest
 
 from hf_lgt import lock_files, locks
-from hf_lgt.errors import ConfigError
+from hf_lgt.errors import ConfigError, RunError
 from hf_lgt.lock_files import Holder
-from hf_lgt.locks import RunLock, Times, lock_path
+from hf_lgt.locks import RunLock, Times, check_held, lock_path
 from tests.conftest import ROOT
 
 QUICK = Times(beat=0.05, dead_after=1.0, settle=0.2)
@@ -74,6 +74,13 @@ def leave(run_dir, **different):
     return holder
 
 
+def wait_until(reached):
+    end = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 @contextmanager
 def touched(path):
     """A lock's file that something on another machine keeps touching."""
@@ -85,9 +92,11 @@ def touched(path):
 
     thread = threading.Thread(target=work)
     thread.start()
-    yield
-    ended.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("kernel", KERNEL)
@@ -122,8 +131,7 @@ def test_a_killed_holder_is_taken_over_with_a_line_of_news(tmp_path, kernel, mon
         with pytest.raises(ConfigError, match=f"by process {process.pid} on host .* since ..:..:..; wait"):
             RunLock.acquire(tmp_path / "run", times=QUICK)
         process.kill()  # not waited for: it is a zombie, which writes nothing any more
-        while lock_files.process_mark(process.pid):
-            time.sleep(0.01)
+        wait_until(lambda: lock_files.process_mark(process.pid) is None)
         assert RunLock.holder(tmp_path / "run") is None
         with RunLock.acquire(tmp_path / "run", times=QUICK) as lock:
             host = socket.gethostname()
@@ -180,12 +188,14 @@ def test_a_lock_of_another_machine_is_held_while_it_is_touched(tmp_path, kernel,
 def test_a_held_lock_is_touched_and_tells_when_it_was_lost(tmp_path):
     with RunLock.acquire(tmp_path / "run", times=QUICK) as lock:
         before = lock.path.stat().st_mtime_ns
-        while lock.path.stat().st_mtime_ns == before:
-            time.sleep(0.01)
+        wait_until(lambda: lock.path.stat().st_mtime_ns != before)
         assert not lock.lost
+        check_held(tmp_path / "run")
         taken = leave(tmp_path / "run")
         lock._thread.join()
         assert lock.lost
+        with pytest.raises(RunError, match="another process has taken over its lock"):
+            check_held(tmp_path / "run")
     assert Holder.read(lock.path.read_bytes()) == taken, "the lock of another is not removed"
 
 
@@ -342,3 +352,46 @@ def test_it_gives_up_on_a_name_that_never_settles(tmp_path, monkeypatch):
     lock_path(tmp_path / "run").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="changes all the time"):
         RunLock.acquire(tmp_path / "run")
+
+
+def in_thread(run_dir):
+    """Take the lock in a thread; gives the thread and where its result or error comes."""
+    results = []
+
+    def work():
+        try:
+            results.append(RunLock.acquire(run_dir, times=QUICK))
+        except ConfigError as error:
+            results.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, results
+
+
+def test_who_waited_for_a_file_that_was_replaced_looks_at_the_new_one(tmp_path):
+    run_dir, path = tmp_path / "run", lock_path(tmp_path / "run")
+    leave(run_dir, mark="another", flock=True)
+    with ExitStack() as held:
+        with lock_files.opened(path, os.O_RDWR) as old:
+            assert lock_files.flock(old)
+            thread, results = in_thread(run_dir)
+            time.sleep(0.1)  # it has opened the old file by now, and tries again and again
+            path.rename(tmp_path / "old")
+            new = leave(run_dir, pid=1, flock=True)
+            assert lock_files.flock(held.enter_context(lock_files.opened(path, os.O_RDWR)))
+        thread.join()
+    assert "being written by process 1 on" in str(results[0])
+    assert Holder.read(path.read_bytes()) == new
+
+
+def test_of_two_that_no_kernel_orders_the_last_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock_files, "fcntl", None)
+    run_dir, path = tmp_path / "run", lock_path(tmp_path / "run")
+    stale = leave(run_dir, mark="another")
+    thread, results = in_thread(run_dir)
+    wait_until(lambda: Holder.read(path.read_bytes()) != stale)
+    other = leave(run_dir)
+    thread.join()
+    assert "being written by" in str(results[0])
+    assert Holder.read(path.read_bytes()) == other

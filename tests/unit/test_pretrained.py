@@ -24,6 +24,7 @@ from hf_lgt.errors import ConfigError
 from hf_lgt.models import load_model
 from hf_lgt.pretrained import check_weights, fetch_weights, resolve
 from hf_lgt.revisions import write_revision
+from hf_lgt.schema import short
 from hf_lgt.starts import context_length, open_start
 from tests import checkpoints
 from tests.unit.test_run import timeless
@@ -421,7 +422,7 @@ def test_a_folder_without_a_model_is_told_with_a_hint(broken, tmp_path):
     (tmp_path / "run").mkdir()
     broken.folder.rename(tmp_path / "run/model")
     told = fault(open_start, wanted(name_or_path=str(tmp_path / "run")))
-    assert f"; '{tmp_path / 'run' / 'model'}' is one" in told
+    assert f"; {short(str(tmp_path / 'run' / 'model'))} is one" in told
     file = tmp_path / "file.bin"
     file.write_bytes(b"x")
     assert "no config.json" in fault(open_start, wanted(name_or_path=str(file)))

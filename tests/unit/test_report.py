@@ -1,13 +1,23 @@
 import dataclasses
+import json
+import re
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from hf_lgt import ConfigError, EvalRecord, load_config
 from hf_lgt.comparison import Planned, collect
 from hf_lgt.evaluation.metrics import wilson_interval
-from hf_lgt.evaluation.records import read_records
-from hf_lgt.report.figures import comparison_figure, curves_figure, save_figure
-from hf_lgt.report.tables import comparison_table, length_table, success_lines, summary_lines
+from hf_lgt.evaluation.records import RecordError, last_step, read_records
+from hf_lgt.report.figures import comparison_figure, curves_figure, literal, mistakes_figure, save_figure
+from hf_lgt.report.model_card import model_card
+from hf_lgt.report.results import results_text
+from hf_lgt.report.tables import comparison_table, length_table, mistake_table, success_lines, summary_lines
+from tests.conftest import ROOT
+from tests.unit.test_texts import rendered
 
 LENGTHS = range(1, 21)
 
@@ -182,3 +192,116 @@ def test_transfer_from_auxiliaries_that_were_not_learned_is_no_success(planned):
     nothing = [dataclasses.replace(r.summary, auxiliary_mean=0.1, transfer=1.0) for r in results]
     lines = success_lines([dataclasses.replace(r, summary=s) for r, s in zip(results, nothing, strict=True)])
     assert all("were not learned, so the gap and the transfer say nothing" in line for line in lines)
+
+
+ODD = ["<script>", "a|b", "$\\frac$", "$", "_x", "a\nb", "\x1b[31m", "`" * 3, "](javascript:a)", "漢\u202e"]
+
+
+def renamed(config, names):
+    """A config whose tasks have these names."""
+    named = [dataclasses.replace(c, task=name) for c, name in zip(config.mixture, names, strict=True)]
+    return dataclasses.replace(config, mixture=named)
+
+
+@pytest.mark.parametrize("at", range(0, len(ODD) - 1, 3))
+def test_names_are_drawn_literally(planned, tmp_path, at):
+    names = (ODD + ODD)[at : at + 3]
+    config = renamed(planned[0].config, names)
+    records = made_up(config, dict.fromkeys(names, 4))
+    records = [dataclasses.replace(r, mistakes={ODD[0]: 1, ODD[2]: 2}) for r in records]
+    figures = [curves_figure(config, records), mistakes_figure(config, records)]
+    results = collect(planned)
+    odd = [dataclasses.replace(r, arm=names[i % 3]) for i, r in enumerate(results)]
+    figures.append(comparison_figure(names[0], odd))
+    for i, figure in enumerate(figures):
+        save_figure(figure, tmp_path / f"{i}.png")
+    drawn = [text.get_text() for text in figures[0].findobj(Text)]
+    shown = [text for text in drawn if "(target, ≤" in text or "(auxiliary, ≤" in text]
+    assert len(shown) == 3  # each in the legend
+    assert not any(set(text) & set("\n\x1b\u202e") for text in shown)
+
+
+def test_a_name_in_a_figure_is_no_formula():
+    assert literal("$x$") == r"\$x\$"
+    assert literal("_a\n\x1bb") == " _a \\x1bb"
+    assert len(literal("w" * 500)) == 60
+
+
+def test_names_of_arms_and_kinds_of_mistakes_cannot_break_a_table(planned):
+    results = [dataclasses.replace(r, arm=f"{ODD[1]} {ODD[0]}") for r in collect(planned)]
+    lines = comparison_table(results).splitlines()
+    assert len({len(line.replace("\\|", "").split("|")) for line in lines}) == 1
+    config = planned[0].config
+    records = [
+        dataclasses.replace(r, mistakes={"<b>|\n": 1})
+        for r in made_up(config, dict.fromkeys((c.task for c in config.mixture), 4))
+    ]
+    (head, *rest) = mistake_table(config, records).splitlines()
+    assert {line.replace("\\|", "").count("|") for line in (head, *rest)} == {5}
+    for text in (*lines, *success_lines(results), head):
+        assert "<" not in text
+
+
+def test_a_long_name_stays_in_its_place_in_the_card(planned):
+    # too long for a line of YAML, which is broken before what looks like a fence
+    task = f"{'x' * 98} ``` <script>alert(1)</script>"
+    config = renamed(planned[0].config, [task, "b", "c"])
+    data = {"path": "x", "train_rows": 1, "test_rows": 1, "revision": None}
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, source="dataset", path="x", tags=False)
+    )
+    card = model_card(
+        config, made_up(config, {task: 4, "b": 4, "c": 4}), dict.fromkeys((task, "b", "c"), ("q", "a")), data
+    )
+    _, metadata, body = card.split("---\n", 2)
+    assert yaml.safe_load(metadata)["model-index"][0]["results"][0]["dataset"]["name"] == task
+    page = rendered(body)
+    assert "script" not in page.tags
+    assert page.tags.count("pre") == 2
+    assert page.text.rstrip().endswith("mistakes: 32")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    config = load_config(ROOT / "recipes/demo/transfer.yaml")
+    made = made_up(config, {c.task: 8 for c in config.mixture})[::7]
+    return (
+        config,
+        [dataclasses.replace(r, mistakes={"a": 1}).to_json() for r in made],
+        tmp_path_factory.mktemp("r"),
+    )
+
+
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([[], {}, {"a": 1}, {"<b>": 0}, 10**30, 0, 1, "capitalize", "reverse", [1]])
+)
+FIELDS = st.sampled_from([f.name for f in dataclasses.fields(EvalRecord)] + ["more"])
+CHANGES = st.lists(st.tuples(st.integers(0, 8), FIELDS, VALUES), max_size=3)
+
+
+@given(changes=CHANGES, cut=st.none() | st.integers(0, 3000), extra=st.binary(max_size=8))
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_any_records_are_read_and_shown_or_told(whole, changes, cut, extra):
+    config, lines, folder = whole
+    rows = [json.loads(line) for line in lines]
+    for at, field, value in changes:
+        rows[at % len(rows)][field] = value
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (folder / "eval.jsonl").write_bytes(content if cut is None else content[:cut] + extra + content[cut:])
+    fault = None
+    try:
+        records = last_step(read_records(folder / "eval.jsonl"))
+    except RecordError as error:
+        fault = str(error)
+    if fault is not None:
+        assert re.match(rf"{folder}/eval\.jsonl(, line [0-9]+)? (is|has) ", fault)
+        assert fault.isprintable()
+        return
+    told = results_text(config, records)
+    assert "<b>" not in told
+    curves_figure(config, records)

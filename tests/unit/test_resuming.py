@@ -4,6 +4,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -11,8 +15,10 @@ from hf_lgt import ConfigError, train
 from hf_lgt.checkpoints import list_checkpoints, prune, verify
 from hf_lgt.folders import RUN
 from hf_lgt.interrupts import Interrupted, Signals, ended_by_sigterm
+from hf_lgt.preparing import _agreed
 from hf_lgt.resuming import newest
 from hf_lgt.sources import GeneratedSource
+from tests.conftest import TINY
 from tests.unit.test_run import same_numbers, snapshot, timeless
 
 
@@ -81,8 +87,62 @@ def test_overwrite_does_not_remove_the_checkpoint_that_is_named(interrupted):
     assert snapshot(interrupted.run_dir) == before
 
 
+def test_overwrite_does_not_remove_a_run_within_the_run_whose_checkpoint_is_named(interrupted):
+    copy = interrupted.run_dir / "old"
+    shutil.copytree(interrupted.run_dir, interrupted.run_dir.with_name("copy"))
+    interrupted.run_dir.with_name("copy").rename(copy)
+    before = snapshot(interrupted.run_dir)
+    told = faults_of(interrupted, resume=copy / "checkpoints/step-000006", overwrite=True)
+    assert "which --overwrite removes" in told
+    assert snapshot(interrupted.run_dir) == before
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, monkeypatch, own):
+    config, origin, news = tiny(), tiny_run, []
+    if own:
+        shutil.copytree(tiny_run, config.run_dir)
+        shutil.rmtree(config.run_dir / "model")
+        origin = config.run_dir
+    path = origin / "checkpoints/step-000006"
+    with monkeypatch.context() as patch:
+        send_at(patch, 8, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(config, resume=path, progress=False)
+    train(config, resume=path, progress=False, say=news.append)
+    assert "goes on from step 9" in news[-1]
+    assert same_numbers(config.run_dir, tiny_run)
+
+
+def test_overwrite_follows_a_link_to_another_disk(tiny, tiny_run, tmp_path):
+    config = tiny()
+    shutil.copytree(tiny_run, tmp_path / "disk/run")
+    config.run_dir.parent.mkdir()
+    config.run_dir.symlink_to(tmp_path / "disk/run")
+    train(config, overwrite=True, progress=False)
+    assert config.run_dir.is_symlink()
+    assert same_numbers(tmp_path / "disk/run", tiny_run)
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == ["run"]
+
+
+def test_a_config_of_the_run_that_was_cut_is_told_by_its_file(interrupted):
+    file = interrupted.run_dir / "config.yaml"
+    file.write_text(file.read_text()[:20])
+    for overwrite in (False, True):
+        assert faults_of(interrupted, overwrite=overwrite).startswith(str(file))
+
+
+def test_processes_that_see_different_folders_are_told():
+    seen = [([], 6), ([], 0)]
+    assert "they would go on from steps 6, 0" in _agreed("runs/x", seen)[0]
+    assert _agreed("runs/x", [([], 6), (["name: taken"], 0)]) == ["name: taken"], "also of one process alone"
+    assert _agreed("runs/x", [([], 6), ([], 6)]) == []
+
+
 def test_paths_that_are_no_checkpoint_are_told(tiny, tiny_run, tmp_path):
-    assert "does not exist" in faults_of(tiny(), resume=tmp_path / "nothing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("nothing", "loop", "a\0b"):
+        assert "does not exist" in faults_of(tiny(), resume=f"{tmp_path}/{name}")
     assert "is no checkpoint of a run" in faults_of(tiny(), resume=tiny_run / "model")
     shutil.copytree(tiny_run, tmp_path / "copy")
     damage(tmp_path / "copy/checkpoints/step-000006/optimizer.pt")
@@ -163,13 +223,37 @@ def test_damaged_checkpoints_are_not_counted_among_those_to_keep(tiny):
     paths = dict(list_checkpoints(run_dir))
     for step in (8, 12):
         damage(paths[step] / "model.safetensors")
-    prune(run_dir, 2, set())
+    prune(run_dir, 12, 2, set())
     assert [step for step, _ in list_checkpoints(run_dir)] == [6, 8, 10, 12], "10 and 6 are whole"
     damage(paths[10] / "model.safetensors")
-    prune(run_dir, 1, set())
+    prune(run_dir, 12, 1, set())
     assert [step for step, _ in list_checkpoints(run_dir)] == [6, 8, 10, 12]
     verify(paths[6])
     assert newest(run_dir, RUN.logs).step == 6
+
+
+def test_a_run_that_goes_back_keeps_what_it_can_go_on_from(tiny, tiny_run, monkeypatch):
+    settings = ["train.save_every=2", "train.keep_last=2"]
+    config = tiny(*settings)
+    train(config, progress=False)
+    shutil.rmtree(config.run_dir / "model")
+    back, news = config.run_dir / "checkpoints/step-000010", []
+    with monkeypatch.context() as patch:
+        send_at(patch, 10, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(config, resume=back, progress=False)
+    assert [step for step, _ in list_checkpoints(config.run_dir)] == [10, 11, 12]
+    train(config, progress=False, say=news.append)
+    assert "goes on from step 11" in news[-1], "the logs are not yet as far as the checkpoint of step 12 says"
+    assert same_numbers(config.run_dir, tiny_run)
+
+
+@pytest.fixture(autouse=True)
+def heeds_sigint():
+    """A job in the background may have been told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def send_at(monkeypatch, step, number):
@@ -247,23 +331,16 @@ def test_sigterm_ends_a_recipe_with_its_cleaning_up():
 
 def test_an_orphan_of_its_launcher_stops(tmp_path, root):
     """`accelerate launch` of one process hands SIGTERM on to nobody."""
-    import subprocess
-    import sys
-    import time
-
-    from tests.conftest import TINY
-
     options = [f"--{o}" for o in [*TINY, f"output_dir={tmp_path}", "train.steps=100000"]]
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1"]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     recipe = str(root / "recipes/finetune.py")
     log = tmp_path / "tiny/seed-0/train.jsonl"
-    with open(tmp_path / "out", "w") as out:
-        launcher = subprocess.Popen([sys.executable, "-m", *launch, recipe, *options], stdout=out, stderr=out)
+    with open(tmp_path / "out", "w") as out, started([*launch, recipe, *options], out) as launcher:
         wait_for(lambda: log.is_file() and log.stat().st_size > 0)
         launcher.terminate()
         launcher.wait(timeout=30)
-    wait_for(lambda: "stopped after step" in (tmp_path / "out").read_text())
+        wait_for(lambda: "stopped after step" in (tmp_path / "out").read_text())
     step = int((tmp_path / "out").read_text().split("stopped after step ")[1].split()[0])
     assert newest(tmp_path / "tiny/seed-0", RUN.logs).step == step
     size = log.stat().st_size
@@ -271,9 +348,33 @@ def test_an_orphan_of_its_launcher_stops(tmp_path, root):
     assert log.stat().st_size == size
 
 
-def wait_for(condition, seconds=60):
-    import time
+def test_a_comparison_that_is_stopped_stops_its_runs(tmp_path, root):
+    options = [f"--{option}" for option in TINY if not option.startswith("name=")]
+    options += [f"--output_dir={tmp_path}", "--train.steps=100000"]
+    words = [str(root / "recipes/compare.py"), str(root / "recipes/demo"), "--seeds", "0", "--jobs", "2"]
+    logs = [tmp_path / name / "seed-0/train.jsonl" for name in ("demo-transfer", "demo-target-alone")]
+    with started([*words, *options], subprocess.DEVNULL) as compare:
+        wait_for(lambda: all(log.is_file() and log.stat().st_size > 0 for log in logs))
+        compare.terminate()
+        assert compare.wait(timeout=60) == 143
+    for arm in ("transfer", "target_alone"):
+        assert "stopped after step" in (tmp_path / f"demo/logs/{arm}-seed-0.log").read_text()
+    assert not (tmp_path / "demo/logs/control-seed-0.log").exists(), "which had not begun"
 
+
+@contextmanager
+def started(words, out):
+    """A process with children that end with the block, whatever happens in it."""
+    process = subprocess.Popen([sys.executable, *words], stdout=out, stderr=out, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

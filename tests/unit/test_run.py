@@ -34,6 +34,7 @@ def test_a_run_leaves_the_files_that_others_read(tiny_run):
     assert sorted(p.name for p in tiny_run.iterdir()) == [
         "checkpoints",
         "config.yaml",
+        "curves.png",
         "environment.json",
         "eval.jsonl",
         "model",

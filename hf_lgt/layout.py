@@ -1,0 +1,94 @@
+"""How processes share out a training: what `accelerate launch` asks for, made so or refused."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, ProjectConfiguration
+
+from hf_lgt.config import ConfigError, Trained
+
+MULTI_CPU, FSDP = DistributedType.MULTI_CPU, DistributedType.FSDP
+
+
+def make_accelerator(config: Trained) -> Accelerator:
+    """An accelerator for this config, as the processes were launched.
+
+    Raises:
+        ConfigError: the config, or the layout, does not suit this machine.
+    """
+    # A second run in one process may ask for another precision, which the shared state refuses.
+    AcceleratorState._reset_state()
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = Accelerator(
+        cpu=_must_use_cpu(),
+        mixed_precision=config.train.precision,
+        log_with=list(config.train.trackers) or None,
+        project_config=ProjectConfiguration(
+            project_dir=str(config.run_dir), logging_dir=str(config.run_dir / "trackers")
+        ),
+    )
+    _share_out_on_cpus(accelerator)
+    faults = _layout_faults(accelerator, compiled=config.train.compile)
+    if launched > accelerator.num_processes:
+        # each would take itself for the only one
+        faults.append(
+            f"accelerate: {launched} processes were launched that do not see each other; on CPUs set "
+            "ACCELERATE_USE_CPU=1, and see recipes/accelerate for configs of every layout"
+        )
+    if config.train.batch_size % accelerator.num_processes:
+        faults.append(
+            f"train.batch_size: {config.train.batch_size} is no multiple of the "
+            f"{accelerator.num_processes} processes"
+        )
+    if config.train.precision == "fp16" and accelerator.device.type == "cpu":
+        faults.append("train.precision: 'fp16' needs a GPU; on a CPU use 'no' or 'bf16'")
+    if faults:
+        raise ConfigError(faults)
+    return accelerator
+
+
+def _must_use_cpu() -> bool:
+    """Whether Accelerate must be told that several processes are to share CPUs.
+
+    Without a GPU it would else leave each of them to itself: all would train the same run.
+    """
+    launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
+    return launched and not torch.accelerator.is_available()
+
+
+def _share_out_on_cpus(accelerator: Accelerator) -> None:
+    """Let FSDP work among CPU processes as among GPUs.
+
+    Accelerate leaves its setting aside there, and would give each process all the weights.
+    """
+    wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    known = hasattr(accelerator.state, "fsdp_plugin")  # not so for a second run in these processes either
+    if not wanted or known or accelerator.distributed_type not in (MULTI_CPU, FSDP):
+        return
+    plugin = FullyShardedDataParallelPlugin()
+    if accelerator.mixed_precision != "no":
+        plugin.set_mixed_precision(accelerator.mixed_precision)
+    for state in (PartialState._shared_state, AcceleratorState._shared_state):
+        state["distributed_type"] = FSDP
+    AcceleratorState._shared_state["fsdp_plugin"] = plugin
+
+
+def _layout_faults(accelerator: Accelerator, *, compiled: bool) -> list[str]:
+    """What is wrong with how Accelerate is to share out a training.
+
+    Args:
+        accelerator: as launched.
+        compiled: whether the model is to be compiled.
+    """
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        return [f"accelerate: {kind.value} is not supported; recipes/accelerate has configs that are"]
+    if kind != FSDP:
+        return []
+    if not accelerator.is_fsdp2:
+        return ["accelerate: FSDP version 1 is not supported; set fsdp_version: 2 (see recipes/accelerate)"]
+    return ["train.compile: is not for FSDP"] if compiled else []

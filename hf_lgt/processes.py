@@ -1,0 +1,50 @@
+"""The processes of a launch: who this one is, what all of them have, whether they live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+LOST = (
+    "another process of this launch ended; the same command, on as many processes or on others, goes on "
+    "from the newest checkpoint"
+)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """(this process, number of processes); (0, 1) where nothing is distributed."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def gathered(value: Any) -> list[Any]:
+    """A picklable value of each process, in their order; every one must call it."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return [value]
+    every: list[Any] = [None] * world
+    torch.distributed.all_gather_object(every, value)
+    return every
+
+
+_GONE = ("closed by peer", "reset by peer", "connection closed", "connection reset", "remote process exited")
+_GONE_NCCL = ("ncclremoteerror", "aborted")
+
+
+def lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process of the launch is gone."""
+    told = str(error).lower()
+    if isinstance(error, getattr(torch.distributed, "DistError", ())):
+        return any(sign in told for sign in (*_GONE, *_GONE_NCCL))
+    return isinstance(error, RuntimeError) and "gloo" in told and any(sign in told for sign in _GONE)
+
+
+def told_of_others(error: BaseException) -> str | None:
+    """What a user is told of an error in how processes work together; None: it is another error."""
+    if lost_process(error):
+        return LOST
+    if isinstance(error, getattr(torch.distributed, "DistError", ())):
+        return f"the processes of this launch cannot work together: {' '.join(str(error).split())[:400]}"
+    return None

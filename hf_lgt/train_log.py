@@ -1,0 +1,58 @@
+"""``train.jsonl``: the losses and the speed of a training, on disk and for trackers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from hf_lgt.checkpoints import LoopState
+from hf_lgt.finite import FiniteWatch
+from hf_lgt.logs import append_lines
+
+
+class TrainLog:
+    """Appends to ``train.jsonl`` and to the trackers."""
+
+    def __init__(self, path: Path, accelerator: Accelerator, state: LoopState, watch: FiniteWatch) -> None:
+        self.path = path
+        self.accelerator = accelerator
+        self.state = state
+        self.watch = watch
+        self._examples = state.examples
+        self._clock = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time that evaluating and saving take out of the speed."""
+        start = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - start
+
+    def write(self, loss: torch.Tensor, rate: float) -> float:
+        """Log the step just taken; gives its loss, summed over processes.
+
+        Raises:
+            TrainingError: the loss is not finite, or the line cannot be written.
+        """
+        self.watch.check()
+        state, value = self.state, float(self.accelerator.reduce(loss, "sum"))
+        now = time.perf_counter()
+        line = {
+            "step": state.step,
+            "loss": value,
+            "learning_rate": rate,
+            "examples": state.examples,
+            "tokens": state.tokens,
+            "examples_per_second": round((state.examples - self._examples) / (now - self._clock), 1),
+        }
+        self._examples, self._clock = state.examples, now
+        if self.accelerator.is_main_process:
+            append_lines(self.path, [json.dumps(line)])
+        self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=state.step)
+        return value
