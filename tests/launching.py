@@ -43,8 +43,11 @@ def start(layout: str, *flags: str, options: list[str], output: Path) -> subproc
 
 def launch(layout: str, *flags: str, options: list[str], output: Path) -> None:
     """A launch from beginning to end, which must go well."""
-    process = start(layout, *flags, options=options, output=output)
-    assert process.wait(timeout=300) == 0, Path(f"{output}.err").read_text()
+    with start(layout, *flags, options=options, output=output) as process:
+        try:
+            assert process.wait(timeout=300) == 0, Path(f"{output}.err").read_text()
+        finally:
+            process.kill()
 
 
 def log(output: Path, name: str) -> list[dict[str, object]]:

@@ -13,11 +13,13 @@ from hf_lgt import yaml12
 from tests.conftest import TINY
 from tests.launching import CONFIGS, free_port, launch, log, ranks, start
 
+STEPS = 80
+"""so many that a launch can be stopped before the last"""
 # mazes, whose mistakes are sorted by generating; fewer test examples than there are processes
 OPTIONS = [
     *TINY,
     "mixture=[{task: shortest_path, role: target, lengths: [2, 4], options: {side: 4}}]",
-    "train.steps=40",
+    f"train.steps={STEPS}",
     "train.log_every=1",
     "train.save_every=8",
     "train.eval_every=16",
@@ -46,7 +48,7 @@ def assert_same(output, alone, processes, layout=None):
     assert about["processes"] == processes
     assert about["layout"] == (layout or ("NO" if processes == 1 else "MULTI_CPU"))
     mine, theirs = (log(folder, "train.jsonl") for folder in (output, alone))
-    assert [line["step"] for line in mine] == list(range(1, 41))
+    assert [line["step"] for line in mine] == list(range(1, STEPS + 1))
     assert [line["loss"] for line in mine] == pytest.approx([line["loss"] for line in theirs], rel=1e-5)
     for key in ("learning_rate", "examples", "tokens"):
         assert [line[key] for line in mine] == [line[key] for line in theirs]
@@ -79,7 +81,10 @@ def test_two_launches_are_two_nodes_of_one_run(alone, tmp_path):
 def started(layout, output):
     """A launch that is past its first checkpoint."""
     process = start(layout, options=OPTIONS, output=output)
+    end = time.monotonic() + 300
     while not (output / "tiny/seed-0/checkpoints/step-000008").is_dir():
+        if time.monotonic() > end:
+            process.kill()
         assert process.poll() is None, "ended before it could be stopped"
         time.sleep(0.01)
     return process
@@ -101,7 +106,7 @@ def test_a_rank_that_dies_ends_the_launch_and_other_numbers_of_ranks_go_on(alone
     told = (tmp_path / "run.err").read_text()
     assert told.count("another process of this launch ended") == 1
     assert "hf_lgt/trainer.py" not in told, "no traceback of ours"
-    assert len(log(tmp_path / "run", "train.jsonl")) < 40
+    assert len(log(tmp_path / "run", "train.jsonl")) < STEPS
     assert_same(resumed(tmp_path / "run", "one_cpu"), alone, 1)
     # what a process had whole is shared out among four
     assert_same(resumed(tmp_path / "run", "fsdp2", "--num_processes", "4"), alone, 4, "FSDP")
@@ -113,7 +118,7 @@ def test_weights_that_were_shared_out_go_on_in_one_process(alone, tmp_path):
     process.terminate()
     assert process.wait(timeout=60) != 0
     assert "with a checkpoint; the same command goes on" in (tmp_path / "run.err").read_text()
-    assert len(log(tmp_path / "run", "train.jsonl")) < 40
+    assert len(log(tmp_path / "run", "train.jsonl")) < STEPS
     assert_same(resumed(tmp_path / "run", "one_gpu"), alone, 1)
 
 

@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from hf_lgt.processes import LOST, told_of_others
 from tests.conftest import ROOT, TINY
 from tests.launching import free_port
 
@@ -62,3 +63,24 @@ def test_what_is_not_supported_is_told(tmp_path, monkeypatch):
 def test_processes_that_do_not_see_each_other_are_refused(tmp_path, monkeypatch):
     (fault,) = in_a_launch(tmp_path, monkeypatch, lambda make: make(), WORLD_SIZE="2", LOCAL_RANK="-1")
     assert "2 processes were launched that do not see each other" in fault
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), LOST),
+        (
+            torch.distributed.DistBackendError("NCCL error: remote process exited or there was a network"),
+            LOST,
+        ),
+        (torch.distributed.DistBackendError("Duplicate GPU detected"), "cannot work together: Duplicate GPU"),
+        (
+            torch.distributed.DistStoreError("Timed out, 1/2 clients joined"),
+            "cannot work together: Timed out",
+        ),
+        (RuntimeError("shape mismatch"), None),
+    ],
+)
+def test_errors_between_processes_are_told_for_what_they_are(error, told):
+    found = told_of_others(error)
+    assert found is None if told is None else told in found

@@ -167,11 +167,28 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, monkeypatch
     assert [step for step, _ in list_checkpoints(config.run_dir)] == [6][: stopped_at // 6]
     with open(config.run_dir / "validation.jsonl", "a") as file:
         file.write('{"step": 9, "validat')
+    for name in ("snapshots/.0123.12-0123abcd", "refs/.step-9.12-0123abcd", ".scratch.12-0123abcd"):
+        (config.run_dir / name).mkdir()
     news = []
     pretrain(config, progress=False, say=news.append)
     assert any(f"goes on from step {stopped_at // 6 * 6}" in line for line in news)
     assert files(config.run_dir) == files(done)
     assert lines(config.run_dir) == lines(done)
+    assert [*config.run_dir.rglob(".*")] == []
+
+
+def test_a_checkpoint_of_another_pretraining_is_refused(tmp_path, monkeypatch):
+    config = tiny_config(tmp_path)
+    monkeypatch.setattr(running, "_finish", lambda config: None)
+    pretrain(config, progress=False)
+    for name in ("tiny", "other"):
+        again = tiny_config(tmp_path, f"name={name}", "train.steps=12")
+        if name == "tiny":
+            pretrain(again, resume=config.run_dir / "checkpoints/step-000006", progress=False)
+            continue
+        with pytest.raises(ConfigError, match="goes on from its own checkpoints alone"):
+            pretrain(again, resume=config.run_dir, progress=False)
+        assert not again.run_dir.exists()
 
 
 def test_only_main_was_missing(done, tmp_path, monkeypatch):
