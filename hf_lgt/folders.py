@@ -14,6 +14,8 @@ from hf_lgt.files import is_draft
 
 DATA_FILE = "data.json"
 CHECKPOINT_FILE = "checkpoint.json"
+RESUMED_FILE = "resumed.json"
+"""which checkpoint, named by the user, the run began from; the first file of such a run"""
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -64,7 +66,9 @@ RUN = Kind()
 
 def has_files(run_dir: Path) -> bool:
     """Whether there is anything in a folder but what a writer that was killed left unfinished."""
-    return run_dir.is_dir() and not all(is_draft(path) for path in run_dir.iterdir())
+    if not run_dir.is_dir():
+        return False
+    return not all(is_draft(path) or path.name == RESUMED_FILE for path in run_dir.iterdir())
 
 
 def read_run_config(run_dir: Path) -> Config:

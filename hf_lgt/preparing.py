@@ -17,22 +17,18 @@ from hf_lgt.config import ConfigError, Trained
 from hf_lgt.environment import describe_environment
 from hf_lgt.errors import RunError
 from hf_lgt.files import clear_drafts, remove, write_text
-from hf_lgt.folders import RUN, Kind, has_files, other_data_faults, recorded, refusals
+from hf_lgt.folders import RESUMED_FILE, RUN, Kind, has_files, other_data_faults, recorded, refusals
 from hf_lgt.lock_files import is_full
 from hf_lgt.locks import RunLock
 from hf_lgt.logs import cut_logs
 from hf_lgt.processes import gathered
-from hf_lgt.resuming import AUTO, NEVER, Beginning, named, newest
+from hf_lgt.resuming import AUTO, NEVER, Beginning, named, newest, resolved
 from hf_lgt.schema import short
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 NO_ROOM = "once there is room, the same command goes on"
-
-
-RESUMED_FILE = "resumed.json"
-"""which checkpoint, named by the user, the run began from"""
 
 
 def settle(config: Trained, overwrite: bool, resume: str | Path, kind: Kind = RUN) -> str | Beginning:
@@ -46,9 +42,10 @@ def settle(config: Trained, overwrite: bool, resume: str | Path, kind: Kind = RU
     """
     if resume in (AUTO, NEVER):
         return str(resume)
-    found = named(Path(resume), kind.logs)
-    before = recorded(config.run_dir, RESUMED_FILE).get("path")
-    return AUTO if before == str(found.checkpoint) and not overwrite else found
+    begun_so = recorded(config.run_dir, RESUMED_FILE).get("given") == str(resolved(resume))
+    if begun_so and has_files(config.run_dir) and not overwrite:
+        return AUTO
+    return named(Path(resume), kind.logs)
 
 
 def check_folder(config: Trained, overwrite: bool, kind: Kind = RUN, resume: str | Beginning = AUTO) -> None:
@@ -230,7 +227,12 @@ def _beginning(config: Trained, overwrite: bool, kind: Kind, resume: str | Begin
         return resume
     if overwrite or not has_files(config.run_dir):
         return Beginning()
-    return newest(config.run_dir, kind.logs)
+    found = newest(config.run_dir, kind.logs)
+    path = recorded(config.run_dir, RESUMED_FILE).get("path")
+    if found.checkpoint is None and isinstance(path, str):
+        # it was begun from another run's, and stopped before it had one of its own
+        return named(Path(path), kind.logs)
+    return found
 
 
 def _fill(
@@ -253,6 +255,9 @@ def _fill(
     Path(os.path.realpath(run_dir)).mkdir(parents=True, exist_ok=True)
     for name in (".", *kind.folders):
         clear_drafts(run_dir / name)
+    if begin.named:
+        told = {"given": str(begin.named), "path": str(begin.checkpoint)}
+        write_text(run_dir / RESUMED_FILE, json.dumps(told) + "\n")
     write_text(run_dir / "config.yaml", yaml12.dump(config.to_dict()))
     if data:
         write_text(run_dir / kind.data_file, json.dumps(data, indent=1) + "\n")
@@ -261,8 +266,6 @@ def _fill(
     write_text(run_dir / "environment.json", json.dumps(about, indent=1) + "\n")
     if begin.run_dir:
         cut_logs(begin.run_dir, run_dir, begin.logs, begin.step)
-    if begin.named:
-        write_text(run_dir / RESUMED_FILE, json.dumps({"path": str(begin.checkpoint)}) + "\n")
 
 
 def _remove_run(run_dir: Path, kind: Kind) -> None:

@@ -25,8 +25,8 @@ class Beginning:
     """name -> lines to keep of them"""
     faults: tuple[str, ...] = ()
     """what is wrong with newer checkpoints"""
-    named: bool = False
-    """by the user"""
+    named: Path | None = None
+    """what the user named, a checkpoint's folder or a run's"""
 
     @property
     def step(self) -> int:
@@ -59,6 +59,14 @@ def newest(run_dir: Path, logs: Sequence[str]) -> Beginning:
     return Beginning(None, run_dir, dict.fromkeys(logs, 0), tuple(faults))
 
 
+def resolved(path: str | Path) -> Path:
+    """A path without links; as it is where it cannot be one: a loop of links, a name with NUL."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return Path(path)
+
+
 def named(path: Path, logs: Sequence[str]) -> Beginning:
     """The checkpoint that a user names, or the newest whole one of a run.
 
@@ -69,10 +77,10 @@ def named(path: Path, logs: Sequence[str]) -> Beginning:
     Raises:
         ConfigError: there is none, or it is damaged.
     """
+    path = resolved(path)
     try:
-        path = path.resolve()
         exists = path.exists()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is none
+    except (OSError, ValueError):
         exists = False
     if not exists:
         raise ConfigError([f"--resume: {path} does not exist; give a checkpoint's folder, auto or never"])
@@ -80,13 +88,13 @@ def named(path: Path, logs: Sequence[str]) -> Beginning:
         found = newest(path, logs)
         if found.checkpoint is None:
             raise ConfigError([f"--resume: {path} has no whole checkpoint", *found.faults])
-        return replace(found, named=True)
+        return replace(found, named=path)
     run_dir = path.parent.parent
     if path not in [known for _, known in list_checkpoints(run_dir)]:
         raise ConfigError([f"--resume: {path} is no checkpoint of a run, as RUN/checkpoints/step-000500 is"])
     try:
         verify(path)
-        return Beginning(path, run_dir, _counts(path, run_dir, logs), named=True)
+        return Beginning(path, run_dir, _counts(path, run_dir, logs), named=path)
     except CheckpointError as error:
         raise ConfigError([f"--resume: {error}"]) from None
 

@@ -109,9 +109,41 @@ def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, mo
         send_at(patch, 8, signal.SIGTERM)
         with pytest.raises(Interrupted):
             train(config, resume=path, progress=False)
+    if own:
+        shutil.rmtree(path)  # as train.keep_last may
     train(config, resume=path, progress=False, say=news.append)
     assert "goes on from step 9" in news[-1]
     assert same_numbers(config.run_dir, tiny_run)
+
+
+@pytest.mark.parametrize("command", ["again", "auto"])
+@pytest.mark.parametrize("killed_at", ["resumed.json", "config.yaml", "environment.json", "train.jsonl"])
+def test_a_branch_that_was_killed_while_it_began_begins_there_again(
+    tiny, tiny_run, monkeypatch, killed_at, command
+):
+    import hf_lgt.logs
+    import hf_lgt.preparing
+
+    config, path = tiny(), tiny_run / "checkpoints/step-000006"
+    write = hf_lgt.preparing.write_text
+
+    def killed(file, text):
+        write(file, text)
+        if file.name == killed_at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        for module in (hf_lgt.preparing, hf_lgt.logs):
+            patch.setattr(module, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, resume=path, progress=False)
+    if killed_at == "resumed.json" and command == "auto":
+        return  # nothing of the run is there yet
+    train(config, resume=path if command == "again" else "auto", progress=False)
+    assert timeless(config.run_dir) == timeless(tiny_run)
+    assert sorted(p.name for p in (config.run_dir / "checkpoints").iterdir()) == ["step-000012"], (
+        "from step 6"
+    )
 
 
 def test_overwrite_follows_a_link_to_another_disk(tiny, tiny_run, tmp_path):
