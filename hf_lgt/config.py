@@ -184,9 +184,8 @@ def _printable() -> Iterator[None]:
 
 def _checked(form: Form[C], data: dict[str, Any], faults: list[str]) -> C:
     data = plain(data)
-    if secret := [*secret_faults(data)]:
-        # and no other fault, which might quote it
-        raise ConfigError([*(fault for fault in faults if fault.endswith(SECRET)), *secret])
+    if secret := [*(fault for fault in faults if fault.endswith(SECRET)), *secret_faults(data)]:
+        raise ConfigError(secret)  # and no other fault, which might quote it
     faulty: set[str] = set()
     for repaired in (False, True):
         try:

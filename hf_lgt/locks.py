@@ -206,7 +206,8 @@ def _take(cls: type[RunLock], path: Path, run_dir: Path, times: Times, say: Say,
             if won:
                 lock_files.clear_drafts(path)
                 return lock
-    raise ConfigError([f"output_dir: {path} changes all the time; other processes take and leave it"])
+    told = "no folder can be made there" if not path.parent.is_dir() else "other processes take and leave it"
+    raise ConfigError([f"output_dir: {path.parent}: {told}"])
 
 
 def _draft(path: Path) -> tuple[Path, Holder, int | None]:

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -351,7 +352,7 @@ def test_a_process_is_told_from_another_of_its_pid(monkeypatch, tmp_path):
 def test_it_gives_up_on_a_name_that_never_settles(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "ATTEMPTS", 3)
     lock_path(tmp_path / "run").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="changes all the time"):
+    with pytest.raises(ConfigError, match="other processes take and leave it"):
         RunLock.acquire(tmp_path / "run")
 
 
@@ -396,3 +397,8 @@ def test_of_two_that_no_kernel_orders_the_last_has_it(tmp_path, monkeypatch):
     thread.join()
     assert "being written by" in str(results[0])
     assert Holder.read(path.read_bytes()) == other
+
+
+def test_a_place_where_no_folder_can_be_made_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"output_dir: /proc/nothing: no folder can be made there"):
+        RunLock.acquire(Path("/proc/nothing/run"), times=QUICK)

@@ -155,6 +155,12 @@ def test_plain_data_with_a_secret_are_refused():
     assert told.startswith("output_dir: holds a secret")
 
 
+def test_an_override_that_is_refused_for_a_secret_is_not_told_to_be_missing_too():
+    overrides = ["data.source=dataset", "data.path=https://me:hunter22@host/a"]
+    (told,) = fault(lambda: load_config(DEMO, overrides))
+    assert told.startswith("data.path: holds a secret")
+
+
 @pytest.mark.parametrize("word", [HF, f"--{HF}", f"--seed.init={HF}", "--\x1b[31mx", "\x1b[31mx"])
 def test_words_on_the_command_line_are_told_without_secrets_and_controls(call_recipe, word):
     done = call_recipe("finetune.py", word)
