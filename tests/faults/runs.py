@@ -9,12 +9,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+
+from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes" / "finetune.py"
@@ -144,6 +147,8 @@ def _be(recipe: ModuleType, options: Sequence[str], log: Path) -> None:
     status = 70
     try:
         os.setsid()
+        # tqdm's own lock is shared among forks: a run killed while it held it would stop all that come after
+        tqdm.set_lock(threading.RLock())
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
