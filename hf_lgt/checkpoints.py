@@ -111,7 +111,10 @@ def writing(what: str) -> Iterator[None]:
         yield
     except RunError:
         raise
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        # the library of tokenizers raises plain `Exception`
+        if not isinstance(error, (OSError, RuntimeError, SafetensorError)) and type(error) is not Exception:
+            raise
         reason = _said_by_the_system(error) or " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{what} could not be written: {reason}; nothing that was there is lost: once this is put "

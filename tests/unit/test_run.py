@@ -6,7 +6,7 @@ import yaml
 from safetensors.torch import load_file
 
 from hf_lgt import ConfigError, EvalRecord, train
-from hf_lgt.checkpoints import list_checkpoints, verify
+from hf_lgt.checkpoints import list_checkpoints, verify, writing
 from hf_lgt.errors import CheckpointError
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.folders import RUN, read_run_config
@@ -268,3 +268,18 @@ def test_overwrite_spares_a_folder_with_somebody_elses_config(tiny):
     with pytest.raises(ConfigError):
         train(config, overwrite=True, progress=False)
     assert (config.run_dir / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left"), RuntimeError("x: No space left"), Exception("No space left")]
+)
+def test_what_libraries_raise_on_a_full_disk_is_told(error):
+    with (
+        pytest.raises(
+            CheckpointError, match=r"^model could not be written: .*No space left; nothing that was"
+        ),
+        writing("model"),
+    ):
+        raise error
+    with pytest.raises(TypeError), writing("model"):
+        raise TypeError("a fault of ours")
