@@ -94,6 +94,12 @@ def trial(
     for _ in range(ROUNDS):
         if len(kills) >= wanted and (not inside or any(k["phase"] == INSIDE for k in kills)):
             break
+        if (run_dir / "model").is_dir():
+            if not inside:
+                break
+            # it ended before a kill fell where it should: begin anew
+            shutil.rmtree(output)
+            kills.clear()
         before = unfinished(run_dir)
         running = start(runs.arguments(output), log)
         how = "group"

@@ -62,16 +62,28 @@ class Running:
 
     def kill(self) -> int:
         """SIGKILL for all of it; gives the status."""
+        self._signal()
+        return self.wait()
+
+    def _signal(self) -> None:
+        import psutil
+
+        below = []
+        with suppress(psutil.Error):
+            # the processes of a launch lead groups of their own, and wait for a launcher that is gone
+            below = psutil.Process(self.pid).children(recursive=True)
         with suppress(ProcessLookupError):  # it has ended
             os.killpg(self.pid, signal.SIGKILL)
-        return self.wait()
+        for process in below:
+            with suppress(psutil.Error):
+                process.kill()
 
     def wait(self) -> int:
         """Its status, once it has ended."""
         end = time.monotonic() + PATIENCE
         while (status := self.poll()) is None:
             if time.monotonic() > end:
-                os.killpg(self.pid, signal.SIGKILL)
+                self._signal()
                 raise TimeoutError(f"the run did not end in {PATIENCE:g} s:\n{self.text()}")
             time.sleep(0.005)
         return status
