@@ -54,7 +54,9 @@ def assert_same(output, alone, processes, layout=None):
         assert [line[key] for line in mine] == [line[key] for line in theirs]
     records = log(alone, "eval.jsonl")
     assert {record["n"] for record in records} == {3}
-    assert [sum(record["mistakes"].values()) for record in records[-4:]] == [2, 2, 2, 2]
+    wrong = [round(3 * (1 - record["exact_match"])) for record in records[-4:]]
+    assert [sum(record["mistakes"].values()) for record in records[-4:]] == [min(2, n) for n in wrong]
+    assert max(wrong) == 3, "more than are looked at"
     assert log(output, "eval.jsonl") == records
     models = [load_file(folder / "tiny/seed-0/model/model.safetensors") for folder in (output, alone)]
     torch.testing.assert_close(*models, rtol=1e-4, atol=1e-6)
