@@ -185,6 +185,11 @@ def clear_drafts(folder: Path, of: str | None = None) -> None:
             _remove(path)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether an error says that there is no room, on the disk or in a quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's contents, in hexadecimal digits."""
     with open(path, "rb") as file:

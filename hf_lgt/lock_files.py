@@ -25,7 +25,6 @@ LONGEST = 4096
 """bytes of a lock's text; ours take some 300"""
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EACCES}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _PROC = Path("/proc")
 
 
@@ -183,11 +182,6 @@ def clear_drafts(path: Path) -> None:
         if re.fullmatch(re.escape(path.name) + r"\.\d+-[0-9a-f]{8}", found.name):
             with suppress(OSError):
                 found.unlink()
-
-
-def is_full(error: OSError) -> bool:
-    """Whether an error says that there is no room."""
-    return error.errno in _FULL
 
 
 def host() -> str:

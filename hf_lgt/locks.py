@@ -20,6 +20,7 @@ from pathlib import Path
 
 from hf_lgt import lock_files
 from hf_lgt.errors import ConfigError, RunError
+from hf_lgt.files import is_full
 from hf_lgt.lock_files import Holder, Seen, boot, look, place, process_mark
 
 ATTEMPTS = 200
@@ -80,9 +81,8 @@ class RunLock:
             lock = _take(cls, path, run_dir, times, say, made)
         except BaseException as error:
             _remove_empty(made)
-            if isinstance(error, OSError) and not lock_files.is_full(error):
-                told = error.strerror or error
-                raise ConfigError([f"output_dir: {path.parent}: {told}"]) from None
+            if isinstance(error, OSError) and not is_full(error):
+                raise ConfigError([f"output_dir: {path.parent}: {error.strerror or error}"]) from None
             raise
         _held.add(lock)
         lock._thread = threading.Thread(target=lock._beat, args=(times.beat,), daemon=True, name="run lock")

@@ -16,9 +16,8 @@ from hf_lgt import yaml12
 from hf_lgt.config import ConfigError, Trained
 from hf_lgt.environment import describe_environment
 from hf_lgt.errors import RunError
-from hf_lgt.files import clear_drafts, remove, write_text
+from hf_lgt.files import clear_drafts, is_full, remove, write_text
 from hf_lgt.folders import RESUMED_FILE, RUN, Kind, has_files, other_data_faults, recorded, refusals
-from hf_lgt.lock_files import is_full
 from hf_lgt.locks import RunLock
 from hf_lgt.logs import cut_logs
 from hf_lgt.processes import gathered

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hf_lgt import yaml12
 from hf_lgt.config import config_from_dict
 from tests.fuzz import MODEL, Case
+from tests.merging import merged
 
 CONFIG = "config.yaml"
 TINY: dict[str, Any] = {
@@ -84,20 +85,6 @@ def _dump(data: Any) -> bytes:
     return yaml12.dump(data).encode("utf-8", "surrogatepass")
 
 
-def _merged(base: dict[str, Any], changes: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
-    """A config with some of its places taken by other values."""
-    data = copy.deepcopy(base)
-    for path, value in changes:
-        at: Any = data
-        try:
-            for part in path[:-1]:
-                at = at[part]
-            at[path[-1]] = copy.deepcopy(value)
-        except (TypeError, IndexError, KeyError):
-            pass  # an earlier change took the place away
-    return data
-
-
 def _case(content: bytes, words: list[str]) -> Case:
     return Case(["--config", CONFIG, *words], {CONFIG: content})
 
@@ -105,7 +92,7 @@ def _case(content: bytes, words: list[str]) -> Case:
 def configs() -> st.SearchStrategy[Case]:
     """A config file, or options, that may hold anything."""
     one = st.tuples(st.sampled_from(PLACES), values | scalars | numbers)
-    changed = st.lists(one, min_size=1, max_size=3).map(lambda changes: _dump(_merged(FULL, changes)))
+    changed = st.lists(one, min_size=1, max_size=3).map(lambda changes: _dump(merged(FULL, changes)))
     names = st.fixed_dictionaries(
         {},
         optional={
@@ -117,11 +104,11 @@ def configs() -> st.SearchStrategy[Case]:
             ("data", "columns"): st.dictionaries(texts, texts, max_size=2),
             ("model", "name_or_path"): texts,
         },
-    ).map(lambda found: _dump(_merged(FULL, list(found.items()))))
+    ).map(lambda found: _dump(merged(FULL, list(found.items()))))
     sound = st.lists(st.sampled_from(list(SOUND)), max_size=4, unique=True).flatmap(
         lambda paths: st.tuples(*(st.tuples(st.just(path), SOUND[path]) for path in paths))
     )
-    far_out = sound.map(lambda changes: _dump(_merged(FULL, list(changes))))
+    far_out = sound.map(lambda changes: _dump(merged(FULL, list(changes))))
     files = changed | names | st.binary(max_size=80) | texts.map(_encode) | values.map(_dump)
     dotted = st.lists(st.sampled_from(KEYS) | st.text(max_size=4), min_size=1, max_size=3).map(".".join)
     known = st.sampled_from([".".join(map(str, path)) for path in PLACES])
@@ -228,7 +215,7 @@ def datasets(draw: Any) -> Case:
     )
     data["data"]["path"], files, prepare = _write(draw, kind, rows)
     if draw(st.integers(0, 4)) == 4:
-        data = _merged(data, [draw(st.tuples(st.sampled_from(places), values))])
+        data = merged(data, [draw(st.tuples(st.sampled_from(places), values))])
     return Case(["--config", CONFIG], {CONFIG: _dump(data), **files}, prepare, repr(rows))
 
 

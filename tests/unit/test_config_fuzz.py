@@ -1,7 +1,5 @@
 """Whatever a file or an override holds, `load_config` gives a config or tells its faults."""
 
-import copy
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,6 +8,7 @@ from data_builders.texts import CONTROLS
 from hf_lgt import yaml12
 from hf_lgt.config import Config, ConfigError, config_from_dict, load_config
 from tests.conftest import ROOT
+from tests.merging import merged
 
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
 # a loaded machine draws slowly, which is no fault
@@ -49,20 +48,6 @@ written = values.map(yaml12.dump) | st.text(max_size=20)
 overrides = st.builds("{}={}".format, dotted, written) | st.text(max_size=30)
 
 
-def merged(changed):
-    """The demo's config with some of its places taken by other values."""
-    data = copy.deepcopy(FULL)
-    for path, value in changed:
-        at = data
-        try:
-            for part in path[:-1]:
-                at = at[part]
-            at[path[-1]] = copy.deepcopy(value)
-        except (TypeError, IndexError, KeyError):
-            pass  # an earlier change took the place away
-    return data
-
-
 def check(load):
     """A config that comes back from its own file, or faults, each told once."""
     try:
@@ -89,14 +74,14 @@ def path(tmp_path_factory):
 @given(changed=changes)
 @settings(STEADY, max_examples=250)
 def test_any_values_in_a_file(path, changed):
-    path.write_text(yaml12.dump(merged(changed)), encoding="utf-8")
+    path.write_text(yaml12.dump(merged(FULL, changed)), encoding="utf-8")
     check(lambda: load_config(path))
 
 
 @given(changed=changes)
 @settings(STEADY, max_examples=250)
 def test_any_values_in_plain_data(changed):
-    data = merged(changed)
+    data = merged(FULL, changed)
     check(lambda: config_from_dict(data))
 
 
