@@ -241,6 +241,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Argument type: a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number >= 0")
+    return int(text)
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """Seeds as ``0,1,2``.
 

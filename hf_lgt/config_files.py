@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,34 @@ def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         return data
     if not isinstance(base, str):
         raise ConfigError([f"base: {short(base)} must be the path of a config file"])
-    return _merge(read_file(path.parent / base, (*seen, place)), data)
+    return merge(read_file(path.parent / base, (*seen, place)), data)
+
+
+def read_mapping(data: Any, folder: Path, place: str) -> dict[str, Any]:
+    """A config that stands in another file: its keys, perhaps with a ``base``, or the path of a file.
+
+    Args:
+        data: a mapping, or a path relative to `folder`.
+        folder: of the file that it stands in.
+        place: names the key that it stands under, for errors.
+
+    Raises:
+        ConfigError: it is neither, or a file cannot be read; see `read_file`.
+    """
+    if isinstance(data, str):
+        data = {"base": data}
+    if not isinstance(data, dict):
+        raise ConfigError([f"{place}: {short(data)} must hold keys of a run's config, or be the path of one"])
+    own = dict(data)
+    base = own.pop("base", None)
+    if base is None:
+        return own
+    if not isinstance(base, str):
+        raise ConfigError([f"{place}.base: {short(base)} must be the path of a config file"])
+    try:
+        return merge(read_file(folder / base), own)
+    except ConfigError as error:
+        raise ConfigError([f"{place}: {fault}" for fault in error.faults]) from None
 
 
 def _quoting_no_secret(error: yaml12.YAMLError, text: str) -> str:
@@ -81,11 +108,12 @@ def _quoting_no_secret(error: yaml12.YAMLError, text: str) -> str:
     return f"{where[0] if where else 'it'} cannot be read. It also {SECRET}"
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both, those of `above` first; mappings key by key, all else is replaced."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
 
@@ -104,6 +132,11 @@ def set_key(data: dict[str, Any], override: str) -> str | None:
         return f"{key}: the value {short(text)} is not YAML: {error}"
     if value is None and text.strip() not in yaml12.NULLS:
         return f"{key}: the value {short(text)} is empty; for no value write null"
+    return set_value(data, key, value)
+
+
+def set_value(data: dict[str, Any], key: str, value: Any) -> str | None:
+    """Set one key in place, as ``section.key`` or ``list.0.key`` names it; gives the fault, if any."""
     at: Any = data
     parts = key.split(".")
     for i, part in enumerate(parts):

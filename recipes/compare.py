@@ -36,6 +36,8 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
     from hf_lgt.comparison import check_checkpoints, check_data, choose, load_comparison, plan, run_all
+    from hf_lgt.comparison.manifest import write_manifest
+    from hf_lgt.comparison.planning import manifest_of
     from hf_lgt.folders import is_finished
     from hf_lgt.progress import bar
 
@@ -50,6 +52,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     check_checkpoints(planned)
     folder = Path(planned[0].config.output_dir) / comparison.name
     missing = [item for item in planned if not is_finished(item.config.run_dir)]
+    write_manifest(manifest_of(comparison, planned, folder), folder)
     print(f"{len(planned)} runs, {len(planned) - len(missing)} finished; logs in {folder / 'logs'}")
     with bar(total=len(missing), unit="run", desc=comparison.name, smoothing=0) as runs:
         failed = run_all(

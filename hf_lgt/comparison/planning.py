@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from data_builders.registry import unknown
 from hf_lgt import yaml12
 from hf_lgt.comparison.checkpoints import Checkpoint, CheckpointList, read_checkpoints, setting
+from hf_lgt.comparison.controls import arm_settings
+from hf_lgt.comparison.manifest import Entry, Manifest, relative
 from hf_lgt.config import NAME, Config, ConfigError, load_config
 from hf_lgt.folders import has_files, refusals
 
@@ -20,11 +23,13 @@ class Comparison:
 
     name: str
     arms: tuple[tuple[str, Path], ...]
-    """name and config file of each arm"""
+    """name and config file of each arm; a ready arm has that of the first one"""
     seeds: tuple[int, ...]
     """initialisation seeds; with checkpoints also the seeds of the data"""
     checkpoints: tuple[CheckpointList, ...] = ()
     """what every arm starts from; empty: what its config says"""
+    ready: frozenset[str] = frozenset()
+    """arms that are ready ones, see `hf_lgt.comparison.controls`"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class Planned:
     def label(self) -> str:
         """The run in words, its seed aside."""
         return self.arm if self.checkpoint is None else f"{self.arm} from {self.checkpoint.label}"
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return self.config.run_dir
 
     @property
     def log(self) -> str:
@@ -74,7 +84,7 @@ def load_comparison(path: str | Path) -> Comparison:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         faults.append(f"name: {name!r} must be letters, digits, '.', '_', '-'")
     if not isinstance(arms, list) or not arms or not all(isinstance(a, str) for a in arms):
-        faults.append(f"arms: {arms!r} must be a list of config files beside {file}")
+        faults.append(f"arms: {arms!r} must be a list of config files beside {file}, or ready arms after one")
     faults += seed_faults(seeds)
     checkpoints: tuple[CheckpointList, ...] = ()
     if "checkpoints" in data:
@@ -82,7 +92,10 @@ def load_comparison(path: str | Path) -> Comparison:
         faults += told
     if faults:
         raise ConfigError(faults)
-    return Comparison(name, tuple((Path(a).stem, file.parent / a) for a in arms), tuple(seeds), checkpoints)
+    first = file.parent / arms[0]
+    ready = frozenset(a for a in arms[1:] if not a.endswith((".yaml", ".yml")))
+    files = tuple((a, first) if a in ready else (Path(a).stem, file.parent / a) for a in arms)
+    return Comparison(name, files, tuple(seeds), checkpoints, ready)
 
 
 def seed_faults(seeds: Any) -> list[str]:
@@ -112,7 +125,8 @@ def plan(comparison: Comparison, overrides: Sequence[str] = ()) -> list[Planned]
     for arm, path in comparison.arms:
         for checkpoint in starts or [None]:
             try:
-                settings = [*overrides, *_start_settings(path, overrides, checkpoint)]
+                given = [*overrides, *_ready_settings(arm, path, overrides, arm in comparison.ready)]
+                settings = [*given, *_start_settings(path, given, checkpoint)]
             except ConfigError as error:
                 faults += [f"{arm}: {fault}" for fault in error.faults]
                 break
@@ -122,6 +136,22 @@ def plan(comparison: Comparison, overrides: Sequence[str] = ()) -> list[Planned]
     if faults:
         raise ConfigError(faults)
     return planned
+
+
+def manifest_of(comparison: Comparison, planned: Sequence[Planned], folder: Path) -> Manifest:
+    """The index of a comparison's runs, for its own folder."""
+    entries = [
+        Entry(
+            id=f"{item.config.name}/seed-{item.seed}",
+            group="",
+            arm=item.arm,
+            seed=item.seed,
+            folder=relative(item.config.run_dir, folder),
+            checkpoint="" if item.checkpoint is None else item.checkpoint.label,
+        )
+        for item in planned
+    ]
+    return Manifest(comparison.name, tuple(entries))
 
 
 def _fixed_faults(comparison: Comparison, overrides: Sequence[str]) -> list[str]:
@@ -134,6 +164,19 @@ def _fixed_faults(comparison: Comparison, overrides: Sequence[str]) -> list[str]
             fixed[key] = f"{key}: is set by the comparison; --checkpoints chooses among its revisions"
     given = [override.removeprefix("--").split("=")[0] for override in overrides]
     return [fixed[key] for key in given if key in fixed]
+
+
+def _ready_settings(arm: str, path: Path, overrides: Sequence[str], ready: bool) -> list[str]:
+    """Overrides that make a ready arm of a config, its name among them.
+
+    Raises:
+        ConfigError: there is no such arm, or the config cannot have it.
+    """
+    if not ready:
+        return []
+    config = load_config(path, overrides)
+    settings = [f"{key}={json.dumps(value)}" for key, value in arm_settings(arm, config).items()]
+    return [*settings, setting("name", f"{config.name}-{arm.replace('_', '-')}")]
 
 
 def _start_settings(path: Path, overrides: Sequence[str], checkpoint: Checkpoint | None) -> list[str]:

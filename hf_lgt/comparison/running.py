@@ -8,39 +8,80 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-from hf_lgt.comparison.planning import Planned
-from hf_lgt.config import ConfigError, ModelConfig
+from hf_lgt.config import Config, ConfigError, ModelConfig
 from hf_lgt.data import open_data
 from hf_lgt.folders import is_finished
 
 
+class Job(Protocol):
+    """A run that a process of its own does."""
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        ...
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What `recipes/finetune.py` is called with."""
+        ...
+
+    @property
+    def log(self) -> str:
+        """File name of what it prints."""
+        ...
+
+
+class Checkable(Protocol):
+    """A run whose config is known."""
+
+    @property
+    def arm(self) -> str:
+        """Named where its data cannot be had."""
+        ...
+
+    @property
+    def config(self) -> Config:
+        """The run's."""
+        ...
+
+
+J = TypeVar("J", bound=Job)
+USER_ERROR = 2
+"""a recipe's status after a mistake of the user's"""
+
+
 def run_all(
-    planned: Sequence[Planned],
+    planned: Sequence[J],
     recipe: Path,
     logs: Path,
     jobs: int,
-    tell: Callable[[Planned, bool], None],
-) -> list[tuple[Planned, Path]]:
+    tell: Callable[[J, bool], None],
+    retries: int = 0,
+) -> list[tuple[J, Path]]:
     """Run what is not finished, `jobs` at a time, each in its own process.
 
     Args:
-        planned: from `plan`.
+        planned: the runs; those that are finished are left as they are.
         recipe: path of ``recipes/finetune.py``.
         logs: folder for what the runs print.
-        jobs: processes at a time; the cores are shared out among them.
+        jobs: processes at a time; the cores are shared out among them, unless OMP_NUM_THREADS is set.
         tell: called after each run with whether it went well.
+        retries: how often a run that could not go on is started again, from its newest checkpoint; one that
+            was refused for a mistake of the user's is not.
 
     Returns:
         The runs that failed, with their logs.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
+    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
     logs.mkdir(parents=True, exist_ok=True)
     going: set[subprocess.Popen[bytes]] = set()
+    stopping: list[bool] = []
 
-    def run(item: Planned) -> tuple[Planned, Path, bool]:
-        log = logs / item.log
+    def attempt(item: J, log: Path) -> int:
         with open(log, "ab") as file:
             child = subprocess.Popen(
                 [sys.executable, str(recipe), *item.arguments],
@@ -50,13 +91,22 @@ def run_all(
                 env={**os.environ, **threads},
             )
             going.add(child)
-            code = child.wait()
-            going.discard(child)
+            try:
+                return child.wait()
+            finally:
+                going.discard(child)
+
+    def run(item: J) -> tuple[J, Path, bool]:
+        log = logs / item.log
+        for _ in range(retries + 1):
+            code = attempt(item, log)
+            if code in (0, USER_ERROR) or stopping:
+                break
         return item, log, code == 0
 
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, item) for item in planned if not is_finished(item.config.run_dir)]
+        waiting = [pool.submit(run, item) for item in planned if not is_finished(item.run_dir)]
         try:
             for done in as_completed(waiting):
                 item, log, well = done.result()
@@ -64,6 +114,7 @@ def run_all(
                 if not well:
                     failed.append((item, log))
         except BaseException:
+            stopping.append(True)
             pool.shutdown(wait=False, cancel_futures=True)
             for child in list(going):
                 child.terminate()  # each writes a checkpoint, from which the same command goes on
@@ -71,20 +122,25 @@ def run_all(
     return failed
 
 
-def check_data(planned: Sequence[Planned]) -> None:
-    """Open the dataset of each arm that has a run to do, before any is started.
+def check_data(planned: Sequence[Checkable]) -> None:
+    """Open each dataset that a run to do needs, before any is started.
 
     Raises:
         ConfigError: one cannot be opened, or lacks a column.
     """
-    for item in {item.arm: item for item in _to_run(planned)}.values():
+    # what is opened depends on the section and on which tasks are looked for
+    needed = {
+        (repr(item.config.data), tuple(c.task for c in item.config.mixture)): item
+        for item in _to_run(planned)
+    }
+    for item in needed.values():
         try:
             open_data(item.config)
         except ConfigError as error:
             raise ConfigError([f"{item.arm}: {fault}" for fault in error.faults]) from None
 
 
-def check_checkpoints(planned: Sequence[Planned]) -> None:
+def check_checkpoints(planned: Sequence[Checkable]) -> None:
     """Find the checkpoint of every run that is still to do, before any is started.
 
     What is on the Hub is looked up there, once for each repository and revision.
@@ -115,7 +171,7 @@ def check_checkpoints(planned: Sequence[Planned]) -> None:
         raise ConfigError(faults)
 
 
-def _to_run(planned: Sequence[Planned]) -> list[Planned]:
+def _to_run(planned: Sequence[Checkable]) -> list[Checkable]:
     return [item for item in planned if not is_finished(item.config.run_dir)]
 
 

@@ -40,8 +40,10 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
     return sum(p == r for p, r in zip(predictions, references, strict=True)) / len(references)
 
 
-def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int, z: float = Z_95) -> tuple[float, float]:
     """Score interval of a binomial share (Wilson 1927), 95 % by default.
+
+    `successes` may be a fraction, for a rate that is assumed.
 
     Raises:
         ValueError: `n` is not positive or `successes` is outside 0..n.

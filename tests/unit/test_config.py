@@ -10,6 +10,8 @@ from hf_lgt import yaml12
 from hf_lgt.comparison import load_comparison, plan
 from hf_lgt.config import Config, ConfigError, config_from_dict, describe_keys, load_config
 from hf_lgt.pretraining.config import load_pretrain_config
+from hf_lgt.sweeps.expand import expand
+from hf_lgt.sweeps.spec import load_sweep
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
@@ -62,9 +64,11 @@ def test_every_recipe_config_is_valid():
         for p in sorted((ROOT / "recipes").rglob("*.yaml"))
         if p.parent.name not in ("lm_eval", "accelerate")
     ]
-    comparisons = [p for p in paths if "arms" in yaml12.load(p.read_text())]
+    keys = {p: set(yaml12.load(p.read_text())) for p in paths}
+    sweeps = [p for p in paths if "seeds" in keys[p] and keys[p] & {"config", "groups"}]
+    comparisons = [p for p in paths if "arms" in keys[p] and p not in sweeps]
     pretrainings = [p for p in paths if p.name.startswith("pretrain")]
-    runs = set(paths) - set(comparisons) - set(pretrainings)
+    runs = set(paths) - set(sweeps) - set(comparisons) - set(pretrainings)
     assert len(runs) >= 7
     for path in runs:
         assert load_config(path).name
@@ -74,6 +78,9 @@ def test_every_recipe_config_is_valid():
     assert len(comparisons) >= 3
     for path in comparisons:
         assert plan(load_comparison(path))
+    assert len(sweeps) >= 20
+    for path in sweeps:
+        assert expand(load_sweep(path))
 
 
 def test_the_demo_file_is_read():
@@ -368,7 +375,9 @@ WRONG = [
     ("mixture.0.task=zzzz", "mixture.0.task", ["unknown task 'zzzz' (known: "]),
     ("mixture.1.role=auxilary", "mixture.1.role", ["'auxilary'", "'target' or 'auxiliary'"]),
     ("train.precision=fp8", "train.precision", ["'fp8'", "'no', 'bf16' or 'fp16'"]),
-    ("model.positions=absolute", "model.positions", ["'absolute'", "'rope' or 'nope'"]),
+    ("model.positions=absolute", "model.positions", ["'absolute'", "'rope', 'nope' or 'alibi'"]),
+    ("model.position_ids=random", "model.position_ids", ["'random'", "'randomized' or 'coupled'"]),
+    ("model.position_range=0", "model.position_range", ["0 must be at least 1"]),
     ("train.trackers=[tensorbored]", "train.trackers.0", ["'tensorbored'", "'tensorboard'"]),
     ("mixture.0.options.alphabet=ABC", "mixture.0.options", ["'ABC'", "lower-case letters"]),
     # lengths
@@ -442,6 +451,8 @@ WRONG = [
     ("model.heads=3", "model.heads", ["3 does not divide model.hidden_size, 64"]),
     ("model.kv_heads=3", "model.kv_heads", ["3 does not divide model.heads, 4"]),
     ("model.hidden_size=60", "model.heads", ["60", "15", "even", "model.positions 'rope'"]),
+    ("model.position_range=99", "model.position_range", ["99 is for", "'coupled', not 'sequential'"]),
+    ("model.positions=alibi", "model.positions", ["'alibi' is for 'bloom'", "architecture is 'llama'"]),
     ("train.warmup=0.9", "train.warmup, train.decay", ["0.9 + 0.4 is more than 1"]),
     (
         "train.gradient_accumulation_steps=500",
@@ -820,6 +831,98 @@ def test_without_tags_tasks_whose_prompts_look_alike_are_told():
     sums = "mixture=[{task: reverse_add, role: target, lengths: [1, 4]}, %s]"
     other = "{task: reverse_subtract, role: auxiliary, lengths: [1, 4]}"
     assert load_config(DEMO, ["data.tags=false", sums % other]).data.tags is False
+
+
+# ---------------------------------------------------------------------------- positions
+
+SUMS = "mixture=[{task: reverse_add, role: target, lengths: [1, 8]}]"
+BLOOM = ("model.architecture=bloom", "model.positions=alibi")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ("model.position_ids=randomized", "model.positions=nope"),
+            ["model.position_ids: 'randomized' makes no difference with model.positions 'nope'"],
+        ),
+        (
+            (SUMS, "model.position_ids=coupled", *BLOOM),
+            ["model.position_ids: 'coupled' makes no difference with model.positions 'alibi'"],
+        ),
+        (
+            ("model.position_ids=randomized", "model.position_range=513"),
+            ["model.position_range: 513 is more than model.max_positions, 512"],
+        ),
+        (
+            ("model.position_ids=coupled",),
+            [
+                f"mixture.{i}.task: {task!r} has no coupled positions, which model.position_ids asks for; "
+                "the tasks that have are reverse_add, no_carry, carry_only, reverse_subtract, copy_first_op"
+                for i, task in enumerate(["capitalize_reverse", "capitalize", "reverse"])
+            ],
+        ),
+        (
+            (SUMS, "model.position_ids=coupled", "data={source: dataset, path: org/data}"),
+            ["model.position_ids: 'coupled' is for data.source 'generated': rows of a dataset need not"],
+        ),
+        # BOS, tag, 20 + 20 digits, two signs, 21 digits, EOS
+        (
+            (SUMS, "model.position_ids=randomized", "model.position_range=65", "eval.lengths=[1,20]"),
+            ["eval.lengths: length 20 of reverse_add takes at least 66 randomized positions; model.posi"],
+        ),
+        (
+            (SUMS, "model.position_ids=randomized", "model.position_range=20", "eval.lengths=[1,2]"),
+            ["mixture.0.lengths: length 8 of reverse_add takes at least 30 randomized positions; model."],
+        ),
+        # 0 and 1 for BOS and the tag, 2 to 22 for the digits of the answer, 23 for EOS
+        (
+            (SUMS, "model.position_ids=coupled", "model.position_range=23", "eval.lengths=[1,20]"),
+            [
+                "eval.lengths: length 20 of reverse_add takes at least 24 coupled positions; "
+                "model.position_range is 23"
+            ],
+        ),
+        (
+            (*BLOOM, "model.intermediate_size=200"),
+            ["model.intermediate_size: 200 must be 4 x model.hidden_size, 256, for model.architecture"],
+        ),
+        ((*BLOOM, "model.kv_heads=2"), ["model.kv_heads: 2 is for 'llama'; model.architecture is 'bloom'"]),
+        (
+            ("model.architecture=bloom",),
+            ["model.positions: 'rope' is not for model.architecture 'bloom', which has 'alibi'"],
+        ),
+        (
+            ("model.architecture=gpt_neox", "model.positions=alibi"),
+            ["model.positions: 'alibi' is for 'bloom'; model.architecture is 'gpt_neox'"],
+        ),
+        (
+            ("model.architecture=gpt_neox", "model.positions=nope"),
+            ["model.positions: 'nope' is for 'llama'; model.architecture is 'gpt_neox'"],
+        ),
+    ],
+)
+def test_positions_that_do_not_fit_are_told(overrides, told):
+    faults = faults_of(DEMO, *overrides)
+    assert len(faults) == len(told)
+    for fault, words in zip(faults, told, strict=True):
+        assert fault.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (SUMS, "model.position_ids=randomized", "model.position_range=66"),
+        (SUMS, "model.position_ids=coupled", "model.position_range=24"),
+        (SUMS, "model.position_ids=coupled", "data.tags=false", "model.position_range=24"),
+        ("model.position_ids=randomized", "model.architecture=gpt_neox"),
+        ("model.position_ids=randomized", "data={source: dataset, path: org/data}"),
+        BLOOM,
+    ],
+)
+def test_positions_that_fit_are_read(overrides):
+    config = load_config(DEMO, [*overrides, "eval.lengths=[1,20]"])
+    assert config_from_dict(config.to_dict()) == config
 
 
 # ---------------------------------------------------------------------------- checkpoints and adapters

@@ -21,7 +21,7 @@ LAYERS = [
     ["model_checks"],
     ["config_checks", "config_files"],
     ["config", "codec"],
-    ["batching", "columns"],
+    ["batching", "columns", "position_ids"],
     ["revisions", "adapters"],
     ["pretrained"],
     ["starts"],
@@ -34,6 +34,7 @@ LAYERS = [
     ["data"],
     ["analysis"],
     ["comparison"],
+    ["sweeps"],
     ["report"],
     ["run", "reevaluate", "publish"],
     ["pretraining"],
@@ -41,7 +42,7 @@ LAYERS = [
     ["recipes"],
 ]
 EVALUATION_TAKES = {"data_builders", "progress", "config", "codec", "batching", "errors", "rows"}
-EVALUATION_TAKES |= {"processes", "sharding"}
+EVALUATION_TAKES |= {"processes", "sharding", "position_ids"}
 CORPUS_TAKES = {
     "arrow": {"pyarrow"},
     "corpus": {"datasets", "pyarrow"},

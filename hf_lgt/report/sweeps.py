@@ -1,0 +1,66 @@
+"""What a sweep leaves behind: ``sweep.md``, ``sweep.json`` and its figures as PNG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hf_lgt.comparison.manifest import Manifest
+from hf_lgt.evaluation.statistics import bootstrap_interval
+from hf_lgt.files import write_text
+from hf_lgt.report.figures import save_figure
+from hf_lgt.report.pieces import Table
+from hf_lgt.report.sweep_figures import sweep_pictures
+from hf_lgt.report.sweep_tables import sweep_tables
+from hf_lgt.sweeps.results import Cell
+
+
+def write_sweep(manifest: Manifest, cells: Sequence[Cell], folder: Path) -> tuple[list[Table], list[Path]]:
+    """Write tables, numbers and figures of a sweep into its folder; gives tables and paths of the figures."""
+    tables = sweep_tables(manifest, cells)
+    text = "\n\n".join([f"# {manifest.name}", *(table.markdown() for table in tables)])
+    write_text(folder / "sweep.md", text + "\n")
+    write_text(folder / "sweep.json", json.dumps(sweep_data(manifest, cells), indent=1) + "\n")
+    pictures = sweep_pictures(manifest, cells)
+    return tables, [save_figure(p.figure, folder / f"{p.name}.png") for p in pictures]
+
+
+def sweep_data(manifest: Manifest, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Every seed's last evaluation and the curves' intervals, as plain data."""
+    return {
+        "name": manifest.name,
+        "axes": {axis: list(values) for axis, values in manifest.axes.items()},
+        "cells": [
+            {
+                "group": cell.group,
+                "arm": cell.arm,
+                "point": dict(cell.point),
+                "checkpoint": cell.checkpoint,
+                "curve": _curve(cell),
+                "runs": [
+                    {
+                        "id": r.entry.id,
+                        "seed": r.seed,
+                        **asdict(r.summary),
+                        "auxiliary_curve": dict(r.auxiliary_curve),
+                        "regimes_by_step": {step: asdict(found) for step, found in r.by_step.items()},
+                    }
+                    for r in cell.results
+                ],
+            }
+            for cell in cells
+        ],
+    }
+
+
+def _curve(cell: Cell) -> dict[int, list[float]]:
+    """Length -> mean, lower and upper end of the 95 % interval over seeds, where all seeds were evaluated."""
+    shared = set.intersection(*(set(r.summary.curve) for r in cell.results))
+    found = {}
+    for length in sorted(shared):
+        values = [r.summary.curve[length] for r in cell.results]
+        found[length] = [sum(values) / len(values), *bootstrap_interval(values)]
+    return found

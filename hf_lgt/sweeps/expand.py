@@ -1,0 +1,258 @@
+"""From a sweep's file to its runs: every config made, checked and named by a hash of what it holds."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_lgt.comparison.checkpoints import LONGEST_NAME, Checkpoint
+from hf_lgt.comparison.controls import arm_settings
+from hf_lgt.comparison.manifest import Entry, Manifest, relative
+from hf_lgt.config import Config, config_from_dict
+from hf_lgt.config_files import merge, set_key, set_value
+from hf_lgt.errors import ConfigError
+from hf_lgt.folders import has_files, refusals
+from hf_lgt.schema import NAME, SECTIONS, ComponentConfig, plain
+from hf_lgt.sweeps.spec import LENGTHS, ArmSpec, SweepSpec
+
+CONFIGS = "configs"
+"""folder below a sweep's, with the config of every run"""
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep."""
+
+    group: str
+    arm: str
+    point: Mapping[str, str]
+    seed: int
+    config: Config
+    checkpoint: Checkpoint | None
+    folder: Path
+    """the sweep's own"""
+
+    @property
+    def id(self) -> str:
+        """The run's name and seed."""
+        return f"{self.config.name}/seed-{self.seed}"
+
+    @property
+    def label(self) -> str:
+        """The run in words, its seed aside."""
+        return self.entry.label
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return self.config.run_dir
+
+    @property
+    def config_file(self) -> Path:
+        """Where its config is written."""
+        return self.folder / CONFIGS / f"{self.config.name}-seed-{self.seed}.yaml"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What `recipes/finetune.py` is called with."""
+        return "--config", str(self.config_file)
+
+    @property
+    def log(self) -> str:
+        """File name of what it prints."""
+        return f"{self.config.name}-seed-{self.seed}.log"
+
+    @property
+    def entry(self) -> Entry:
+        """How the manifest names it."""
+        return Entry(
+            id=self.id,
+            group=self.group,
+            arm=self.arm,
+            seed=self.seed,
+            folder=relative(self.config.run_dir, self.folder),
+            point=dict(self.point),
+            checkpoint="" if self.checkpoint is None else self.checkpoint.label,
+        )
+
+
+def content_hash(config: Config, *, data_follows_init: bool = False) -> str:
+    """Ten hexadecimal digits of what a run is, its name, place and initialisation seed aside.
+
+    Keys with their default value do not count, so that a key that is new in a later version changes nothing.
+
+    Args:
+        config: the run's.
+        data_follows_init: the data seed is the initialisation seed, whatever that is.
+    """
+    data = config.to_dict()
+    kept: dict[str, Any] = {"mixture": [_given(c) for c in config.mixture]}
+    for section, cls in SECTIONS.items():
+        usual = plain(dataclasses.asdict(cls()))
+        kept[section] = {key: value for key, value in data[section].items() if value != usual[key]}
+    kept["seed"].pop("init", None)
+    if data_follows_init:
+        kept["seed"]["data"] = "init"
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _given(component: ComponentConfig) -> dict[str, Any]:
+    data = plain(dataclasses.asdict(component))
+    usual = {"weight": 1.0, "options": {}}
+    return {key: value for key, value in data.items() if key not in usual or value != usual[key]}
+
+
+def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[SweepRun]:
+    """Every run of a sweep, checked: group by group, point by point, arm by arm, seed by seed.
+
+    Two settings that come to the same config are one run with two entries.
+
+    Args:
+        spec: from `load_sweep`.
+        overrides: ``section.key=value`` for all runs.
+
+    Raises:
+        ConfigError: with the faults of all runs, each told once.
+    """
+    faults = _fixed_faults(spec, overrides)
+    runs: list[SweepRun] = []
+    starts: list[Checkpoint | None] = [c for own in spec.checkpoints for c in own.checkpoints] or [None]
+    for (group, base), point, start in itertools.product(spec.groups.items(), _points(spec), starts):
+        try:
+            data = _settled({"name": spec.name, **base}, overrides, point, spec, start)
+            config = config_from_dict(data)
+        except ConfigError as error:
+            faults += [_placed(fault, group, point) for fault in error.faults]
+            continue
+        for arm in spec.arms:
+            try:
+                own = _of_arm(data, config, arm)
+                runs += [_run(spec, own, group, arm.name, point, seed, start) for seed in spec.seeds]
+            except ConfigError as error:
+                faults += [_placed(fault, group, point, arm.name) for fault in error.faults]
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return runs
+
+
+def _fixed_faults(spec: SweepSpec, overrides: Sequence[str]) -> list[str]:
+    """Overrides of what the sweep itself sets."""
+    fixed = {
+        key: f"{key}: is set by the sweep's seeds; --seeds 0,1,2 chooses them"
+        for key in ("seed", "seed.init")
+    }
+    if spec.checkpoints:
+        fixed["seed.data"] = "seed.data: is the run's seed where checkpoints are swept over"
+        for key in ("model", "model.init", "model.name_or_path", "model.revision"):
+            fixed[key] = f"{key}: is set by the sweep's checkpoints"
+    fixed["name"] = "name: a run is named by its config's name, its arm and a hash; change it in the file"
+    for axis, values in spec.axes.items():
+        for settings in values.values():
+            fixed |= {key: f"{key}: is set by the sweep's grid, axis {axis}" for key in settings}
+    given = [override.removeprefix("--").split("=")[0] for override in overrides]
+    return [fixed[key] for key in given if key in fixed]
+
+
+def _points(spec: SweepSpec) -> Iterator[dict[str, str]]:
+    """Every combination of the axes' values, as text."""
+    for values in itertools.product(*spec.axes.values()):
+        yield dict(zip(spec.axes, values, strict=True))
+
+
+def _placed(fault: str, group: str, point: Mapping[str, str], arm: str = "") -> str:
+    where = ", ".join(word for word in (group, arm, *(f"{k} {v}" for k, v in point.items())) if word)
+    return f"{where}: {fault}" if where else fault
+
+
+def _settled(
+    base: Mapping[str, Any],
+    overrides: Sequence[str],
+    point: Mapping[str, str],
+    spec: SweepSpec,
+    start: Checkpoint | None,
+) -> dict[str, Any]:
+    """A group's config with overrides, a point of the grid and a checkpoint set."""
+    data = copy.deepcopy(dict(base))
+    faults = [fault for override in overrides if (fault := set_key(data, override))]
+    for axis, text in point.items():
+        for key, value in spec.axes[axis][text].items():
+            if key in LENGTHS:
+                faults += _set_lengths(data, LENGTHS[key], value, key)
+            elif fault := set_value(data, key, copy.deepcopy(value)):
+                faults.append(fault)
+    if start is not None:
+        faults += [fault for setting in start.overrides() if (fault := set_key(data, setting))]
+    if faults:
+        raise ConfigError(faults)
+    return data
+
+
+def _set_lengths(data: dict[str, Any], role: str, longest: int, key: str) -> list[str]:
+    """Set the longest training length of all tasks of a role."""
+    parts = [c for c in data.get("mixture") or [] if isinstance(c, dict) and c.get("role") == role]
+    if not parts:
+        return [f"grid.{key}: the mixture has no task with role {role}"]
+    for c in parts:
+        lengths = c.get("lengths")
+        if not isinstance(lengths, list) or len(lengths) != 2:
+            return [f"mixture: lengths of {c.get('task')} must be [smallest, largest], two whole numbers"]
+        c["lengths"] = [lengths[0], longest]
+    return []
+
+
+def _of_arm(data: Mapping[str, Any], config: Config, arm: ArmSpec) -> dict[str, Any]:
+    """The config of an arm, as plain data."""
+    own = copy.deepcopy(dict(data))
+    for key, value in arm_settings(arm.ready, config).items():
+        fault = set_value(own, key, value)
+        assert fault is None, "the config was checked with these sections"
+    return merge(own, copy.deepcopy(dict(arm.config)))
+
+
+def _run(
+    spec: SweepSpec,
+    settings: Mapping[str, Any],
+    group: str,
+    arm: str,
+    point: Mapping[str, str],
+    seed: int,
+    start: Checkpoint | None,
+) -> SweepRun:
+    """One run, named and checked.
+
+    Raises:
+        ConfigError: its config has faults, or its folder holds something else.
+    """
+    data = copy.deepcopy(dict(settings))
+    set_value(data, "seed.init", seed)
+    if start is not None:
+        # the seed draws only the rows of added tokens there, so the batches differ between seeds too
+        set_value(data, "seed.data", seed)
+    config = config_from_dict(data)
+    digest = content_hash(config, data_follows_init=start is not None)
+    parts = [config.name, arm, *([] if start is None else [start.suffix])]
+    kept = "-".join(parts)[: LONGEST_NAME - len(digest) - 1]
+    config = dataclasses.replace(config, name=f"{kept}-{digest}")
+    assert NAME.fullmatch(config.name), "its parts are names"
+    if has_files(config.run_dir) and (told := refusals(config, finished_is_fine=True)):
+        raise ConfigError(told)
+    return SweepRun(group, arm, point, seed, config, start, Path(config.output_dir) / spec.name)
+
+
+def manifest_of(spec: SweepSpec, runs: Sequence[SweepRun]) -> Manifest:
+    """The index of a sweep's runs."""
+    axes = {axis: tuple(values) for axis, values in spec.axes.items()}
+    return Manifest(spec.name, tuple(run.entry for run in runs), axes, spec.file.as_posix())
+
+
+def distinct(runs: Sequence[SweepRun]) -> list[SweepRun]:
+    """The runs without those that another entry stands for too."""
+    return list({run.id: run for run in reversed(runs)}.values())[::-1]

@@ -1,0 +1,193 @@
+"""What the runs of an experiment scored, read from its manifest and the runs' folders alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_lgt.comparison.manifest import Entry, Manifest, entries_by_cell
+from hf_lgt.config import Config
+from hf_lgt.errors import ConfigError
+from hf_lgt.evaluation.curves import (
+    Regimes,
+    Summary,
+    curve,
+    mean_curve,
+    regimes,
+    smallest_length,
+    summarize,
+    training_lengths,
+)
+from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
+from hf_lgt.folders import is_finished, read_run_config
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run."""
+
+    entry: Entry
+    run_dir: Path
+    config: Config
+    records: tuple[EvalRecord, ...]
+    """of all evaluations"""
+    summary: Summary
+    """of the last one, for the first target; measured against the group's auxiliaries, see `collect`"""
+    auxiliary_curve: Mapping[int, float]
+    """mean of the run's own auxiliaries, empty without any"""
+    by_step: Mapping[int, Regimes]
+    """step -> the target's mean exact match within its lengths, in the transfer region and beyond"""
+
+    @property
+    def seed(self) -> int:
+        """The initialisation seed."""
+        return self.entry.seed
+
+    @property
+    def reach(self) -> float | None:
+        """Mean exact match of the target in the transfer region: longer than it was trained on, up to the
+        longest length of the group's auxiliaries. It means the same in every arm, also where an arm has no
+        auxiliaries or trains the target long, where gap and transfer do not.
+        """
+        return self.summary.regimes.transfer
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of an experiment: its runs differ in the seed alone."""
+
+    group: str
+    arm: str
+    point: Mapping[str, str]
+    checkpoint: str
+    results: tuple[Result, ...]
+
+    @property
+    def label(self) -> str:
+        """The setting in words."""
+        return self.results[0].entry.label
+
+    @property
+    def setting(self) -> tuple[str, tuple[tuple[str, str], ...], str]:
+        """What the arms of one setting share."""
+        return self.group, tuple(self.point.items()), self.checkpoint
+
+
+def collect(manifest: Manifest, folder: Path) -> list[Cell]:
+    """Read the finished runs of an experiment; those that are not are left out.
+
+    The first arm of a setting that has auxiliaries is what the others are measured against: its auxiliaries'
+    curve (of the same seed), and the training lengths of its target and auxiliaries, which bound the transfer
+    region.
+
+    Args:
+        manifest: the experiment's.
+        folder: where the manifest lies.
+
+    Raises:
+        ConfigError: with every file that cannot be read.
+    """
+    read = _read(manifest, folder)
+    cells = []
+    for own in entries_by_cell(manifest.runs).values():
+        first = own[0]
+        found = tuple(
+            _result(entry, manifest.run_dir(entry, folder), read, _reference(entry, manifest.runs, read))
+            for entry in own
+            if entry.id in read
+        )
+        if found:
+            cells.append(Cell(first.group, first.arm, first.point, first.checkpoint, found))
+    return cells
+
+
+Read = Mapping[str, tuple[Config, list[EvalRecord]]]
+"""id of each finished run -> its config and records"""
+
+
+def _read(manifest: Manifest, folder: Path) -> Read:
+    faults: list[str] = []
+    read: dict[str, tuple[Config, list[EvalRecord]]] = {}
+    for entry in manifest.runs:
+        run_dir = manifest.run_dir(entry, folder)
+        if entry.id in read or not is_finished(run_dir):
+            continue
+        try:
+            read[entry.id] = read_run_config(run_dir), read_records(run_dir / "eval.jsonl")
+        except ConfigError as error:
+            faults += [fault if str(run_dir) in fault else f"{run_dir}: {fault}" for fault in error.faults]
+        except RecordError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError(faults)
+    return read
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the runs of a setting are measured against."""
+
+    target_length: int
+    auxiliaries: Sequence[tuple[str, int]]
+    """tasks and longest training lengths"""
+    smallest: int
+    curve: Mapping[int, float]
+    """mean of the auxiliaries, of the same seed; empty where that run is not finished"""
+
+
+def _reference(entry: Entry, runs: Sequence[Entry], read: Read) -> _Reference | None:
+    """None where no arm of the setting has auxiliaries."""
+    found = None
+    for other in runs:
+        if (other.group, other.point, other.checkpoint) != (entry.group, entry.point, entry.checkpoint):
+            continue
+        if other.id not in read or (found and other.arm != found[0]):
+            continue
+        config, records = read[other.id]
+        auxiliaries = training_lengths(config, "auxiliary")
+        if not auxiliaries:
+            continue
+        against: Mapping[int, float] = {}
+        if other.seed == entry.seed:
+            against = mean_curve([curve(last_step(records), task) for task, _ in auxiliaries])
+        target_length = training_lengths(config, "target")[0][1]
+        reference = _Reference(target_length, auxiliaries, smallest_length(config), against)
+        if found is None or against:
+            found = other.arm, reference
+    return found[1] if found else None
+
+
+def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | None) -> Result:
+    config, records = read[entry.id]
+    last = last_step(records)
+    target, longest = training_lengths(config, "target")[0]
+    own = training_lengths(config, "auxiliary")
+    own_curve = mean_curve([curve(last, task) for task, _ in own])
+    if own or reference is None:
+        summary = summarize(last, (target, longest), own, own_curve, smallest_length(config))
+    else:
+        summary = summarize(
+            last,
+            (target, reference.target_length),
+            reference.auxiliaries,
+            reference.curve,
+            reference.smallest,
+        )
+    far = max((length for _, length in own), default=longest)
+    if reference is not None:
+        longest, far = reference.target_length, max(length for _, length in reference.auxiliaries)
+    steps = sorted({r.step for r in records})
+    by_step = {
+        step: regimes(curve([r for r in records if r.step == step], target), longest, far) for step in steps
+    }
+    return Result(
+        entry=entry,
+        run_dir=run_dir,
+        config=config,
+        records=tuple(records),
+        summary=dataclasses.replace(summary, regimes=by_step[steps[-1]]),
+        auxiliary_curve=own_curve,
+        by_step=by_step,
+    )

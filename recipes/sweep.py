@@ -1,0 +1,144 @@
+"""Run every run of a sweep: a grid of settings, arms and seeds, here or on a Slurm cluster.
+
+`python recipes/sweep.py SWEEP.yaml [--executor slurm] [--section.key VALUE ...]`. Finished runs are kept,
+whichever sweep made them; interrupted ones go on; the same command completes what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_lgt import cli
+
+if TYPE_CHECKING:
+    from hf_lgt.sweeps.expand import SweepRun
+    from hf_lgt.sweeps.spec import SweepSpec
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = cli.parser("Run a sweep over settings, arms and seeds; tables and figures.")
+    arguments.add_argument("sweep", help="YAML file, see recipes/paper")
+    arguments.add_argument("--seeds", help="initialisation seeds instead of the file's, as 0,1,2")
+    arguments.add_argument(
+        "--executor", choices=("local", "slurm"), default="local", help="where it runs [local]"
+    )
+    arguments.add_argument("--jobs", type=cli.positive, help="local: runs at a time [cores; 1 with a GPU]")
+    arguments.add_argument(
+        "--retries", type=cli.count, default=1, help="further attempts at a run that failed [1]"
+    )
+    arguments.add_argument("--dry_run", action="store_true", help="only list the runs")
+    known, overrides = cli.parse(arguments, argv)
+
+    return cli.guard(lambda: _sweep(known, overrides))
+
+
+def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
+    import dataclasses
+
+    from hf_lgt.comparison import check_checkpoints, check_data
+    from hf_lgt.sweeps.expand import expand
+    from hf_lgt.sweeps.running import prepare, todo
+    from hf_lgt.sweeps.spec import load_sweep
+
+    spec = load_sweep(known.sweep)
+    if known.seeds is not None:
+        spec = dataclasses.replace(spec, seeds=cli.seeds(known.seeds))
+    runs = expand(spec, overrides)
+    missing = todo(runs)
+    if known.dry_run:
+        return _list(runs, missing)
+    if known.executor == "slurm" and missing:
+        from hf_lgt.sweeps.slurm_settings import check_slurm
+
+        check_slurm(spec.slurm)
+    check_data(missing)
+    check_checkpoints(missing)
+    prepare(spec, runs)
+    folder = runs[0].folder
+    print(f"{len(runs)} runs, {len(runs) - len(missing)} finished; logs in {folder / 'logs'}", flush=True)
+    execute = _local if known.executor == "local" else _slurm
+    failed = execute(known, spec, missing, folder)
+    for run, log in failed:
+        _tell_failed(run, log)
+    _show(folder)
+    return cli.RUN_ERROR if failed else 0
+
+
+def _list(runs: Sequence[SweepRun], missing: Sequence[SweepRun]) -> int:
+    left = {run.id for run in missing}
+    for run in runs:
+        print(f"{'to do   ' if run.id in left else 'finished'}  {run.id}  ({run.label})")
+    return 0
+
+
+def _local(
+    known: argparse.Namespace, spec: SweepSpec, missing: Sequence[SweepRun], folder: Path
+) -> list[tuple[SweepRun, Path]]:
+    from hf_lgt.comparison import run_all
+    from hf_lgt.progress import bar
+
+    with bar(total=len(missing), unit="run", desc=spec.name, smoothing=0) as done:
+        return run_all(
+            missing,
+            Path(__file__).with_name("finetune.py"),
+            folder / "logs",
+            known.jobs or (1 if _has_gpu() else len(os.sched_getaffinity(0))),
+            lambda run, well: done.update(),
+            retries=known.retries,
+        )
+
+
+def _show(folder: Path) -> None:
+    """Tables and figures of what is finished."""
+    from hf_lgt.comparison.manifest import read_manifest
+    from hf_lgt.report.sweeps import write_sweep
+    from hf_lgt.sweeps.results import collect
+
+    manifest = read_manifest(folder)
+    cells = collect(manifest, folder)
+    if not cells:
+        return
+    tables, figures = write_sweep(manifest, cells, folder)
+    print(f"\n{tables[0].markdown()}\n\nall tables: {folder / 'sweep.md'}")
+    for path in figures:
+        print(f"figure: {path}")
+
+
+def _slurm(
+    known: argparse.Namespace, spec: SweepSpec, missing: Sequence[SweepRun], folder: Path
+) -> list[tuple[SweepRun, Path]]:
+    from hf_lgt.progress import bar
+    from hf_lgt.sweeps.slurm import run_on_slurm
+
+    with bar(total=len(missing), unit="run", desc=spec.name, smoothing=0) as done:
+        return run_on_slurm(
+            spec,
+            missing,
+            folder,
+            Path(__file__).with_name("finetune.py"),
+            known.retries,
+            lambda run, well: done.update(),
+            say=lambda text: done.write(text, file=sys.stderr),
+        )
+
+
+def _tell_failed(run: SweepRun, log: Path) -> None:
+    from hf_lgt.comparison import last_error
+
+    print(f"error: {run.id} ({run.label}) failed; see {log}", file=sys.stderr)
+    print(last_error(log), file=sys.stderr)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""recipes/sweep.py on this machine, with real runs."""
+
+import json
+
+import pytest
+
+from hf_lgt import load_config
+from hf_lgt.locks import RunLock
+from tests.conftest import ROOT, TINY
+
+SWEEP = """
+name: small
+config: {base: DEMO, name: tiny}
+arms: [transfer, target_alone]
+grid: {train.learning_rate: [1.0e-3, 3.0e-3]}
+seeds: [0]
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, call_recipe):
+    """Calls recipes/sweep.py on a sweep of four tiny runs."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SWEEP.replace("DEMO", str(ROOT / "recipes/demo/transfer.yaml")))
+    settings = [f"--{word}" for word in TINY if not word.startswith("name")]
+
+    def call(*arguments):
+        return call_recipe("sweep.py", file, *settings, f"--output_dir={tmp_path / 'runs'}", *arguments)
+
+    return call
+
+
+def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path):
+    listed = sweep("--dry_run")
+    assert listed.returncode == 0
+    assert listed.stdout.count("to do") == 4
+    assert not (tmp_path / "runs").exists(), "a dry run writes nothing"
+
+    done = sweep("--jobs", 2)
+    assert (done.returncode, done.stderr.count("error:")) == (0, 0)
+    assert "4 runs, 0 finished" in done.stdout
+    folder = tmp_path / "runs" / "small"
+    names = {"manifest.json", "sweep.md", "sweep.json", "curves.png", "reach.png", "configs", "logs"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert len(json.loads((folder / "sweep.json").read_text())["cells"]) == 4
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for entry in manifest["runs"]:
+        run_dir = (folder / entry["folder"]).resolve()
+        assert (run_dir / "model").is_dir()
+        assert run_dir.parent.name + "/" + run_dir.name == entry["id"]
+        config = load_config(run_dir / "config.yaml")
+        assert f"{config.train.learning_rate:g}" == entry["point"]["train.learning_rate"]
+        assert (len(config.mixture) == 1) == (entry["arm"] == "target_alone")
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*/seed-0/*")}
+    again = sweep()
+    assert again.returncode == 0
+    assert "4 runs, 4 finished" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*/seed-0/*")} == before
+    assert sweep("--dry_run").stdout.count("finished") == 4
+    more = sweep("--seeds", "0,7", "--dry_run").stdout
+    assert (more.count("finished"), more.count("to do")) == (4, 4)
+
+
+def test_a_failed_run_is_told_and_the_others_are_summed_up(sweep, tmp_path):
+    first = sweep("--dry_run").stdout.split()[2]
+    run_dir = tmp_path / "runs" / first
+    with RunLock.acquire(run_dir):
+        done = sweep("--jobs", 2)
+    assert done.returncode == 1
+    assert f"error: {first} (transfer, train.learning_rate 0.001) failed; see" in done.stderr
+    assert "is being written by process" in done.stderr
+    assert "1 of 4 runs are not finished" in (tmp_path / "runs" / "small" / "sweep.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--train.stepz", "5"), "train.stepz: unknown key 'stepz'; did you mean 'steps'?"),
+        (("--seeds", "a"), "--seeds: ['a'] must be a list"),
+        (("--seed.init", "3"), "seed.init: is set by the sweep's seeds"),
+        (("--train.learning_rate", "1"), "is set by the sweep's grid"),
+        (("--executor", "cloud"), "invalid choice: 'cloud'"),
+        (("--jobs", "0"), "'0' must be a whole number >= 1"),
+        (("--retries", "-1"), "'-1' must be a whole number >= 0"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(sweep, tmp_path, arguments, told):
+    done = sweep(*arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_comparison_leaves_a_manifest_too(call_recipe, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"base: {ROOT / 'recipes/demo/transfer.yaml'}\nname: mine\n")
+    (tmp_path / "compare.yaml").write_text("name: c\narms: [a.yaml, target_alone]\nseeds: [0]\n")
+    settings = [f"--{word}" for word in TINY if not word.startswith("name")]
+    out = tmp_path / "runs"
+    done = call_recipe("compare.py", tmp_path, *settings, f"--output_dir={out}", "--jobs", 2)
+    assert (done.returncode, done.stderr.count("error:")) == (0, 0)
+    from hf_lgt.comparison.manifest import read_manifest
+    from hf_lgt.sweeps.results import collect
+
+    manifest = read_manifest(out / "c")
+    assert [(e.arm, e.id) for e in manifest.runs] == [
+        ("a", "mine/seed-0"),
+        ("target_alone", "mine-target-alone/seed-0"),
+    ]
+    assert [cell.arm for cell in collect(manifest, out / "c")] == ["a", "target_alone"]
