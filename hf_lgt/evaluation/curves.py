@@ -12,6 +12,9 @@ from hf_lgt.evaluation.records import EvalRecord
 Curve = Mapping[int, float]
 """length -> exact match"""
 
+LEARNED = 0.5
+"""mean exact match of the auxiliaries on their own lengths below which a small gap is no transfer"""
+
 
 def curve(records: Iterable[EvalRecord], task: str) -> dict[int, float]:
     """One task's curve from the records of one evaluation, by ascending length."""

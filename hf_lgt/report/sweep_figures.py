@@ -22,7 +22,7 @@ from hf_lgt.report.figures import (
     style_length_axes,
 )
 from hf_lgt.report.pieces import Picture
-from hf_lgt.report.sweep_tables import gap_grids, mean_of, reach, values_of
+from hf_lgt.report.sweep_tables import gap, gap_grids, mean_of, reach, values_of
 from hf_lgt.sweeps.results import Cell
 
 MOST_PANELS = 12
@@ -88,7 +88,9 @@ def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictu
         for axes, own in zip(panels, part, strict=True):
             _draw_curves(axes, own, style)
         panels[0].legend(loc="upper right" if len(part) == 1 else "best", fontsize=8, framealpha=0.9)
-        panels[0].set_ylabel(f"exact match of {literal(own[0].results[0].summary.target)}")
+        targets = {cell.results[0].summary.target for own in part for cell in own}
+        of = literal(targets.pop()) if len(targets) == 1 else "the target"
+        panels[0].set_ylabel(f"exact match of {of}")
         more = f", part {start // MOST_PANELS + 1}" if len(settings) > MOST_PANELS else ""
         figure.suptitle(f"{literal(manifest.name)}: exact match by length{more}", fontsize=11)
         name = "curves" if not more else f"curves-{start // MOST_PANELS + 1}"
@@ -135,17 +137,15 @@ def gap_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]
         gaps = np.full((len(rows), len(columns)), np.nan)
         for i, target in enumerate(rows):
             for j, auxiliary in enumerate(columns):
-                if (cell := grid.get((target, auxiliary))) and (
-                    values := values_of(cell, lambda r: r.summary.gap)
-                ):
+                if (cell := grid.get((target, auxiliary))) and (values := values_of(cell, gap)):
                     gaps[i, j] = fmean(values)
         figure = Figure(figsize=(1.9 + 0.75 * len(columns), 1.5 + 0.65 * len(rows)), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(gaps, cmap="cividis_r", vmin=0, vmax=1, aspect="auto")
-        for (i, j), gap in np.ndenumerate(gaps):
-            text = "–" if np.isnan(gap) else f"{gap:.2f}"
+        for (i, j), mean in np.ndenumerate(gaps):
+            text = "–" if np.isnan(mean) else f"{mean:.2f}"
             axes.text(
-                j, i, text, ha="center", va="center", color="white" if gap > 0.5 else "black", fontsize=10
+                j, i, text, ha="center", va="center", color="white" if mean > 0.5 else "black", fontsize=10
             )
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
@@ -154,9 +154,9 @@ def gap_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]
         figure.colorbar(image, label="generalization gap (0: the same curve)")
         figure.suptitle(literal(f"{manifest.name}{words}"), fontsize=10)
         listed = [
-            f"target {rows[i]}, auxiliaries {columns[j]}: {gap:.2f}"
-            for (i, j), gap in np.ndenumerate(gaps)
-            if not np.isnan(gap)
+            f"target {rows[i]}, auxiliaries {columns[j]}: {mean:.2f}"
+            for (i, j), mean in np.ndenumerate(gaps)
+            if not np.isnan(mean)
         ]
         title = f"Generalization gap by training lengths{words}"
         name = "gap" if index == 0 else f"gap-{index + 1}"

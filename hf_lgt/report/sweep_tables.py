@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from hf_lgt.comparison.manifest import Manifest
+from hf_lgt.evaluation.curves import LEARNED
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import (
     bootstrap_interval,
@@ -19,15 +20,21 @@ from hf_lgt.evaluation.statistics import (
     seeds_for_width,
 )
 from hf_lgt.report.pieces import Number, Row, Table, Value
-from hf_lgt.report.tables import LEARNED
 from hf_lgt.sweeps.results import Cell, Result
 
 SUCCESS = 0.5
-"""transfer from which a seed counts as a success"""
+"""mean exact match in the transfer region from which a seed counts as a success"""
 WIDTH = 0.2
 """of an interval, for which the seeds needed are told"""
 MOST_LENGTHS = 12
 """columns of a table by length"""
+
+_DEFINITIONS = (
+    "Means over seeds with 95 % bootstrap intervals; success rate with its Wilson interval. Regimes: lengths "
+    "that the target was trained on; longer ones up to the auxiliaries' longest; beyond all. Arms without "
+    "auxiliaries are measured against the regimes and the auxiliaries of the setting's first arm that has "
+    f"some. Success: at least {SUCCESS} in the transfer region."
+)
 
 Measure = Callable[[Result], "float | None"]
 
@@ -35,6 +42,16 @@ Measure = Callable[[Result], "float | None"]
 def reach(result: Result) -> float | None:
     """See `Result.reach`."""
     return result.reach
+
+
+def gap(result: Result) -> float | None:
+    """The generalization gap, None where the auxiliaries were not learned and it would mean nothing."""
+    return result.summary.gap if result.comparable else None
+
+
+def transfer(result: Result) -> float | None:
+    """1 minus the normalised gap, None where `gap` is."""
+    return result.summary.transfer if result.comparable else None
 
 
 def sweep_tables(manifest: Manifest, cells: Sequence[Cell]) -> list[Table]:
@@ -91,8 +108,8 @@ def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
     headers, name = names(manifest, cells)
     rows = []
     for cell in cells:
-        transfers = values_of(cell, lambda r: r.summary.transfer)
-        won = sum(value >= SUCCESS for value in transfers)
+        reached = values_of(cell, reach)
+        won = sum(value >= SUCCESS for value in reached)
         rows.append(
             Row(
                 (
@@ -101,12 +118,10 @@ def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
                     mean_of(cell, lambda r: r.summary.regimes.within),
                     mean_of(cell, reach),
                     mean_of(cell, lambda r: r.summary.regimes.beyond),
-                    mean_of(cell, lambda r: r.summary.gap),
-                    mean_of(cell, lambda r: r.summary.transfer),
-                    f"{won}/{len(transfers)}" if transfers else None,
-                    Number(won / len(transfers), *wilson_interval(won, len(transfers)), 2)
-                    if transfers
-                    else None,
+                    mean_of(cell, gap),
+                    mean_of(cell, transfer),
+                    f"{won}/{len(reached)}" if reached else None,
+                    Number(won / len(reached), *wilson_interval(won, len(reached)), 2) if reached else None,
                 ),
                 _ids(cell),
             )
@@ -115,30 +130,21 @@ def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
         "summary",
         "Exact match of the target by regime, gap and transfer",
         (*headers, "seeds", "within", "transfer region", "beyond", "gap", "transfer",
-         f"seeds with transfer ≥ {SUCCESS}", "success rate"),
+         f"seeds with ≥ {SUCCESS} there", "success rate"),
         tuple(rows),
-        (*_definitions(cells), *_unlearned(cells), *_unfinished(manifest, cells)),
+        (_DEFINITIONS, *_unlearned(cells), *_unfinished(manifest, cells)),
     )  # fmt: skip
 
 
-def _definitions(cells: Sequence[Cell]) -> list[str]:
-    return [
-        "Means over seeds with 95 % bootstrap intervals; success rate with its Wilson interval. Regimes: "
-        "lengths that the target was trained on; longer ones up to the auxiliaries' longest; beyond all. "
-        "Arms without auxiliaries are measured against the regimes and the auxiliaries of the setting's first arm "
-        "that has some."
-    ]
-
-
 def _unlearned(cells: Sequence[Cell]) -> Iterator[str]:
-    """Settings whose gap says nothing."""
+    """Settings with seeds whose gap says nothing."""
     for cell in cells:
-        means = values_of(cell, lambda r: r.summary.auxiliary_mean)
-        low = [value for value in means if value < LEARNED]
+        low = [r for r in cell.results if r.auxiliary_mean is not None and not r.comparable]
         if low:
             yield (
-                f"{cell.label}: on {len(low)} of {len(means)} seeds the auxiliaries score below {LEARNED} on "
-                "their own lengths; where they were not learned, gap and transfer say nothing."
+                f"{cell.label}: on {len(low)} of {len(cell.results)} seeds the auxiliaries score below "
+                f"{LEARNED} on their own lengths; they were not learned, so gap and transfer "
+                "leave these seeds out."
             )
 
 
@@ -183,7 +189,7 @@ def gap_tables(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Table]:
         rows = []
         for target in manifest.axes["target_length"]:
             own = [grid.get((target, column)) for column in columns]
-            means: list[Value] = [None if c is None else mean_of(c, lambda r: r.summary.gap) for c in own]
+            means: list[Value] = [None if c is None else mean_of(c, gap) for c in own]
             rows.append(Row((target, *means), tuple(i for c in own if c is not None for i in _ids(c))))
         words = "Generalization gap, rows: target's training length, columns: auxiliaries'"
         yield Table("gap", f"{words}{title}", ("target ≤", *(f"≤ {c}" for c in columns)), tuple(rows))
@@ -222,7 +228,7 @@ def difference_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
             cell.label, other.label, len(first), difference,
             Number(permutation_test(first, second)) if len(first) > 1 else None,
             seeds_for_width(spread, WIDTH),
-            seeds_for_rate_width(sum(v >= SUCCESS for v in values_of(cell, _transfer)), len(first), WIDTH),
+            seeds_for_rate_width(sum(v >= SUCCESS for v in first), len(first), WIDTH),
         )  # fmt: skip
         rows.append(Row(values, (*_ids(cell), *_ids(other))))
     return Table(
@@ -234,10 +240,6 @@ def difference_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
         ("Exact match in the transfer region, the same seeds in both; p: two-sided paired permutation test, "
          "which with n seeds cannot be below 2/2^n. Seeds needed are planned from the spread seen here.",),
     )  # fmt: skip
-
-
-def _transfer(result: Result) -> float | None:
-    return result.summary.transfer
 
 
 def pairs(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
@@ -278,7 +280,7 @@ def seed_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
     for cell in cells:
         for r in cell.results:
             regimes = (r.summary.regimes.within, r.reach, r.summary.regimes.beyond)
-            numbers = [*regimes, r.summary.gap, r.summary.transfer, r.summary.auxiliary_mean]
+            numbers = [*regimes, r.summary.gap, r.summary.transfer, r.auxiliary_mean]
             values: list[Value] = [None if value is None else Number(value) for value in numbers]
             rows.append(Row((*name(cell), r.seed, *values), (r.entry.id,)))
     return Table(

@@ -11,14 +11,12 @@ from tabulate import tabulate
 from data_builders.texts import plain
 from hf_lgt.comparison import ArmResult
 from hf_lgt.config import Config
-from hf_lgt.evaluation.curves import Summary, curve, smallest_length, summarize, training_lengths
+from hf_lgt.evaluation.curves import LEARNED, Summary, curve, smallest_length, summarize, training_lengths
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.statistics import bootstrap_interval
 
 STYLE = "github"
-LEARNED = 0.5
-"""mean exact match of the auxiliaries below which a small gap is no transfer"""
 
 
 def number(value: float | None) -> str:

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from hf_lgt.comparison.manifest import Entry, Manifest, entries_by_cell
 from hf_lgt.config import Config
 from hf_lgt.errors import ConfigError
 from hf_lgt.evaluation.curves import (
+    LEARNED,
     Regimes,
     Summary,
     curve,
@@ -37,6 +39,8 @@ class Result:
     """of the last one, for the first target; measured against the group's auxiliaries, see `collect`"""
     auxiliary_curve: Mapping[int, float]
     """mean of the run's own auxiliaries, empty without any"""
+    auxiliary_mean: float | None
+    """mean exact match, on their own lengths, of the auxiliaries that it is measured against; None without"""
     by_step: Mapping[int, Regimes]
     """step -> the target's mean exact match within its lengths, in the transfer region and beyond"""
 
@@ -44,6 +48,11 @@ class Result:
     def seed(self) -> int:
         """The initialisation seed."""
         return self.entry.seed
+
+    @property
+    def comparable(self) -> bool:
+        """Whether gap and transfer mean anything: the auxiliaries were learned themselves."""
+        return self.auxiliary_mean is not None and self.auxiliary_mean >= LEARNED
 
     @property
     def reach(self) -> float | None:
@@ -176,6 +185,9 @@ def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | Non
             reference.smallest,
         )
     far = max((length for _, length in own), default=longest)
+    against = own_curve if own else {} if reference is None else reference.curve
+    ends = own if own or reference is None else reference.auxiliaries
+    learned = [value for length, value in against.items() if length <= min(n for _, n in ends)]
     if reference is not None:
         longest, far = reference.target_length, max(length for _, length in reference.auxiliaries)
     steps = sorted({r.step for r in records})
@@ -189,5 +201,6 @@ def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | Non
         records=tuple(records),
         summary=dataclasses.replace(summary, regimes=by_step[steps[-1]]),
         auxiliary_curve=own_curve,
+        auxiliary_mean=fmean(learned) if learned else None,
         by_step=by_step,
     )
