@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from data_builders import code
 from data_builders.arrays import Counts, Sample
-from data_builders.symbols import add_tag
+from data_builders.symbols import CHARACTERS, add_tag
 
 Rule = TypeVar("Rule", bound=Callable[[Any], Sample])
 
@@ -90,6 +90,8 @@ class Task:
     _family: Family
     classify: Callable[[str, str], str | None] | None = None
     """``classify(prompt, answer)``: the kind of mistake that a wrong answer is, None for the right one"""
+    restarts: str = ""
+    """signs of the prompt at which coupled positions begin again, see `register_task`"""
 
     @property
     def min_length(self) -> int:
@@ -190,17 +192,23 @@ _tasks: dict[str, Task] = {}
 
 
 def register_task(
-    family: Family, *, classify: Callable[[str, str], str | None] | None = None
+    family: Family, *, classify: Callable[[str, str], str | None] | None = None, restarts: str = ""
 ) -> Callable[[Rule], Rule]:
     """Decorator: make a rule a task that configs can name by the function's name.
 
     Args:
         family: draws the inputs that the rule takes.
         classify: ``classify(prompt, answer)`` names the kind of a wrong answer, for the evaluation.
+        restarts: for a task whose symbols have places that belong together, as digits of one significance
+            in ``75+86=521``: the signs of its prompt that end such a row of places, here ``"+="``. Coupled
+            positions are then numbered anew from the beginning of the prompt and from each of these signs;
+            those of the target follow on from the prompt's last. Empty: the task has no coupling.
 
     Raises:
-        ValueError: another function already has this name.
+        ValueError: another function already has this name, or `restarts` holds what is no symbol.
     """
+    if lacking := [sign for sign in restarts if sign not in CHARACTERS]:
+        raise ValueError(f"restarts {restarts!r} holds {lacking[0]!r}, which is no symbol")
 
     def register(rule: Rule) -> Rule:
         name = getattr(rule, "__name__", repr(rule))
@@ -214,7 +222,7 @@ def register_task(
         add_tag(name)
         code.remember(rule, family.draw)
         _tasks[name] = Task(
-            name, family.name, family.length_unit, dict(family.options), rule, family, classify
+            name, family.name, family.length_unit, dict(family.options), rule, family, classify, restarts
         )
         return rule
 
@@ -238,6 +246,11 @@ def get_task(name: str) -> Task:
     if name not in _tasks:
         raise TaskError(unknown("task", name, _tasks))
     return _tasks[name]
+
+
+def coupled_tasks() -> list[str]:
+    """Names of the tasks whose positions can be coupled, in the order of registration."""
+    return [t.name for t in _tasks.values() if t.restarts]
 
 
 def list_tasks(family: str | None = None) -> list[str]:

@@ -31,6 +31,8 @@ class Batch:
     """int64 [B], tokens of each sequence"""
     scored: NDArray[np.bool_]
     """bool [B, W]"""
+    positions: NDArray[np.int64] | None = None
+    """int64 [B, W], the number of each token's position; None: 0, 1, 2, ..."""
 
     @property
     def tokens(self) -> int:
@@ -43,17 +45,32 @@ class Batch:
         return int(self.scored.sum())
 
     @classmethod
+    def of(cls, encoded: Encoded) -> Batch:
+        """A batch of these sequences."""
+        return cls(encoded.ids, encoded.lengths, encoded.scored, encoded.positions)
+
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """Some of its rows."""
+        positions = None if self.positions is None else self.positions[rows]
+        return Batch(self.ids[rows], self.lengths[rows], self.scored[rows], positions)
+
+    @classmethod
     def collate(cls, rows: int, groups: Sequence[tuple[NDArray[np.int64], Encoded]], pad_id: int) -> Batch:
-        """One batch from encoded groups and the rows they take."""
+        """One batch from encoded groups and the rows they take; all have numbers of positions, or none."""
         width = max((g.ids.shape[1] for _, g in groups if len(g.ids)), default=1)
         ids = np.full((rows, width), pad_id, dtype=np.int64)
         lengths = np.zeros(rows, dtype=np.int64)
         scored = np.zeros((rows, width), dtype=np.bool_)
+        numbered = any(group.positions is not None for _, group in groups)
+        positions = np.zeros((rows, width), dtype=np.int64) if numbered else None
         for at, group in groups:
             ids[at, : group.ids.shape[1]] = group.ids
             scored[at, : group.ids.shape[1]] = group.scored
             lengths[at] = group.lengths
-        return cls(ids, lengths, scored)
+            if positions is not None:
+                assert group.positions is not None, "one policy numbers all groups"
+                positions[at, : group.ids.shape[1]] = group.positions
+        return cls(ids, lengths, scored, positions)
 
 
 @dataclass(frozen=True)
@@ -66,10 +83,13 @@ class Pass:
     """int64 [K], positions whose logits predict a scored token of some example"""
     labels: torch.Tensor
     """int64 [b, K], the token to predict, `IGNORE` where it does not count"""
+    position_ids: torch.Tensor | None = None
+    """int64 [b, w], the number of each token's position; None: 0, 1, 2, ..."""
 
     def to(self, device: torch.device) -> Pass:
         """A copy on a device."""
-        return Pass(*(t.to(device, non_blocking=True) for t in (self.input_ids, self.keep, self.labels)))
+        parts = (self.input_ids, self.keep, self.labels, self.position_ids)
+        return Pass(*(None if t is None else t.to(device, non_blocking=True) for t in parts))  # type: ignore[arg-type]
 
 
 def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -> Pass:
@@ -81,13 +101,47 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
     ids, scored = batch.ids[rows, :width], batch.scored[rows, :width]
     keep = np.flatnonzero(scored[:, 1:].any(axis=0))
     labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
-    return Pass(torch.from_numpy(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels))
+    numbers = None if batch.positions is None else torch.from_numpy(batch.positions[rows, : width - 1])
+    return Pass(torch.from_numpy(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels), numbers)
 
 
 def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
     """Logits at the kept positions only, [b, K, vocabulary]."""
-    logits: torch.Tensor = model(input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep).logits
+    numbers: dict[str, torch.Tensor] = {}
+    if work.position_ids is not None:
+        # without a mask, transformers takes numbers that jump or begin again for several texts in one row
+        mask = torch.ones_like(work.input_ids)
+        numbers = {"position_ids": work.position_ids, "attention_mask": mask}
+    logits: torch.Tensor = model(
+        input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep, **numbers
+    ).logits
     return logits
+
+
+def check_positions(model: torch.nn.Module) -> None:
+    """Refuse a model to which the numbers of positions make no difference.
+
+    Args:
+        model: a causal language model, whose mode comes back.
+
+    Raises:
+        ValueError: it takes none, or does not use them.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    ids = torch.tensor([[0, 1, 2, 1, 2]], device=device)
+    logits = []
+    model.eval()
+    try:
+        with torch.no_grad():
+            for numbers in ([0, 1, 2, 3, 4], [0, 3, 5, 9, 14]):
+                work = Pass(ids, torch.arange(5, device=device), ids, torch.tensor([numbers], device=device))
+                logits.append(logits_of(model, work))
+    except TypeError as error:
+        raise ValueError(f"{type(model).__name__} takes no position_ids: {error}") from None
+    finally:
+        model.train(was_training)
+    if torch.equal(*logits):
+        raise ValueError(f"{type(model).__name__} does not use position_ids: they make no difference to it")
 
 
 def answer_loss(model: torch.nn.Module, work: Pass) -> torch.Tensor:
@@ -130,8 +184,7 @@ def even_split(batch: Batch, pieces: int, buckets: int, rank: int = 0, world: in
     each = max(1, round(buckets / len(groups)))
     passes = []
     for rows in (group.ravel() for group in groups):
-        part = Batch(batch.ids[rows], batch.lengths[rows], batch.scored[rows])
-        passes += split(part, each, rank, world)
+        passes += split(batch.take(rows), each, rank, world)
     return passes
 
 

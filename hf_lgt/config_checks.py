@@ -14,16 +14,15 @@ from data_builders.registry import get_task, list_tasks, unknown
 from data_builders.sampling import LONGEST_PROMPT, stream
 from data_builders.symbols import CONTROL_TEXT, TAG
 from data_builders.texts import CONTROLS
-from hf_lgt.model_checks import Fault, checkpoint_faults, model_faults
-from hf_lgt.schema import (
-    LARGEST,
-    NAME,
-    ComponentConfig,
-    Config,
-    DataConfig,
-    TrainConfig,
-    short,
+from hf_lgt.model_checks import (
+    RANGE_KEYS,
+    Fault,
+    checkpoint_faults,
+    model_faults,
+    position_faults,
+    range_fault,
 )
+from hf_lgt.schema import LARGEST, NAME, ComponentConfig, Config, DataConfig, TrainConfig, short
 
 
 def cross_faults(config: Config) -> Iterator[Fault]:
@@ -31,6 +30,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from _name_faults(config)
     yield from model_faults(config.model)
     yield from checkpoint_faults(config)
+    yield from position_faults(config)
     yield from _train_faults(config.train)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)
@@ -255,6 +255,8 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
         told = c.lengths[1] < c.lengths[0] or task.length_fault(c.lengths[1], c.options)
         if not told and (fault := _length_fault(c, c.lengths[1], limit, whose)):
             yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
+        elif not told and (fault := range_fault(config, c, c.lengths[1], limit, whose)):
+            yield (*keys, *RANGE_KEYS, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
         if not 1 <= low <= high:
             continue
         # not `grid`: the list may be too long to make
@@ -266,6 +268,8 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
             fault = _length_fault(c, has[-1], limit, whose)
         if fault:
             yield (*keys, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
+        elif fault := range_fault(config, c, has[-1], limit, whose):
+            yield (*keys, *RANGE_KEYS, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
 
 
 def _length_fault(

@@ -17,6 +17,7 @@ from hf_lgt.config import Config, ConfigError, DataConfig
 from hf_lgt.config_checks import length_faults
 from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
+from hf_lgt.position_ids import Numbering, numbering_of
 from hf_lgt.rows import TokenRows, read_rows
 from hf_lgt.schema import LARGEST, short
 from hf_lgt.sources import DatasetSource, GeneratedSource, Source
@@ -63,6 +64,7 @@ def prepare_data(
             the checkpoint.
     """
     limit = start.limit if start else config.model.position_limit
+    numbering = numbering_of(config.model, limit)
     if opened is None:
         if start:
             _check_context(config, start)
@@ -72,9 +74,14 @@ def prepare_data(
         codec = start.codec(Codec, **wanted) if start else Codec.build(**wanted)
         held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
         source = GeneratedSource(
-            mixture, codec, batch_size=config.train.batch_size, seed=config.seed.data, held_out=held_out
+            mixture,
+            codec,
+            batch_size=config.train.batch_size,
+            seed=config.seed.data,
+            held_out=held_out,
+            numbering=numbering,
         )
-        return RunData(codec, source, generated_tests(config, codec, held_out), {})
+        return RunData(codec, source, generated_tests(config, codec, held_out, numbering), {})
     task = only_task(config, opened)
     text_codec = build_codec(config, opened, task, start)
     trained, tested = _both_splits(config, opened, task, text_codec, limit, progress)
@@ -85,6 +92,7 @@ def prepare_data(
         examples=config.eval.examples,
         seed=config.eval.seed,
         trained=trained,
+        numbering=numbering,
     )
     rows = DatasetSource(
         trained,
@@ -92,6 +100,7 @@ def prepare_data(
         batch_size=config.train.batch_size,
         seed=config.seed.data,
         pad_id=text_codec.pad_id,
+        numbering=numbering,
     )
     about = {
         "path": config.data.path,
@@ -133,17 +142,18 @@ def prepare_tests(
     Raises:
         ConfigError: as `prepare_data`; also where the tokenizer lacks what the tasks write.
     """
+    limit = limit or config.model.position_limit
+    numbering = numbering_of(config.model, limit)
     if config.data.source == "generated":
         held_out = None
         if trained and trained.data.source == "generated":
             seen = trained.eval
             held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
-        return generated_tests(config, codec, held_out)
+        return generated_tests(config, codec, held_out, numbering)
     known = trained if trained and trained.data == config.data else None
     recorded = recorded or {}
     opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
     task = only_task(config, opened)
-    limit = limit or config.model.position_limit
     tested = _read(config, opened, task, codec, config.mixture, train=False, limit=limit, progress=progress)
     seen_rows = None
     if known:
@@ -153,7 +163,13 @@ def prepare_tests(
         if _fingerprint(codec, seen_rows) != recorded.get("train_fingerprint"):
             seen_rows = None  # not the rows that it was trained on: the overlap is not known
     return DatasetTests(
-        codec, tested, config.mixture, examples=config.eval.examples, seed=config.eval.seed, trained=seen_rows
+        codec,
+        tested,
+        config.mixture,
+        examples=config.eval.examples,
+        seed=config.eval.seed,
+        trained=seen_rows,
+        numbering=numbering,
     )
 
 
@@ -161,7 +177,9 @@ def _at(data: DataConfig, revision: str | None) -> DataConfig:
     return dataclasses.replace(data, revision=data.revision or revision)
 
 
-def generated_tests(config: Config, codec: TextCodec, held_out: HeldOut | None) -> GeneratedTests:
+def generated_tests(
+    config: Config, codec: TextCodec, held_out: HeldOut | None, numbering: Numbering | None = None
+) -> GeneratedTests:
     """Test sets drawn from the tasks."""
     if not isinstance(codec, Codec):
         raise ConfigError(["data.source: 'generated', but the model's tokenizer is of texts, not of symbols"])
@@ -172,6 +190,7 @@ def generated_tests(config: Config, codec: TextCodec, held_out: HeldOut | None) 
         examples=config.eval.examples,
         seed=config.eval.seed,
         held_out=held_out,
+        numbering=numbering,
     )
 
 
@@ -258,6 +277,7 @@ def _read(
         lengths={c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in components},
         only_task=task,
         max_positions=LARGEST if limit is None else limit,
+        position_range=config.model.position_range,
         progress=progress,
     )
     faults = []

@@ -1,10 +1,13 @@
-"""Faults of a config's model: sizes that do not fit, keys of a checkpoint without one, adapters."""
+"""Faults of a config's model: sizes and positions that do not fit, keys of a checkpoint, adapters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hf_lgt.schema import Config, ModelConfig, PeftConfig, short
+from data_builders.coupling import numbers_needed
+from data_builders.registry import coupled_tasks, get_task, list_tasks
+from data_builders.sampling import stream
+from hf_lgt.schema import ComponentConfig, Config, ModelConfig, PeftConfig, short
 
 Fault = tuple[tuple[str, ...], str]
 """the keys that a fault comes from, and its words"""
@@ -14,6 +17,8 @@ OWN_SIZES = (
     "rope_theta", "initializer_range", "tie_embeddings",
 )  # fmt: skip
 """keys of a model of its own"""
+RANGE_KEYS = ("model.position_ids", "model.position_range", "data.tags")
+"""keys that `range_fault` comes from, beside those of a length"""
 _CHECKPOINT_KEYS = ("revision", "use_safetensors", "trust_remote_code")
 
 
@@ -73,6 +78,75 @@ def _peft_faults(config: Config) -> Iterator[Fault]:
         yield ("peft.target_modules",), "peft.target_modules: is empty; null adapts all linear layers"
 
 
+def position_faults(config: Config) -> Iterator[Fault]:
+    """Numbers of positions that the model, the data or a task cannot have."""
+    model, policy = config.model, config.model.position_ids
+    if policy == "sequential":
+        if model.position_range is not None:
+            yield (
+                ("model.position_range", "model.position_ids"),
+                f"model.position_range: {model.position_range} is for model.position_ids 'randomized' or "
+                "'coupled', not 'sequential'",
+            )
+        return
+    if model.name_or_path is None and model.positions != "rope":
+        yield (
+            ("model.position_ids", "model.positions"),
+            f"model.position_ids: {policy!r} makes no difference with model.positions "
+            f"{model.positions!r}, which reads no numbers of positions; take 'rope', or position_ids "
+            "'sequential'",
+        )
+    if model.position_range and model.position_limit and model.position_range > model.position_limit:
+        yield (
+            ("model.position_range", "model.max_positions"),
+            f"model.position_range: {model.position_range} is more than model.max_positions, "
+            f"{model.position_limit}",
+        )
+    if policy != "coupled":
+        return
+    if config.data.source == "dataset":
+        yield (
+            ("model.position_ids", "data.source"),
+            "model.position_ids: 'coupled' is for data.source 'generated': rows of a dataset need not be "
+            "written as its tasks write theirs; take 'sequential' or 'randomized'",
+        )
+        return
+    for i, c in enumerate(config.mixture):
+        if c.task in list_tasks() and not get_task(c.task).restarts:
+            yield (
+                ("model.position_ids", f"mixture.{i}.task"),
+                f"mixture.{i}.task: {c.task!r} has no coupled positions, which model.position_ids asks for; "
+                f"the tasks that have are {', '.join(coupled_tasks())}",
+            )
+
+
+def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | None, whose: str) -> str | None:
+    """Why there are too few numbers of positions for a component's examples of a length, if so.
+
+    Args:
+        config: the run.
+        c: a component without faults.
+        length: a length that its task can draw.
+        limit: longest sequence in tokens, None: not known yet.
+        whose: what has this limit, for the message.
+    """
+    policy, given, task = config.model.position_ids, config.model.position_range, get_task(c.task)
+    size = limit if given is None else given
+    if size is None or policy == "sequential":
+        return None
+    sample, tags = task.sample(stream(0, "check"), length, 4, **c.options), config.data.tags
+    if policy == "randomized":
+        need = sample.prompt.shape[1] + sample.target.shape[1] + (3 if tags else 2)  # BOS, tag, EOS
+    elif task.restarts:
+        need = numbers_needed(sample, task.restarts, tags=tags)
+    else:
+        return None  # told already
+    if need <= size:
+        return None
+    has = f"{whose} {size}" if given is None else f"model.position_range is {given}"
+    return f"length {length} of {c.task} takes at least {need} {policy} positions; {has}"
+
+
 def model_faults(model: ModelConfig) -> Iterator[Fault]:
     """Sizes of a model of its own that do not fit each other."""
     if model.name_or_path is not None:
@@ -98,13 +172,33 @@ def model_faults(model: ModelConfig) -> Iterator[Fault]:
             f"model.heads: {heads} of model.hidden_size {width} makes heads {width // heads} wide; the "
             "width must be even for model.positions 'rope'",
         )
-    if model.architecture == "gpt_neox":
-        for key in ("kv_heads", "positions"):
-            if (value := getattr(model, key)) != getattr(ModelConfig(), key):
-                yield (
-                    (f"model.{key}", "model.architecture"),
-                    f"model.{key}: {short(value)} is for 'llama'; model.architecture is 'gpt_neox'",
-                )
+    yield from _family_faults(model)
     if kv_heads and heads % kv_heads:
         keys = ("model.heads", "model.kv_heads")
         yield keys, f"model.kv_heads: {kv_heads} does not divide model.heads, {heads}"
+
+
+def _family_faults(model: ModelConfig) -> Iterator[Fault]:
+    """What only one family of networks has, asked of another."""
+    family = model.architecture
+    if family != "llama" and model.kv_heads is not None:
+        yield (
+            ("model.kv_heads", "model.architecture"),
+            f"model.kv_heads: {model.kv_heads} is for 'llama'; model.architecture is {family!r}",
+        )
+    keys = ("model.positions", "model.architecture")
+    if family == "gpt_neox" and model.positions == "nope":
+        yield keys, "model.positions: 'nope' is for 'llama'; model.architecture is 'gpt_neox'"
+    if model.positions == "alibi" and family != "bloom":
+        yield keys, f"model.positions: 'alibi' is for 'bloom'; model.architecture is {family!r}"
+    if family == "bloom" and model.positions != "alibi":
+        yield (
+            keys,
+            f"model.positions: {model.positions!r} is not for model.architecture 'bloom', which has 'alibi'",
+        )
+    if family == "bloom" and model.intermediate_size != 4 * model.hidden_size:
+        yield (
+            ("model.intermediate_size", "model.hidden_size", "model.architecture"),
+            f"model.intermediate_size: {model.intermediate_size} must be 4 x model.hidden_size, "
+            f"{4 * model.hidden_size}, for model.architecture 'bloom'",
+        )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from data_builders.sampling import stream
+from hf_lgt.batching import check_positions
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
@@ -29,7 +30,7 @@ def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedM
         seed: the initialisation seed; torch's global generator is left as it was.
 
     Returns:
-        `LlamaForCausalLM` or `GPTNeoXForCausalLM`. A Llama without positions is a
+        `LlamaForCausalLM`, `GPTNeoXForCausalLM` or `BloomForCausalLM`. A Llama without positions is a
         `SmolLM3ForCausalLM`, the same network with a switch that turns them off in every layer.
     """
     import torch
@@ -77,7 +78,22 @@ def _gpt_neox(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
     return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, rope_parameters=rope))
 
 
-_FAMILIES = {"llama": _llama, "gpt_neox": _gpt_neox}
+def _bloom(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
+    """The network with linear biases of attention (ALiBi, Press et al. 2022, arXiv 2108.12409).
+
+    It differs from a Llama in more than its positions: LayerNorm, also on the embeddings, where Llama has
+    RMSNorm; a GELU feed-forward layer of two matrices, 4 x hidden_size wide, where Llama's has three and
+    SiLU gates; and biases in every linear layer. So a comparison with RoPE or NoPE compares these too.
+
+    The bias is added as slope x place of the key. bfloat16 holds whole numbers to 256 exactly: beyond, with
+    ``train.precision bf16``, near places get one bias.
+    """
+    from transformers import BloomConfig, BloomForCausalLM
+
+    return BloomForCausalLM(BloomConfig(**sizes))
+
+
+_FAMILIES = {"llama": _llama, "gpt_neox": _gpt_neox, "bloom": _bloom}
 
 
 def load_model(config: ModelConfig, start: Start, codec: TextCodec, seed: int) -> PreTrainedModel:
@@ -94,19 +110,39 @@ def load_model(config: ModelConfig, start: Start, codec: TextCodec, seed: int) -
         seed: the initialisation seed; torch's global generator is left as it was.
 
     Raises:
-        ConfigError: the weights cannot be read, or are not those of this architecture or tokenizer.
+        ConfigError: the weights cannot be read, or are not those of this architecture or tokenizer; or the
+            policy of positions is one that the model cannot follow.
     """
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if config.init == "random":
-            return _random_twin(config, start, codec)
-        check_vocabulary(start.checkpoint, codec.inherited, _rows(start.config))
-        # rows are only added, as resizing to the tokenizer's length would cut a padded vocabulary
-        model = load_base(config, start, codec.vocab_size)
-    _draw_rows(model, codec, seed)
+            model = _random_twin(config, start, codec)
+        else:
+            check_vocabulary(start.checkpoint, codec.inherited, _rows(start.config))
+            # rows are only added, as resizing to the tokenizer's length would cut a padded vocabulary
+            model = load_base(config, start, codec.vocab_size)
+    if config.init != "random":
+        _draw_rows(model, codec, seed)
+    require_positions(config, model)
     return model
+
+
+def require_positions(config: ModelConfig, model: Any) -> None:
+    """Refuse a model that cannot follow the config's policy of positions.
+
+    Raises:
+        ConfigError: it takes no numbers of positions, or does not use them.
+    """
+    if config.position_ids == "sequential":
+        return
+    try:
+        check_positions(model)
+    except ValueError as error:
+        raise ConfigError(
+            [f"model.position_ids: {config.position_ids!r} is not for this model: {error}; take 'sequential'"]
+        ) from None
 
 
 def _rows(config: Any) -> int:

@@ -21,7 +21,7 @@ from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
-from hf_lgt.models import load_base
+from hf_lgt.models import load_base, require_positions
 from hf_lgt.report.results import results_text, write_figures
 from hf_lgt.starts import context_length, open_start, readable
 
@@ -79,6 +79,7 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
         config = str(pushed)
     file = config or str(run / "config.yaml") if run else str(config)
     trained = read_run_config(run) if run else None
+    overrides = [*_policy_of(trained, overrides), *overrides]
     # a folder that somebody made does not allow its own code
     code, safe, overrides = _consent(None if inside else file, overrides, trained)
     if not adapted and (trained is None or trained.model.name_or_path):
@@ -90,6 +91,25 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     # not into a run's folder, which a foreign model has none of: training would find it taken
     output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
     return Found(folder, step, wanted, trained, output, run, code, safe)
+
+
+def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
+    """What says that a run's model is evaluated with the positions that it was trained with.
+
+    They are no part of the model, and another config that names the tasks says nothing of them. An override
+    of the user's own counts more.
+    """
+    given = {override.removeprefix("--").partition("=")[0] for override in overrides}
+    if trained is None or "model.position_ids" in given:
+        return []
+    model = trained.model
+    wanted: dict[str, object] = {"position_ids": model.position_ids, "position_range": model.position_range}
+    if model.position_ids != "sequential" and model.position_limit is not None:
+        # the other config's own limit is not that of the model
+        wanted["max_positions"] = model.position_limit
+        wanted["position_range"] = model.position_range or model.position_limit
+    said = ((f"model.{k}", "null" if v is None else v) for k, v in wanted.items())
+    return [f"{key}={value}" for key, value in said if key not in given]
 
 
 def _consent(
@@ -198,6 +218,7 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
                 use_safetensors=True if found.use_safetensors else None,
                 trust_remote_code=found.trust_remote_code,
             )
+    require_positions(found.config.model, model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
 
 

@@ -71,6 +71,7 @@ def read_rows(
     lengths: Mapping[str, range],
     only_task: str | None,
     max_positions: int,
+    position_range: int | None = None,
     progress: bool = False,
 ) -> TokenRows:
     """Turn the rows of a split that are used into tokens.
@@ -83,12 +84,16 @@ def read_rows(
         lengths: the tasks that are used, with the lengths; other rows are neither kept nor checked.
         only_task: the task of all rows, where there is no task column.
         max_positions: the longest sequence that the model takes.
+        position_range: how many numbers there are for positions, where they are drawn.
         progress: show a bar.
 
     Raises:
         ConfigError: rows are faulty; names the first ones, each with its column.
     """
-    reader = _Reader(split, data, codec, lengths, only_task, max_positions)
+    limit = max_positions, "model.max_positions", "Raise it where the model allows it"
+    if position_range is not None and position_range < max_positions:
+        limit = position_range, "model.position_range", "Raise it"
+    reader = _Reader(split, data, codec, lengths, only_task, limit)
     # other columns may hold anything: pictures that take long to decode
     read = dataset.select_columns(sorted({reader.name(c) for c in COLUMNS} & {*dataset.column_names}))
     with bar(total=len(dataset), desc=f"read {split}", unit="row", leave=False, visible=progress) as shown:
@@ -113,10 +118,11 @@ class _Reader:
         codec: TextCodec,
         lengths: Mapping[str, range],
         only_task: str | None,
-        max_positions: int,
+        limit: tuple[int, str, str],
     ) -> None:
         self.split, self.data, self.codec, self.lengths = split, data, codec, lengths
-        self.only_task, self.max_positions = only_task, max_positions
+        self.only_task = only_task
+        self.most, self.key, self.advice = limit
         self.faults: list[str] = []
         self.faulty = 0
         self._tasks: dict[str, int] = {}
@@ -192,10 +198,9 @@ class _Reader:
                     self.fault(start + i, column, self._unreadable(text))
             head = [*heads[tasks[i]], *question]
             sequence = [*head, *answer, self.codec.eos_id]
-            if len(sequence) > self.max_positions:
-                words = f"takes {len(sequence)} tokens with its target; model.max_positions is "
-                advice = "Raise it where the model allows it, or leave the row out"
-                self.fault(start + i, "prompt", f"{words}{self.max_positions}. {advice}")
+            if len(sequence) > self.most:
+                words = f"takes {len(sequence)} tokens with its target; {self.key} is {self.most}"
+                self.fault(start + i, "prompt", f"{words}. {self.advice}, or leave the row out")
             counts = self._counts(start + i, masks[i], len(answer))
             if not self.faulty:  # else there will be no result
                 sequences.append(sequence)

@@ -90,18 +90,32 @@ class ModelConfig:
     trust_remote_code: StrictBool = Field(
         default=False, description="checkpoint: run Python code that comes with it"
     )
-    architecture: Literal["llama", "gpt_neox"] = Field(default="llama", description="family of the network")
+    architecture: Literal["llama", "gpt_neox", "bloom"] = Field(
+        default="llama", description="family of the network; bloom is the one with positions alibi"
+    )
     layers: Positive = Field(default=6, description="transformer blocks")
     hidden_size: Positive = Field(default=384, description="width of the residual stream")
     heads: Positive = Field(default=6, description="attention heads a layer")
     kv_heads: Positive | None = Field(default=None, description="key-value heads; null: as many as heads")
     intermediate_size: Positive = Field(default=1536, description="width of the feed-forward layer")
-    positions: Literal["rope", "nope"] = Field(
-        default="rope", description="rope: rotary embeddings; nope: no position encoding"
+    positions: Literal["rope", "nope", "alibi"] = Field(
+        default="rope",
+        description="rope: rotary embeddings; nope: no position encoding; alibi: linear biases of attention "
+        "(architecture bloom)",
     )
     rope_theta: StrictFloat = Field(default=1e5, gt=0, description="base of the rotary frequencies")
     max_positions: Positive | None = Field(
         default=None, description="longest sequence, in tokens; null: 2048, or what the checkpoint takes"
+    )
+    position_ids: Literal["sequential", "randomized", "coupled"] = Field(
+        default="sequential",
+        description="numbers of the positions: sequential: 0, 1, 2, ...; randomized: ascending ones, drawn "
+        "for each sequence; coupled: digits of one significance share theirs (arithmetic)",
+    )
+    position_range: Positive | None = Field(
+        default=None,
+        description="randomized, coupled: numbers are below this; null: max_positions, or what the "
+        "checkpoint takes",
     )
     initializer_range: StrictFloat = Field(
         default=0.02, gt=0, description="standard deviation of the initial weights"

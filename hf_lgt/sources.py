@@ -13,6 +13,7 @@ from data_builders import Mixture
 from data_builders.sampling import HeldOut, draw_batch, stream
 from hf_lgt.batching import Batch
 from hf_lgt.codec import Codec
+from hf_lgt.position_ids import Numbering
 from hf_lgt.rows import TokenRows
 from hf_lgt.schema import ComponentConfig
 
@@ -55,23 +56,35 @@ class GeneratedSource:
         batch_size: examples of the global batch.
         seed: the data seed.
         held_out: test prompts that no example may have.
+        numbering: gives the numbers of positions; None: 0, 1, 2, ...
     """
 
     def __init__(
-        self, mixture: Mixture, codec: Codec, *, batch_size: int, seed: int, held_out: HeldOut | None = None
+        self,
+        mixture: Mixture,
+        codec: Codec,
+        *,
+        batch_size: int,
+        seed: int,
+        held_out: HeldOut | None = None,
+        numbering: Numbering | None = None,
     ) -> None:
         self.mixture = mixture
         self.codec = codec
         self.batch_size = batch_size
         self.seed = seed
         self.held_out = held_out
+        self.numbering = numbering
 
     def batch(self, step: int) -> Batch:
         drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
-        groups = [
-            (rows, self.codec.encode(sample, component.task))
-            for component, (rows, sample) in zip(self.mixture.components, drawn.groups, strict=True)
-        ]
+        rng, tags = stream(self.seed, "positions", step), self.codec.tags
+        groups = []
+        for component, (rows, sample) in zip(self.mixture.components, drawn.groups, strict=True):
+            encoded = self.codec.encode(sample, component.task)
+            if self.numbering:
+                encoded = self.numbering.sample(encoded, sample, component.task, rng, tags=tags)
+            groups.append((rows, encoded))
         return Batch.collate(self.batch_size, groups, self.codec.pad_id)
 
     def describe(self, step: int) -> str:
@@ -94,6 +107,7 @@ class DatasetSource:
         batch_size: examples of the global batch.
         seed: the data seed.
         pad_id: fills up shorter rows.
+        numbering: gives the numbers of positions; None: 0, 1, 2, ...
 
     Raises:
         ValueError: a component has no rows.
@@ -107,8 +121,10 @@ class DatasetSource:
         batch_size: int,
         seed: int,
         pad_id: int,
+        numbering: Numbering | None = None,
     ) -> None:
         self.rows = rows
+        self.numbering = numbering
         self.batch_size = batch_size
         self.seed = seed
         self.pad_id = pad_id
@@ -150,7 +166,9 @@ class DatasetSource:
 
     def batch(self, step: int) -> Batch:
         encoded = self.rows.encoded(self._chosen(step), self.pad_id)
-        return Batch(encoded.ids, encoded.lengths, encoded.scored)
+        if self.numbering:
+            encoded = self.numbering.rows(encoded, stream(self.seed, "positions", step))
+        return Batch.of(encoded)
 
     def describe(self, step: int) -> str:
         rows = self._chosen(step)

@@ -153,7 +153,7 @@ def _subtract(a: Digits, b: Digits, base: int) -> tuple[Digits, NDArray[np.bool_
     return out, borrow.astype(np.bool_)
 
 
-@register_task(ARITHMETIC)
+@register_task(ARITHMETIC, restarts="+=")
 def reverse_add(operands: Operands) -> Sample:
     """The sum, padded with trailing zeros to one digit more than the longer operand.
 
@@ -163,7 +163,7 @@ def reverse_add(operands: Operands) -> Sample:
     return Sample(operands.prompt("+"), operands.fixed_width(_add(operands)[0]))
 
 
-@register_task(ARITHMETIC)
+@register_task(ARITHMETIC, restarts="+=")
 def no_carry(operands: Operands) -> Sample:
     """The digit-wise sum modulo the base: addition without its carries.
 
@@ -175,7 +175,7 @@ def no_carry(operands: Operands) -> Sample:
     return Sample(operands.prompt("+"), operands.fixed_width(digits))
 
 
-@register_task(ARITHMETIC)
+@register_task(ARITHMETIC, restarts="+=")
 def carry_only(operands: Operands) -> Sample:
     """The carry that addition takes into each digit; the first is always 0.
 
@@ -185,7 +185,7 @@ def carry_only(operands: Operands) -> Sample:
     return Sample(operands.prompt("+"), operands.fixed_width(_add(operands)[1]))
 
 
-@register_task(ARITHMETIC)
+@register_task(ARITHMETIC, restarts="-=")
 def reverse_subtract(operands: Operands) -> Sample:
     """The difference's magnitude, padded to the longer operand, then ``-`` if negative, else ``0``.
 
@@ -202,7 +202,7 @@ def reverse_subtract(operands: Operands) -> Sample:
     return Sample(operands.prompt("-"), target)
 
 
-@register_task(ARITHMETIC)
+@register_task(ARITHMETIC, restarts="+=")
 def copy_first_op(operands: Operands) -> Sample:
     """The first operand, padded like a sum: a control that looks like addition (paper, figure 8).
 

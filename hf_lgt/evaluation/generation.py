@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
+from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, make_pass
 from hf_lgt.codec import TextCodec
 from hf_lgt.evaluation.metrics import score_tokens
 from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, TestSets, answer_starts, prompt_texts
@@ -95,6 +95,9 @@ def generate_answers(
 ) -> list[list[int]]:
     """What greedy generation writes after each prompt, up to EOS, which is kept where it came.
 
+    Where the batch has numbers of positions of its own, each token gets the number that it has there; those
+    of an answer longer than the right one follow on, see `_next_numbers`.
+
     Args:
         model: has `generate`.
         batch: prompts with their right answers, all of whose tokens count.
@@ -104,27 +107,78 @@ def generate_answers(
     """
     starts = answer_starts(batch)
     longest = int((batch.lengths - starts).max()) + slack
-    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     device = next(model.parameters()).device
     answers: dict[int, list[int]] = {}
     # Prompts of one width go together: no padding can then have an effect.
     for start in np.unique(starts[rows]):
         some = rows[starts[rows] == start]
         prompts = torch.from_numpy(batch.ids[some, :start]).to(device)
-        out = model.generate(
-            prompts,
-            attention_mask=torch.ones_like(prompts),
-            max_new_tokens=longest if positions is None else max(1, min(longest, positions - int(start))),
-            do_sample=False,
-            num_beams=1,
-            # processes that share out the weights must go on together until the last one has its end
-            synced_gpus=is_sharded(model) and rank_and_world()[1] > 1,
-            pad_token_id=codec.pad_id,
-            eos_token_id=codec.eos_id,
-        )
+        most = longest if limit is None else max(1, min(longest, limit - int(start)))
+        if batch.positions is None:
+            out = model.generate(
+                prompts,
+                attention_mask=torch.ones_like(prompts),
+                max_new_tokens=most,
+                do_sample=False,
+                num_beams=1,
+                # processes that share out the weights must go on together until the last one has its end
+                synced_gpus=is_sharded(model) and rank_and_world()[1] > 1,
+                pad_token_id=codec.pad_id,
+                eos_token_id=codec.eos_id,
+            )
+        else:
+            numbers = _next_numbers(batch.take(some), int(start) + most, limit)
+            out = _greedy(model, prompts, torch.from_numpy(numbers).to(device), codec.eos_id)
         for row, ids in zip(some.tolist(), out[:, start:].tolist(), strict=True):
             answers[row] = ids[: ids.index(codec.eos_id) + 1] if codec.eos_id in ids else ids
     return [answers[row] for row in rows.tolist()]
+
+
+def _next_numbers(batch: Batch, width: int, limit: int | None) -> NDArray[np.int64]:
+    """The numbers of a batch's positions with those that follow on one by one, int64 [b, width].
+
+    Args:
+        batch: has numbers of positions.
+        width: tokens of the longest sequence that is generated.
+        limit: positions of the model; from the last one on the number stays the same, which only an answer
+            can come to that is wrong already.
+    """
+    assert batch.positions is not None
+    columns, last = np.arange(width), batch.lengths[:, None] - 1
+    own = np.take_along_axis(batch.positions, np.minimum(columns, last), axis=1)
+    numbers: NDArray[np.int64] = own + np.maximum(columns - last, 0)
+    return numbers if limit is None else np.minimum(numbers, max(limit - 1, int(batch.positions.max())))
+
+
+def _greedy(model: Any, prompts: torch.Tensor, numbers: torch.Tensor, eos: int) -> torch.Tensor:
+    """The best token after the other, until each row has its end; the whole sequence is read each time.
+
+    `generate` numbers the tokens that it writes itself, one after the other, which is not what a policy of
+    positions does.
+
+    Args:
+        model: a causal language model.
+        prompts: int64 [b, p], without padding.
+        numbers: int64 [b, w], the numbers of the positions of what is read and written, w > p.
+        eos: the id of the end of a sequence.
+
+    Returns:
+        int64 [b, at most w]; what stands after a row's end means nothing.
+    """
+    ids = prompts
+    # processes that share out the weights must take as many steps as each other
+    together = is_sharded(model) and rank_and_world()[1] > 1
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    for width in range(prompts.shape[1], numbers.shape[1]):
+        keep = torch.tensor([width - 1], device=ids.device)
+        logits = logits_of(model, Pass(ids, keep, ids, numbers[:, :width]))
+        best = logits[:, 0].argmax(dim=-1)
+        ids = torch.cat([ids, best[:, None]], dim=1)
+        ended |= best == eos
+        if bool(ended.all()) and not together:
+            break
+    return ids
 
 
 ENDLESS = "no end"

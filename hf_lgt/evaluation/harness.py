@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from data_builders import Component
 from data_builders.sampling import HeldOut
-from hf_lgt.batching import IGNORE, Batch, logits_of, make_pass
+from hf_lgt.batching import IGNORE, Batch, check_positions, logits_of, make_pass
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, GeneratedTests, TestSets, classifier
+from hf_lgt.position_ids import Numbering
 from hf_lgt.processes import gathered, rank_and_world
 from hf_lgt.progress import bar
 from hf_lgt.sharding import is_sharded
@@ -40,6 +41,7 @@ def evaluate(
     held_out: HeldOut | None = None,
     mistakes: int = 0,
     progress: bool = False,
+    numbering: Numbering | None = None,
 ) -> list[EvalRecord]:
     """Evaluate a causal language model on generated test sets.
 
@@ -58,11 +60,19 @@ def evaluate(
         held_out: what training avoided, to report the overlap.
         mistakes: wrong answers a (task, length) to generate and sort by kind, where the task can.
         progress: show a bar.
+        numbering: gives the numbers of positions; None: 0, 1, 2, ...
 
     Returns:
         One record a (task, length), in the order of `components` and `lengths`.
+
+    Raises:
+        ValueError: the model does not use the numbers of positions.
     """
-    tests = GeneratedTests(codec, components, lengths, examples=examples, seed=seed, held_out=held_out)
+    if numbering:
+        check_positions(model)
+    tests = GeneratedTests(
+        codec, components, lengths, examples=examples, seed=seed, held_out=held_out, numbering=numbering
+    )
     return evaluate_tests(
         model, tests, step=step, batch_tokens=batch_tokens, mistakes=mistakes, progress=progress
     )

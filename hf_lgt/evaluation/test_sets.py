@@ -12,6 +12,7 @@ from data_builders import Component, get_task, list_tasks
 from data_builders.sampling import HeldOut, TestSet, draw_test_set, stream
 from hf_lgt.batching import Batch
 from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.position_ids import Numbering
 from hf_lgt.rows import TokenRows
 
 
@@ -72,6 +73,7 @@ class GeneratedTests:
         examples: test examples a cell, fewer where there are not so many prompts.
         seed: the test seed.
         held_out: what training avoided, to report the overlap.
+        numbering: gives the numbers of positions; None: 0, 1, 2, ...
     """
 
     __test__ = False  # pytest: not a test class
@@ -85,8 +87,9 @@ class GeneratedTests:
         examples: int,
         seed: int,
         held_out: HeldOut | None = None,
+        numbering: Numbering | None = None,
     ) -> None:
-        self.codec = codec
+        self.codec, self.numbering = codec, numbering
         self.wanted, self.seed, self.held_out = examples, seed, held_out
         self._components = {c.task: c for c in components}
         self.cells = [
@@ -99,14 +102,22 @@ class GeneratedTests:
     def examples(self, cell: Cell) -> Examples:
         component = self._components[cell.task]
         test = draw_test_set(component, cell.length, self.wanted, self.seed)
-        batch = encode_test_set(self.codec, component, test)
+        encoded = self.codec.encode(test.examples, component.task)
+        if self.numbering:
+            rng, tags = _positions_stream(self.seed, cell), self.codec.tags
+            encoded = self.numbering.sample(encoded, test.examples, cell.task, rng, tags=tags, test=True)
+        batch = Batch.of(encoded)
         return Examples(batch, _overlap(component, cell.length, test, self.held_out))
 
 
 def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
-    """A whole test set as one batch."""
-    encoded = codec.encode(test.examples, component.task)
-    return Batch(encoded.ids, encoded.lengths, encoded.scored)
+    """A whole test set as one batch, with the usual numbers of positions."""
+    return Batch.of(codec.encode(test.examples, component.task))
+
+
+def _positions_stream(seed: int, cell: Cell) -> np.random.Generator:
+    """What the numbers of a test set's positions are drawn from, row after row."""
+    return stream(seed, "test positions", cell.task, cell.length)
 
 
 def _overlap(component: Component, length: int, test: TestSet, held_out: HeldOut | None) -> int | None:
@@ -133,6 +144,7 @@ class DatasetTests:
         seed: the test seed, which chooses.
         trained: rows of the training split that the run trains on, to report the overlap; None if
             they are not known.
+        numbering: gives the numbers of positions; None: 0, 1, 2, ...
     """
 
     __test__ = False
@@ -146,7 +158,9 @@ class DatasetTests:
         examples: int,
         seed: int,
         trained: TokenRows | None,
+        numbering: Numbering | None = None,
     ) -> None:
+        self.numbering = numbering
         self.codec, self.rows, self.wanted, self.seed = codec, rows, examples, seed
         self._trained = None if trained is None else np.unique(trained.prompt_hash)
         self.cells = [
@@ -161,7 +175,9 @@ class DatasetTests:
         # in the order of the split, so that looking an example up is easy
         chosen = places[np.sort(order[: self.wanted])]
         encoded = self.rows.encoded(chosen, self.codec.pad_id)
-        batch = Batch(encoded.ids, encoded.lengths, encoded.scored)
+        if self.numbering:
+            encoded = self.numbering.rows(encoded, _positions_stream(self.seed, cell))
+        batch = Batch.of(encoded)
         if self._trained is None:
             return Examples(batch, None)
         return Examples(batch, int(np.isin(self.rows.prompt_hash[chosen], self._trained).sum()))

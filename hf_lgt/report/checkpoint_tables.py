@@ -11,8 +11,9 @@ from tabulate import tabulate
 
 from data_builders.texts import plain
 from hf_lgt.comparison import CheckpointResult, Point, Sweep
+from hf_lgt.evaluation.curves import LEARNED
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.report.tables import LEARNED, STYLE, number
+from hf_lgt.report.tables import STYLE, number
 
 MOST_LENGTHS = 8
 """columns of single lengths beyond the training length"""

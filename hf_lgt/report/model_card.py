@@ -45,7 +45,7 @@ auxiliary tasks were trained on, as in
 {tokenizer}
 
 {use}
-
+{positions}
 ## Config
 
 {config}
@@ -102,6 +102,7 @@ def model_card(
         summary="\n".join(f"- {line}" for line in summary_lines(config, records)),
         # an escape of JSON is one of Python
         use=fenced(_USE.format(prompt=printable(json.dumps(prompt, ensure_ascii=False))), "python"),
+        positions=_positions_line(config),
         config=fenced(yaml12.dump(public_config(config, data, base)).rstrip("\n"), "yaml"),
     )
 
@@ -126,6 +127,19 @@ def _tokenizer_line(config: Config) -> str:
         "The tokenizer begins each text with its beginning-of-sequence token, and cuts digits, letters and "
         "the signs of the tasks one by one, as in training. So it does in ordinary text too, for which the "
         "base model's own tokenizer is the right one."
+    )
+
+
+def _positions_line(config: Config) -> str:
+    """What the saved model does not hold of how it was trained."""
+    policy = config.model.position_ids
+    if policy == "sequential":
+        return ""
+    return (
+        "\n**Positions.** This is a plain model of transformers, which numbers positions 0, 1, 2, ... by "
+        "itself, as it does in the lines above. It was trained, and has the results above, with other "
+        f"numbers: `model.position_ids: {policy}` in the config below. `recipes/evaluate.py` of `hf_lgt` "
+        "reads that key; other programs have to pass such `position_ids`, with an attention mask of ones.\n"
     )
 
 

@@ -78,7 +78,7 @@ def test_every_recipe_config_is_valid():
     assert len(comparisons) >= 3
     for path in comparisons:
         assert plan(load_comparison(path))
-    assert len(sweeps) >= 20
+    assert len(sweeps) >= 26
     for path in sweeps:
         assert expand(load_sweep(path))
 

@@ -11,7 +11,7 @@ from hf_lgt.codec import Codec
 from hf_lgt.config import ModelConfig, PeftConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.models import build_model, load_model, parameter_count
-from hf_lgt.starts import open_start
+from hf_lgt.starts import context_length, open_start
 from tests import checkpoints
 
 SIZES = {"layers": 2, "hidden_size": 32, "heads": 4, "intermediate_size": 48, "max_positions": 64}
@@ -68,11 +68,41 @@ def test_nope_ignores_the_positions_and_rope_does_not(codec):
         assert torch.allclose(near, far, atol=1e-6) != changes
 
 
-@pytest.mark.parametrize("positions", ["rope", "nope"])
+BLOOM = {**SIZES, "architecture": "bloom", "positions": "alibi", "intermediate_size": 128}
+
+
+def test_bloom_has_the_sizes_of_the_config(codec):
+    model = build_model(ModelConfig(**BLOOM), codec, 0)
+    assert (model.config.n_layer, model.config.n_head) == (2, 4)
+    assert context_length(model.config) == 64
+    assert (model.config.bos_token_id, model.config.eos_token_id) == (codec.bos_id, codec.eos_id)
+    assert model.config.hidden_dropout == model.config.attention_dropout == 0
+    vocab, d = codec.vocab_size, 32
+    layer = 4 * d * d + 4 * d + 8 * d * d + 5 * d + 4 * d
+    assert parameter_count(model) == 2 * vocab * d + 2 * layer + 4 * d
+    tied = build_model(ModelConfig(**BLOOM, tie_embeddings=True), codec, 0)
+    assert parameter_count(model) - parameter_count(tied) == vocab * d
+
+
+def test_alibi_depends_on_distances_alone(codec):
+    """Attention of equal tokens falls with the distance by each head's slope, wherever they stand."""
+    model = build_model(ModelConfig(**BLOOM, initializer_range=0.5), codec, 0)
+    with torch.no_grad():
+        seen = model(input_ids=torch.full((1, 12), 20), use_cache=False, output_attentions=True).attentions
+    # equal tokens: the first layer's scores differ by the biases alone
+    falls = seen[0][0, :, 1:, 1:].log().diff(dim=-1)
+    slopes = torch.tensor([2.0 ** (-2 * (h + 1)) for h in range(4)])
+    rows, columns = torch.tril_indices(11, 11, -1)
+    expected = slopes[:, None].expand(4, len(rows))
+    torch.testing.assert_close(falls[:, rows, columns], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["rope", "nope", "alibi"])
 def test_a_saved_model_loads_and_gives_the_same_logits(codec, tmp_path, positions):
     from transformers import AutoModelForCausalLM
 
-    model = build_model(ModelConfig(**SIZES, positions=positions), codec, 0).eval()
+    sizes = BLOOM if positions == "alibi" else {**SIZES, "positions": positions}
+    model = build_model(ModelConfig(**sizes), codec, 0).eval()
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     ids = torch.tensor([[1, 20, 30, 21, 5]])

@@ -148,6 +148,24 @@ def test_a_gpt_neox_with_merged_digits_is_pretrained_too(tmp_path):
     assert "2024" in AutoTokenizer.from_pretrained(snapshot(config.run_dir)).get_vocab()
 
 
+def test_a_bloom_is_pretrained_too(tmp_path):
+    sizes = ["model.architecture=bloom", "model.positions=alibi", "model.intermediate_size=64"]
+    config = tiny_config(tmp_path, *sizes, "model.hidden_size=16", "train.steps=3", "revisions=[]")
+    measured = pretrain(config, progress=False)
+    assert [m.step for m in measured] == [0, 3]
+    assert measured[1].validation_loss < measured[0].validation_loss
+    model = AutoModelForCausalLM.from_pretrained(snapshot(config.run_dir))
+    assert model.config.model_type == "bloom"
+
+
+@pytest.mark.parametrize("key", ["position_ids=randomized", "position_range=20"])
+def test_numbers_of_positions_are_not_for_texts(tmp_path, key):
+    with pytest.raises(ConfigError) as error:
+        tiny_config(tmp_path, f"model.{key}")
+    assert f"model.{key.split('=')[0]}: " in error.value.faults[0]
+    assert "is for fine-tuning" in error.value.faults[0]
+
+
 @pytest.mark.parametrize("stopped_at", [4, 8, 11])
 def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, monkeypatch, stopped_at):
     """Before the first checkpoint, after it, and past revisions that are written again."""
