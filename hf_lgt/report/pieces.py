@@ -29,7 +29,8 @@ class Number:
         text = f"{self.value:.{self.digits}f}"
         if self.low is None or self.high is None:
             return text
-        return f"{text} ({self.low:.{self.digits}f}–{self.high:.{self.digits}f})"
+        between = "–" if self.low >= 0 else " to "  # a dash beside a minus sign cannot be read
+        return f"{text} ({self.low:.{self.digits}f}{between}{self.high:.{self.digits}f})"
 
 
 Value: TypeAlias = "Number | str | int | None"

@@ -87,7 +87,7 @@ def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictu
         figure, panels = _panels(len(part), 4.3 if len(part) < 3 else 3.6, 3.2)
         for axes, own in zip(panels, part, strict=True):
             _draw_curves(axes, own, style)
-        panels[0].legend(loc="upper right" if len(part) == 1 else "best", fontsize=8, framealpha=0.9)
+        panels[0].legend(loc="lower left", fontsize=8, framealpha=0.9)  # where what is trained is at 1
         targets = {cell.results[0].summary.target for own in part for cell in own}
         of = literal(targets.pop()) if len(targets) == 1 else "the target"
         panels[0].set_ylabel(f"exact match of {of}")
@@ -102,7 +102,7 @@ def _draw_curves(axes: Any, own: Sequence[Cell], style: dict[str, tuple[str, str
     for cell in own:
         lengths, mean, low, high = _bands(cell)
         color, marker = style[cell.arm]
-        label = f"{literal(cell.arm.replace('_', ' '))} (n={len(cell.results)})"
+        label = f"{literal(cell.arm.replace('_', ' ')) or 'target'} (n={len(cell.results)})"
         axes.plot(lengths, mean, color=color, marker=marker, ms=3.5, lw=1.8, label=label)
         axes.fill_between(lengths, low, high, color=color, alpha=0.15, linewidth=0)
     first = next((c for c in own if c.results[0].auxiliary_curve), None)
