@@ -76,6 +76,8 @@ def run_all(
         The runs that failed, with their logs.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # a cluster that does not bind its jobs to cores tells only by this what a job may use
+    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
     threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
     logs.mkdir(parents=True, exist_ok=True)
     going: set[subprocess.Popen[bytes]] = set()

@@ -112,3 +112,11 @@ def test_the_interpreter_is_this_one(runs, tmp_path):
     (tmp_path / "recipe.py").write_text("import sys; print(sys.executable)")
     runs(a="0")
     assert (tmp_path / "logs" / "a.log").read_text().strip() == sys.executable
+
+
+def test_no_more_threads_than_slurm_gave_the_task(runs, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
+    runs(jobs=2, a="0")
+    assert "with 3 threads" in (tmp_path / "logs" / "a.log").read_text()
