@@ -135,6 +135,10 @@ def guard(main: Callable[[], int]) -> int:
         return _tell_error(error, all_meet_it=True)
     except RunError as error:
         return _tell_error(error)
+    except BrokenPipeError:
+        # who read the output has seen enough; Python would complain again when it closes the stream
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return _tell_os_error(error)
     except RuntimeError as error:

@@ -43,12 +43,16 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     from hf_lgt.comparison import check_checkpoints, check_data
     from hf_lgt.sweeps.expand import expand
     from hf_lgt.sweeps.running import prepare, todo
+    from hf_lgt.sweeps.slurm_settings import read_settings
     from hf_lgt.sweeps.spec import load_sweep
 
     spec = load_sweep(known.sweep)
-    if known.seeds is not None:
-        spec = dataclasses.replace(spec, seeds=cli.seeds(known.seeds))
-    runs = expand(spec, overrides)
+    read_settings(spec.slurm)
+    seeds = spec.seeds if known.seeds is None else cli.seeds(known.seeds)
+    # the file's other seeds stay in the tables
+    spec = dataclasses.replace(spec, seeds=tuple(dict.fromkeys([*spec.seeds, *seeds])))
+    every = expand(spec, overrides)
+    runs = [run for run in every if run.seed in seeds]
     missing = todo(runs)
     if known.dry_run:
         return _list(runs, missing)
@@ -58,7 +62,7 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
         check_slurm(spec.slurm)
     check_data(missing)
     check_checkpoints(missing)
-    prepare(spec, runs)
+    prepare(spec, every)
     folder = runs[0].folder
     print(f"{len(runs)} runs, {len(runs) - len(missing)} finished; logs in {folder / 'logs'}", flush=True)
     execute = _local if known.executor == "local" else _slurm

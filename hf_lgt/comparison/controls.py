@@ -55,6 +55,11 @@ def ready_arms() -> list[str]:
     return [*_arms, f"{ONLY}TASK"]
 
 
+def is_ready(name: str) -> bool:
+    """Whether a name is that of a ready arm, whatever the config."""
+    return name in _arms or name.startswith(ONLY)
+
+
 def arm_settings(name: str, config: Config) -> Settings:
     """Where a ready arm differs from a config.
 
@@ -95,9 +100,11 @@ def target_alone_same_tokens(config: Config) -> Settings:
 
 @arm
 def target_long(config: Config) -> Settings:
-    """The target alone, trained on lengths up to the auxiliaries': an upper bound."""
+    """The target alone, trained on lengths up to the auxiliaries' where those are longer: an upper bound."""
     longest = max(c.lengths[1] for c in _auxiliaries(config, "target_long"))
-    long = [dataclasses.replace(c, lengths=(c.lengths[0], longest)) for c in _targets(config)]
+    long = [
+        dataclasses.replace(c, lengths=(c.lengths[0], max(longest, c.lengths[1]))) for c in _targets(config)
+    ]
     return _mixture(long)
 
 

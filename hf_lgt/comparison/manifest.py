@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_builders.texts import CONTROLS
 from hf_lgt.errors import ConfigError
 from hf_lgt.files import write_text
 from hf_lgt.folders import is_finished
@@ -107,16 +108,19 @@ def read_manifest(folder: Path) -> Manifest:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError([f"{path} is not JSON; run the recipe that made it again"]) from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ConfigError([f"{path} is no manifest of format {FORMAT}; run the recipe that made it again"])
     try:
         runs = tuple(_entry(item) for item in data["runs"])
         axes = {str(key): tuple(map(str, values)) for key, values in data["axes"].items()}
+        places = [(entry.cell, entry.seed) for entry in runs]
+        if not all(axes.values()) or len(set(places)) < len(places):
+            raise ValueError("an axis without values, or a run twice")
         return Manifest(_text(data["name"]), runs, axes, _text(data["file"]))
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise ConfigError([f"{path} lacks something; run the recipe that made it again"]) from None
+        raise ConfigError([f"{path} is damaged; run the recipe that made it again"]) from None
 
 
 def _entry(item: Mapping[str, Any]) -> Entry:
@@ -128,7 +132,7 @@ def _entry(item: Mapping[str, Any]) -> Entry:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or CONTROLS.search(value):
         raise ValueError("no text")
     return value
 

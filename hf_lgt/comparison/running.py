@@ -101,10 +101,10 @@ def run_all(
     def run(item: J) -> tuple[J, Path, bool]:
         log = logs / item.log
         for _ in range(retries + 1):
-            code = attempt(item, log)
-            if code in (0, USER_ERROR) or stopping:
+            # another sweep may have the same run, and have finished it while this one waited
+            if is_finished(item.run_dir) or attempt(item, log) in (0, USER_ERROR) or stopping:
                 break
-        return item, log, code == 0
+        return item, log, is_finished(item.run_dir)
 
     failed = []
     with ThreadPoolExecutor(jobs) as pool:

@@ -30,10 +30,12 @@ MOST_LENGTHS = 12
 """columns of a table by length"""
 
 _DEFINITIONS = (
-    "Means over seeds with 95 % bootstrap intervals; success rate with its Wilson interval. Regimes: lengths "
+    "Means over seeds with 95 % bootstrap intervals (of 3 seeds: about least to most); success rate with its "
+    "Wilson interval. Regimes: lengths "
     "that the target was trained on; longer ones up to the auxiliaries' longest; beyond all. Arms without "
     "auxiliaries are measured against the regimes and the auxiliaries of the setting's first arm that has "
-    f"some. Success: at least {SUCCESS} in the transfer region."
+    "some; where none has, the transfer region is every longer length. Success: at least "
+    f"{SUCCESS} in the transfer region."
 )
 
 Measure = Callable[[Result], "float | None"]
@@ -132,20 +134,37 @@ def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
         (*headers, "seeds", "within", "transfer region", "beyond", "gap", "transfer",
          f"seeds with ≥ {SUCCESS} there", "success rate"),
         tuple(rows),
-        (_DEFINITIONS, *_unlearned(cells), *_unfinished(manifest, cells)),
+        (_DEFINITIONS, *_other_targets(cells), *_unlearned(cells), *_unfinished(manifest, cells)),
     )  # fmt: skip
+
+
+def _other_targets(cells: Sequence[Cell]) -> Iterator[str]:
+    """Settings with several targets, of which tables and figures show the first."""
+    for cell in cells:
+        result = cell.results[0]
+        others = [c.task for c in result.config.mixture if c.role == "target"][1:]
+        if others:
+            yield (
+                f"{cell.label}: the target is {result.summary.target}; {', '.join(others)} "
+                f"{'is' if len(others) == 1 else 'are'} in the runs' eval.jsonl alone."
+            )
 
 
 def _unlearned(cells: Sequence[Cell]) -> Iterator[str]:
     """Settings with seeds whose gap says nothing."""
     for cell in cells:
-        low = [r for r in cell.results if r.auxiliary_mean is not None and not r.comparable]
-        if low:
-            yield (
-                f"{cell.label}: on {len(low)} of {len(cell.results)} seeds the auxiliaries score below "
-                f"{LEARNED} on their own lengths; they were not learned, so gap and transfer "
-                "leave these seeds out."
-            )
+        known = [r for r in cell.results if r.auxiliary_mean is not None and not r.comparable]
+        low = [r for r in known if r.auxiliary_mean is not None and r.auxiliary_mean < LEARNED]
+        kinds = (
+            (len(low), "the auxiliaries score", "their", "they were"),
+            (len(known) - len(low), "the target, trained longer, scores", "its", "it was"),
+        )
+        for count, who, whose, was in kinds:
+            if count:
+                yield (
+                    f"{cell.label}: on {count} of {len(cell.results)} seeds {who} below {LEARNED} on {whose} "
+                    f"own lengths; {was} not learned, so gap and transfer leave these seeds out."
+                )
 
 
 def _unfinished(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[str]:

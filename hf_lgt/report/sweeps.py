@@ -45,6 +45,7 @@ def sweep_data(manifest: Manifest, cells: Sequence[Cell]) -> dict[str, Any]:
                         "id": r.entry.id,
                         "seed": r.seed,
                         **asdict(r.summary),
+                        "comparable": r.comparable,
                         "auxiliary_curve": dict(r.auxiliary_curve),
                         "regimes_by_step": {step: asdict(found) for step, found in r.by_step.items()},
                     }

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,14 @@ from hf_lgt.config import Config, config_from_dict
 from hf_lgt.config_files import merge, set_key, set_value
 from hf_lgt.errors import ConfigError
 from hf_lgt.folders import has_files, refusals
-from hf_lgt.schema import NAME, SECTIONS, ComponentConfig, plain
+from hf_lgt.schema import NAME, SECTIONS, ComponentConfig, plain, short
+from hf_lgt.sweeps.clashes import fixed_faults, set_twice
 from hf_lgt.sweeps.spec import LENGTHS, ArmSpec, SweepSpec
 
 CONFIGS = "configs"
 """folder below a sweep's, with the config of every run"""
+MOST_RUNS = 10_000
+"""of a sweep; each is checked before any is started, which takes some milliseconds"""
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,13 @@ def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[SweepRun]:
     Raises:
         ConfigError: with the faults of all runs, each told once.
     """
-    faults = _fixed_faults(spec, overrides)
-    runs: list[SweepRun] = []
     starts: list[Checkpoint | None] = [c for own in spec.checkpoints for c in own.checkpoints] or [None]
+    points = math.prod(map(len, spec.axes.values()))
+    if (count := len(spec.groups) * points * len(starts) * len(spec.arms) * len(spec.seeds)) > MOST_RUNS:
+        raise ConfigError([f"grid, arms, seeds: make {count} runs; a sweep has at most {MOST_RUNS}"])
+    faults = [*set_twice(spec), *fixed_faults(spec, overrides)]
+    runs: list[SweepRun] = []
+    folder = folder_name(spec.name, overrides)
     for (group, base), point, start in itertools.product(spec.groups.items(), _points(spec), starts):
         try:
             data = _settled({"name": spec.name, **base}, overrides, point, spec, start)
@@ -135,30 +143,26 @@ def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[SweepRun]:
         for arm in spec.arms:
             try:
                 own = _of_arm(data, config, arm)
-                runs += [_run(spec, own, group, arm.name, point, seed, start) for seed in spec.seeds]
+                runs += [_run(folder, own, group, arm.name, point, seed, start) for seed in spec.seeds]
             except ConfigError as error:
                 faults += [_placed(fault, group, point, arm.name) for fault in error.faults]
+    if len(folders := {Path(run.config.output_dir): run for run in runs}) > 1:
+        faults.append(f"output_dir: is {', '.join(map(str, folders))}; all runs of a sweep have one")
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
     return runs
 
 
-def _fixed_faults(spec: SweepSpec, overrides: Sequence[str]) -> list[str]:
-    """Overrides of what the sweep itself sets."""
-    fixed = {
-        key: f"{key}: is set by the sweep's seeds; --seeds 0,1,2 chooses them"
-        for key in ("seed", "seed.init")
-    }
-    if spec.checkpoints:
-        fixed["seed.data"] = "seed.data: is the run's seed where checkpoints are swept over"
-        for key in ("model", "model.init", "model.name_or_path", "model.revision"):
-            fixed[key] = f"{key}: is set by the sweep's checkpoints"
-    fixed["name"] = "name: a run is named by its config's name, its arm and a hash; change it in the file"
-    for axis, values in spec.axes.items():
-        for settings in values.values():
-            fixed |= {key: f"{key}: is set by the sweep's grid, axis {axis}" for key in settings}
-    given = [override.removeprefix("--").split("=")[0] for override in overrides]
-    return [fixed[key] for key in given if key in fixed]
+def folder_name(name: str, overrides: Sequence[str]) -> str:
+    """Name of a sweep's folder: its own where all is as in its file, else with a hash of what is not.
+
+    So a small trial by overrides leaves the tables of the whole sweep as they are.
+    """
+    changed = sorted(o.removeprefix("--") for o in overrides)
+    changed = [override for override in changed if override.split("=")[0] != "output_dir"]
+    if not changed:
+        return name
+    return f"{name}-{hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:8]}"
 
 
 def _points(spec: SweepSpec) -> Iterator[dict[str, str]]:
@@ -197,7 +201,10 @@ def _settled(
 
 def _set_lengths(data: dict[str, Any], role: str, longest: int, key: str) -> list[str]:
     """Set the longest training length of all tasks of a role."""
-    parts = [c for c in data.get("mixture") or [] if isinstance(c, dict) and c.get("role") == role]
+    mixture = data.get("mixture")
+    if not isinstance(mixture, list):
+        return [f"mixture: {short(mixture)} must be a list of tasks"]
+    parts = [c for c in mixture if isinstance(c, dict) and c.get("role") == role]
     if not parts:
         return [f"grid.{key}: the mixture has no task with role {role}"]
     for c in parts:
@@ -218,7 +225,7 @@ def _of_arm(data: Mapping[str, Any], config: Config, arm: ArmSpec) -> dict[str, 
 
 
 def _run(
-    spec: SweepSpec,
+    folder: str,
     settings: Mapping[str, Any],
     group: str,
     arm: str,
@@ -244,13 +251,13 @@ def _run(
     assert NAME.fullmatch(config.name), "its parts are names"
     if has_files(config.run_dir) and (told := refusals(config, finished_is_fine=True)):
         raise ConfigError(told)
-    return SweepRun(group, arm, point, seed, config, start, Path(config.output_dir) / spec.name)
+    return SweepRun(group, arm, point, seed, config, start, Path(config.output_dir) / folder)
 
 
 def manifest_of(spec: SweepSpec, runs: Sequence[SweepRun]) -> Manifest:
     """The index of a sweep's runs."""
     axes = {axis: tuple(values) for axis, values in spec.axes.items()}
-    return Manifest(spec.name, tuple(run.entry for run in runs), axes, spec.file.as_posix())
+    return Manifest(runs[0].folder.name, tuple(run.entry for run in runs), axes, spec.file.as_posix())
 
 
 def distinct(runs: Sequence[SweepRun]) -> list[SweepRun]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 from hf_lgt.comparison.manifest import Entry, Manifest, entries_by_cell
 from hf_lgt.config import Config
@@ -51,14 +51,22 @@ class Result:
 
     @property
     def comparable(self) -> bool:
-        """Whether gap and transfer mean anything: the auxiliaries were learned themselves."""
-        return self.auxiliary_mean is not None and self.auxiliary_mean >= LEARNED
+        """Whether gap and transfer mean anything: what was trained on the longer examples was learned.
+
+        These are the auxiliaries, which must be learned anyway, or the target where it is trained longer.
+        """
+        if self.auxiliary_mean is None or self.auxiliary_mean < LEARNED:
+            return False
+        within = self.summary.regimes.within
+        shorter = self.summary.target_length <= self.summary.auxiliary_length
+        return shorter or (within is not None and within >= LEARNED)
 
     @property
     def reach(self) -> float | None:
         """Mean exact match of the target in the transfer region: longer than it was trained on, up to the
-        longest length of the group's auxiliaries. It means the same in every arm, also where an arm has no
-        auxiliaries or trains the target long, where gap and transfer do not.
+        longest length of the group's auxiliaries; without any, up to the longest length evaluated. It means
+        the same in every arm, also where an arm has no auxiliaries or trains the target long, where gap and
+        transfer do not.
         """
         return self.summary.regimes.transfer
 
@@ -99,11 +107,14 @@ def collect(manifest: Manifest, folder: Path) -> list[Cell]:
         ConfigError: with every file that cannot be read.
     """
     read = _read(manifest, folder)
+    planned = _planned(manifest, folder, read)
     cells = []
     for own in entries_by_cell(manifest.runs).values():
         first = own[0]
         found = tuple(
-            _result(entry, manifest.run_dir(entry, folder), read, _reference(entry, manifest.runs, read))
+            _result(
+                entry, manifest.run_dir(entry, folder), read, _reference(entry, manifest.runs, read, planned)
+            )
             for entry in own
             if entry.id in read
         )
@@ -134,6 +145,16 @@ def _read(manifest: Manifest, folder: Path) -> Read:
     return read
 
 
+def _planned(manifest: Manifest, folder: Path, read: Read) -> dict[str, Config]:
+    """id of each run that was begun -> its config."""
+    planned = {name: config for name, (config, _) in read.items()}
+    for entry in manifest.runs:
+        if entry.id not in planned:
+            with suppress(ConfigError):  # not begun
+                planned[entry.id] = read_run_config(manifest.run_dir(entry, folder))
+    return planned
+
+
 @dataclass(frozen=True)
 class _Reference:
     """What the runs of a setting are measured against."""
@@ -144,27 +165,37 @@ class _Reference:
     smallest: int
     curve: Mapping[int, float]
     """mean of the auxiliaries, of the same seed; empty where that run is not finished"""
+    mean: float | None
+    """mean exact match of the auxiliaries, each on its own lengths; None where `curve` is empty"""
 
 
-def _reference(entry: Entry, runs: Sequence[Entry], read: Read) -> _Reference | None:
-    """None where no arm of the setting has auxiliaries."""
+def _reference(
+    entry: Entry, runs: Sequence[Entry], read: Read, planned: Mapping[str, Config]
+) -> _Reference | None:
+    """None where no arm of the setting has auxiliaries.
+
+    An arm that was begun counts before later ones that are finished, so that what the others are measured
+    against does not change with the order in which runs end.
+    """
     found = None
     for other in runs:
         if (other.group, other.point, other.checkpoint) != (entry.group, entry.point, entry.checkpoint):
             continue
-        if other.id not in read or (found and other.arm != found[0]):
+        if other.id not in planned or (found and other.arm != found[0]):
             continue
-        config, records = read[other.id]
+        config = planned[other.id]
         auxiliaries = training_lengths(config, "auxiliary")
         if not auxiliaries:
             continue
+        target, smallest = training_lengths(config, "target")[0], smallest_length(config)
         against: Mapping[int, float] = {}
-        if other.seed == entry.seed:
-            against = mean_curve([curve(last_step(records), task) for task, _ in auxiliaries])
-        target_length = training_lengths(config, "target")[0][1]
-        reference = _Reference(target_length, auxiliaries, smallest_length(config), against)
+        mean = None
+        if other.seed == entry.seed and other.id in read:
+            last = last_step(read[other.id][1])
+            against = mean_curve([curve(last, task) for task, _ in auxiliaries])
+            mean = summarize(last, target, auxiliaries, smallest=smallest).auxiliary_mean
         if found is None or against:
-            found = other.arm, reference
+            found = other.arm, _Reference(target[1], auxiliaries, smallest, against, mean)
     return found[1] if found else None
 
 
@@ -184,10 +215,8 @@ def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | Non
             reference.curve,
             reference.smallest,
         )
-    far = max((length for _, length in own), default=longest)
-    against = own_curve if own else {} if reference is None else reference.curve
-    ends = own if own or reference is None else reference.auxiliaries
-    learned = [value for length, value in against.items() if length <= min(n for _, n in ends)]
+    auxiliary_mean = summary.auxiliary_mean if own or reference is None else reference.mean
+    far = config.eval.lengths[1]
     if reference is not None:
         longest, far = reference.target_length, max(length for _, length in reference.auxiliaries)
     steps = sorted({r.step for r in records})
@@ -201,6 +230,6 @@ def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | Non
         records=tuple(records),
         summary=dataclasses.replace(summary, regimes=by_step[steps[-1]]),
         auxiliary_curve=own_curve,
-        auxiliary_mean=fmean(learned) if learned else None,
+        auxiliary_mean=auxiliary_mean,
         by_step=by_step,
     )

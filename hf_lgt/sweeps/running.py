@@ -22,11 +22,13 @@ def todo(runs: Sequence[SweepRun]) -> list[SweepRun]:
 def prepare(spec: SweepSpec, runs: Sequence[SweepRun]) -> None:
     """Write the manifest and the configs of a sweep.
 
-    A config file that is there already is not touched: its name says what it holds.
+    What is there already and says the same is not touched.
     """
     folder = runs[0].folder
     (folder / CONFIGS).mkdir(parents=True, exist_ok=True)
     for run in distinct(runs):
-        if not run.config_file.is_file():
-            write_text(run.config_file, yaml12.dump(run.config.to_dict()))
+        text = yaml12.dump(run.config.to_dict())
+        # the name says what it holds, but for where the run lies: the folder may have been moved
+        if not run.config_file.is_file() or run.config_file.read_text(encoding="utf-8") != text:
+            write_text(run.config_file, text)
     write_manifest(manifest_of(spec, runs), folder)

@@ -21,7 +21,7 @@ Paths are relative to the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ from typing import Any
 from data_builders.registry import unknown
 from data_builders.texts import CONTROLS, printable
 from hf_lgt.comparison.checkpoints import CheckpointList, read_checkpoints
-from hf_lgt.comparison.controls import TRANSFER
+from hf_lgt.comparison.controls import TRANSFER, is_ready
 from hf_lgt.comparison.planning import seed_faults
 from hf_lgt.config_files import merge, read_file, read_mapping, secret_faults
 from hf_lgt.errors import ConfigError
-from hf_lgt.schema import NAME, short
+from hf_lgt.schema import NAME, SECTIONS, short
 
 KEYS = ("name", "config", "groups", "arms", "grid", "seeds", "checkpoints", "slurm")
 LENGTHS = {"target_length": "target", "auxiliary_length": "auxiliary"}
@@ -148,8 +148,9 @@ def _arms(given: Any, file: Path, faults: list[str]) -> list[ArmSpec]:
         told = [f"arms.{i}: {unknown('key', key, keys)}" for key in item if key not in keys]
         if not isinstance(item["name"], str) or not NAME.fullmatch(item["name"]):
             told.append(f"arms.{i}.name: {short(item['name'])} must be letters, digits, '.', '_', '-'")
-        # a name alone is a ready arm; one with a config of its own starts from the transfer arm
-        ready: Any = item.get("arm", TRANSFER if "config" in item else item["name"])
+        # a name alone is a ready arm; another one with a config of its own starts from the transfer arm
+        own_name = "config" in item and not is_ready(str(item["name"]))
+        ready: Any = item.get("arm", TRANSFER if own_name else item["name"])
         if not isinstance(ready, str):
             told.append(f"arms.{i}.arm: {short(ready)} must be the name of a ready arm")
         config: dict[str, Any] = {}
@@ -191,29 +192,47 @@ def _axes(given: Any, faults: list[str]) -> dict[str, dict[str, dict[str, Any]]]
                 axes[axis] = {name: flat(item) for name, item in values.items()}
         else:
             texts = [value_text(value) for value in values]
-            faults += [
-                f"grid.{axis}: {t} stands there twice" for t in dict.fromkeys(texts) if texts.count(t) > 1
-            ]
-            if axis in LENGTHS:
-                faults += [
-                    f"grid.{axis}: {short(v)} must be a whole number from 1"
-                    for v in values
-                    if type(v) is not int or v < 1
-                ]
-            axes[axis] = {text: {axis: value} for text, value in zip(texts, values, strict=True)}
+            faults += [f"grid.{axis}: {fault}" for fault in _value_faults(axis, values, texts)]
+            # of a section, as elsewhere, only the keys that stand there
+            axes[axis] = {
+                text: flat({axis: value}) if axis in SECTIONS else {axis: value}
+                for text, value in zip(texts, values, strict=True)
+            }
     return axes
+
+
+def _value_faults(axis: str, values: list[Any], texts: list[str]) -> Iterator[str]:
+    """What is wrong with the values of an axis; `texts` are what they are told apart by."""
+    for text in dict.fromkeys(texts):
+        own = [value for value, other in zip(values, texts, strict=True) if other == text]
+        if len(own) == 1:
+            continue
+        if all((type(value), value) == (type(own[0]), own[0]) for value in own):
+            yield f"{text} stands there twice"
+        else:
+            yield f"{len(own)} values read {text}; give them names, as in {{name: {{key: value}}}}"
+    yield from (f"{short(text)} must be printable text" for text in texts if CONTROLS.search(text))
+    if axis in LENGTHS:
+        wrong = [value for value in values if type(value) is not int or value < 1]
+        yield from (f"{short(value)} must be a whole number from 1" for value in wrong)
 
 
 def value_text(value: Any) -> str:
     """A value of the grid as manifests and tables show it."""
-    return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else short(value)
+    if not isinstance(value, float):
+        return value if isinstance(value, str) else short(value)
+    text = f"{value:g}"
+    return text if float(text) == value else repr(value)
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``section.key``; a mixture's options and other lists stay whole."""
+    """Nested settings as ``section.key``; a mixture's options and other lists stay whole.
+
+    A section without keys sets nothing.
+    """
     found: dict[str, Any] = {}
     for key, value in data.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and (value or f"{prefix}{key}" in SECTIONS):
             found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value

@@ -10,7 +10,7 @@ from tests.conftest import ROOT, TINY
 
 SWEEP = """
 name: small
-config: {base: DEMO, name: tiny}
+config: {base: DEMO, name: tiny, SETTINGS}
 arms: [transfer, target_alone]
 grid: {train.learning_rate: [1.0e-3, 3.0e-3]}
 seeds: [0]
@@ -21,11 +21,16 @@ seeds: [0]
 def sweep(tmp_path, call_recipe):
     """Calls recipes/sweep.py on a sweep of four tiny runs."""
     file = tmp_path / "sweep.yaml"
-    file.write_text(SWEEP.replace("DEMO", str(ROOT / "recipes/demo/transfer.yaml")))
-    settings = [f"--{word}" for word in TINY if not word.startswith("name")]
+    sections = {}
+    for word in TINY[1:]:
+        key, value = word.split("=")
+        sections.setdefault(key.split(".")[0], []).append(f"{key.split('.')[1]}: {value}")
+    settings = ", ".join(f"{section}: {{{', '.join(keys)}}}" for section, keys in sections.items())
+    text = SWEEP.replace("DEMO", str(ROOT / "recipes/demo/transfer.yaml")).replace("SETTINGS", settings)
+    file.write_text(text)
 
     def call(*arguments):
-        return call_recipe("sweep.py", file, *settings, f"--output_dir={tmp_path / 'runs'}", *arguments)
+        return call_recipe("sweep.py", file, f"--output_dir={tmp_path / 'runs'}", *arguments)
 
     return call
 
@@ -60,6 +65,15 @@ def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path):
     assert sweep("--dry_run").stdout.count("finished") == 4
     more = sweep("--seeds", "0,7", "--dry_run").stdout
     assert (more.count("finished"), more.count("to do")) == (4, 4)
+    assert sweep("--seeds", "7", "--dry_run").stdout.count("\n") == 4
+
+    # a trial with other settings has tables of its own
+    tables = (folder / "sweep.md").read_bytes()
+    tried = sweep("--jobs", 2, "--train.steps", 6)
+    assert tried.returncode == 0
+    (other,) = (tmp_path / "runs").glob("small-*")
+    assert (other / "sweep.md").is_file()
+    assert (folder / "sweep.md").read_bytes() == tables
 
 
 def test_a_failed_run_is_told_and_the_others_are_summed_up(sweep, tmp_path):

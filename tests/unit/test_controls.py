@@ -63,6 +63,12 @@ def test_long_trains_the_target_on_the_auxiliaries_lengths():
     assert parts(after) == [("capitalize_reverse", "target", (1, 16), 1.0)]
 
 
+def test_long_is_never_shorter():
+    lengths = [f"mixture.{i}.lengths=[1,4]" for i in (1, 2)]
+    _, after = changed("target_long", overrides=lengths)
+    assert parts(after) == [("capitalize_reverse", "target", (1, 8), 1.0)]
+
+
 def test_only_one_auxiliary_stays():
     _, after = changed("only_reverse")
     assert parts(after) == [

@@ -86,6 +86,20 @@ def test_a_failed_run_is_tried_again_as_often_as_was_asked(runs, statuses, retri
     assert set(failed) == (set() if well else {"a"})
 
 
+def test_a_run_that_another_sweep_finished_meanwhile_is_no_failure(runs, tmp_path):
+    """The second run finishes the first one's while that waits for its turn; then it is refused."""
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "import sys\nfrom pathlib import Path\nif sys.argv[2] == 'b':\n    sys.exit(2)\n"
+        "for name in 'ab':\n    (Path(sys.argv[1]).parent / name / 'model').mkdir(parents=True)\n"
+    )
+    told = {}
+    planned = [Job(tmp_path / name, (str(tmp_path / name), name)) for name in "ab"]
+    failed = run_all(planned, recipe, tmp_path / "logs", 1, lambda job, well: told.update({job.log: well}))
+    assert failed == []
+    assert told == {"a.log": True, "b.log": True}
+
+
 def test_one_failure_does_not_keep_the_others(runs):
     counted, told, failed = runs(a="1", b="0", c="2", d="0")
     assert counted == {"a": 1, "b": 1, "c": 1, "d": 1}

@@ -1,6 +1,7 @@
 """A sweep's file, and the runs that it stands for."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -126,6 +127,25 @@ def test_checkpoints_are_swept_over_with_their_twin(sweep):
     assert all(run.config.seed.data == run.seed for run in runs)
     names = [run.config.name for run in runs]
     assert names[0] == names[1] != names[2], "seeds of one setting lie in one folder"
+
+
+def test_a_section_without_keys_changes_nothing(sweep):
+    named = sweep(LEAST + "grid: {p: {as_is: {model: {}}, nope: {model: {positions: nope}}}}\n")
+    listed = sweep(LEAST + "grid: {model: [{}, {positions: nope}]}\n")
+    own = load_config(STRINGS).model
+    for as_is, nope in (named, listed):
+        assert as_is.config.model == own
+        assert nope.config.model == dataclasses.replace(own, positions="nope")
+
+
+def test_a_ready_arm_with_a_config_is_still_that_arm(sweep):
+    (run,) = sweep(LEAST + "arms: [{name: target_alone, config: {train: {steps: 9}}}]\n")
+    assert (len(run.config.mixture), run.config.train.steps) == (1, 9)
+
+
+def test_values_are_told_apart_by_all_their_digits(sweep):
+    runs = sweep(LEAST + "grid: {train.learning_rate: [0.0010000001, 0.001]}\n")
+    assert [run.point["train.learning_rate"] for run in runs] == ["0.0010000001", "0.001"]
 
 
 # ---------------------------------------------------------------------------------- ids
@@ -264,6 +284,9 @@ def test_configs_and_manifest_are_written_and_left_alone(sweep, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     prepare(spec, runs)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    runs[0].config_file.write_text(runs[0].config_file.read_text().replace("runs", "elsewhere"))
+    prepare(spec, runs)
+    assert load_config(runs[0].config_file) == runs[0].config, "a folder that was moved trains where it is"
     assert manifest.unfinished(folder) == list(manifest.runs)
     (runs[0].run_dir / "model").mkdir(parents=True)
     assert todo(runs) == [runs[1]]
@@ -285,9 +308,13 @@ def test_a_manifest_comes_back(tmp_path):
     [
         (lambda text: text[:40], "is not JSON"),
         (lambda text: text.replace('"format": 1', '"format": 2'), "no manifest of format 1"),
-        (lambda text: text.replace('"seed": 0', '"seed": "0"'), "lacks something"),
-        (lambda text: text.replace('"folder"', '"flder"'), "lacks something"),
+        (lambda text: text.replace('"seed": 0', '"seed": "0"'), "is damaged"),
+        (lambda text: text.replace('"folder"', '"flder"'), "is damaged"),
         (lambda text: "[]", "no manifest"),
+        (lambda text: "[" * 100_000, "is not JSON"),
+        (lambda text: text.replace('"axes": {}', '"axes": {"a": []}'), "is damaged"),
+        (lambda text: text.replace("../a/seed-0", "../a\\u0000"), "is damaged"),
+        (lambda text: json.dumps({**json.loads(text), "runs": json.loads(text)["runs"] * 2}), "is damaged"),
     ],
 )
 def test_a_damaged_manifest_is_told(tmp_path, damage, told):
@@ -298,3 +325,86 @@ def test_a_damaged_manifest_is_told(tmp_path, damage, told):
 
 def test_a_missing_manifest_is_told(tmp_path):
     assert "No such file" in faults(read_manifest, tmp_path)[0]
+
+
+OTHER = "[{task: reverse, role: target, lengths: [1, 4]}]"
+TWICE = [
+    ("grid: {seed.init: [3, 4]}", "grid.seed.init: seed.init: is set by the sweep's seeds"),
+    ("arms: [{name: a, config: {seed: {init: 3}}}]", "arms.0.config: seed.init: is set by the sweep's seeds"),
+    (
+        "grid: {train.steps: [1, 2]}\narms: [{name: a, config: {train: {steps: 3}}}]",
+        "arms.0.config: train.steps replaces what grid.train.steps sets",
+    ),
+    (
+        "grid: {model.positions: [rope], p: {nope: {model: {positions: nope}}}}",
+        "grid.p: model.positions replaces what grid.model.positions sets",
+    ),
+    (
+        f"grid: {{target_length: [4], mixture: [{OTHER}]}}",
+        "grid.mixture: mixture replaces what grid.target_length sets",
+    ),
+    (
+        f"grid: {{target_length: [4]}}\narms: [{{name: a, config: {{mixture: {OTHER}}}}}]",
+        "arms.0.config: mixture replaces what grid.target_length sets",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), TWICE)
+def test_no_setting_is_replaced_unseen(sweep, text, told):
+    (fault,) = faults(sweep, f"{LEAST}{text}\n")
+    assert fault.startswith(told)
+
+
+def test_a_part_of_what_was_set_before_can_be_set(sweep):
+    runs = sweep(f"{LEAST}grid: {{mixture: [{OTHER}], target_length: [2, 3]}}\n")
+    assert [run.config.mixture[0].lengths for run in runs] == [(1, 2), (1, 3)]
+
+
+def test_what_checkpoints_set_is_set_by_nothing_else(sweep):
+    demo = ROOT / "recipes" / "pretrained_demo" / "mqar.yaml"
+    told = faults(
+        sweep,
+        f"name: s\nconfig: {demo}\nseeds: [0]\ncheckpoints: {{name_or_path: o/m, revisions: [a]}}\n"
+        "arms: [{name: a, config: {seed: {data: 1}, model: {revision: b}}}]\n",
+    )
+    assert told == [
+        "arms.0.config: seed.data: is the run's seed where checkpoints are swept over",
+        "arms.0.config: model.revision: is set by the sweep's checkpoints",
+    ]
+
+
+def test_an_override_of_what_an_arm_sets_is_refused(sweep):
+    (fault,) = faults(sweep, LEAST + "arms: [{name: a, config: {train: {steps: 9}}}]\n", "train.steps=2")
+    assert fault == "train.steps: is set by the sweep's arm a"
+
+
+def test_all_runs_have_one_output_dir(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(LEAST + "groups: {a: {output_dir: A}, b: {output_dir: B}}\n")
+    (fault,) = faults(expand, load_sweep(file))
+    assert fault == "output_dir: is A, B; all runs of a sweep have one"
+
+
+VALUES = [
+    ("{train.steps: [5, 5]}", "grid.train.steps: 5 stands there twice"),
+    ("{train.steps: [5, '5']}", "grid.train.steps: 2 values read 5; give them names"),
+    ('{data.path: ["a\\nb"]}', "grid.data.path: 'a\\nb' must be printable text"),
+]
+
+
+@pytest.mark.parametrize(("grid", "told"), VALUES)
+def test_values_that_cannot_be_told_apart_or_shown(sweep, grid, told):
+    (fault,) = faults(sweep, f"{LEAST}grid: {grid}\n")
+    assert fault.startswith(told)
+
+
+def test_a_mixture_that_is_no_list_is_told(sweep):
+    (fault,) = faults(sweep, LEAST + "groups: {a: {mixture: 3}}\ngrid: {target_length: [4]}\n")
+    assert fault == "a, target_length 4: mixture: 3 must be a list of tasks"
+
+
+def test_more_runs_than_anybody_means(sweep):
+    values = ", ".join(f"v{i}: {{}}" for i in range(101))
+    (fault,) = faults(sweep, f"{LEAST}grid: {{a: {{{values}}}, b: {{{values}}}}}\n")
+    assert fault == "grid, arms, seeds: make 10201 runs; a sweep has at most 10000"

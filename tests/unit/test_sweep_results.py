@@ -151,6 +151,72 @@ def test_nothing_finished_is_no_table(experiment):
     assert sweep_pictures(manifest, cells) == []
 
 
+def test_an_arm_that_still_runs_stays_what_the_others_are_measured_against(experiment):
+    text = f"name: s\nconfig: {STRINGS}\narms: [transfer, {{name: far, config: {{mixture: ["
+    text += "{task: capitalize_reverse, role: target, lengths: [1, 8]}, "
+    text += "{task: string_copy, role: auxiliary, lengths: [1, 12]}]}}, target_alone]\nseeds: [0]\n"
+
+    def exact(run):
+        if run.arm == "transfer":  # begun
+            run.run_dir.mkdir(parents=True)
+            (run.run_dir / "config.yaml").write_text(yaml12.dump(run.config.to_dict()))
+            return None
+        return lambda task, length, step: step_at(12)(length)
+
+    _, (far, alone), _ = experiment(text, exact)
+    # of lengths 9 to 16, not of 9 to 12; there is no curve yet to measure a gap against
+    assert [cell.results[0].reach for cell in (far, alone)] == [0.5, 0.5]
+    assert alone.results[0].summary.gap is None
+    assert alone.results[0].auxiliary_mean is None
+
+
+def test_without_auxiliaries_every_longer_length_counts(experiment):
+    text = f"name: s\nconfig: {STRINGS}\narms: [target_alone]\nseeds: [0, 1]\n"
+    text += "grid: {train.steps: [100, 200]}\n"
+
+    def exact(run):
+        return step_at(8 if run.point["train.steps"] == "100" else 14)
+
+    manifest, cells, _ = experiment(text, lambda run: lambda task, length, step: exact(run)(length))
+    assert [r.reach for cell in cells for r in cell.results] == [0.0, 0.0, 0.5, 0.5]
+    assert [r.summary.regimes.beyond for r in cells[0].results] == [None, None]
+    (row,) = difference_table(manifest, cells).rows
+    assert row.values[3].value == 0.5
+
+
+def test_each_auxiliary_is_learned_on_its_own_lengths(experiment):
+    text = f"name: s\nconfig: {{base: {STRINGS}, mixture: ["
+    text += "{task: capitalize_reverse, role: target, lengths: [1, 4]}, "
+    text += "{task: capitalize, role: auxiliary, lengths: [1, 4]}, "
+    text += (
+        "{task: reverse, role: auxiliary, lengths: [1, 16]}]}\narms: [transfer, target_alone]\nseeds: [0]\n"
+    )
+    _, (own, alone), _ = experiment(text, lambda run: lambda task, length, step: step_at(4)(length))
+    assert own.results[0].auxiliary_mean == alone.results[0].auxiliary_mean == (1 + 4 / 16) / 2
+
+
+def test_a_target_that_was_trained_longer_must_be_learned_itself(experiment):
+    text = f"name: s\nconfig: {STRINGS}\nseeds: [0]\ngrid: {{target_length: [16], auxiliary_length: [2]}}\n"
+    manifest, (cell,), _ = experiment(text, lambda run: lambda task, length, step: step_at(2)(length))
+    # both reach 2: the same curve, and nothing was learned
+    assert cell.results[0].summary.gap == 0
+    assert not cell.results[0].comparable
+    (note,) = summary_table(manifest, [cell]).notes[1:]
+    assert note.endswith(
+        "on 1 of 1 seeds the target, trained longer, scores below 0.5 on its own lengths; it was not "
+        "learned, so gap and transfer leave these seeds out."
+    )
+
+
+def test_several_targets_are_told(experiment):
+    text = f"name: s\nconfig: {{base: {STRINGS}, mixture: ["
+    text += "{task: capitalize, role: target, lengths: [1, 4]}, "
+    text += "{task: reverse, role: target, lengths: [1, 4]}]}\nseeds: [0]\n"
+    manifest, cells, _ = experiment(text, lambda run: lambda task, length, step: 1.0)
+    notes = summary_table(manifest, cells).notes
+    assert "transfer: the target is capitalize; reverse is in the runs' eval.jsonl alone." in notes
+
+
 def test_all_damaged_files_are_told_at_once(experiment, tmp_path):
     manifest, cells, folder = experiment(ARMS, by_arm)
     for result in (cells[0].results[0], cells[1].results[1]):
