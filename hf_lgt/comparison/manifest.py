@@ -125,14 +125,14 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _entry(item: Mapping[str, Any]) -> Entry:
     texts = {key: _text(item[key]) for key in ("id", "group", "arm", "folder", "checkpoint")}
-    if type(item["seed"]) is not int:
-        raise ValueError("no seed")
+    if type(item["seed"]) is not int or CONTROLS.search(texts["folder"]):
+        raise ValueError("no seed, or no path of a folder")
     point = {_text(key): _text(value) for key, value in item["point"].items()}
     return Entry(**texts, seed=item["seed"], point=point)
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or CONTROLS.search(value):
+    if not isinstance(value, str):
         raise ValueError("no text")
     return value
 

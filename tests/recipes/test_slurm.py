@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from hf_lgt.locks import RunLock
 from tests import slurm_cluster
 from tests.conftest import ROOT
 
@@ -172,13 +173,13 @@ def test_what_cannot_be_done_is_told_and_not_tried_for_ever(tmp_path, cluster, c
     assert len(jobs(tmp_path)) == 2
     number = jobs(tmp_path)[1]["job"]
     assert f"error: the Slurm job {number} left the queue before this run was finished" in lost.stderr
-    # a run that is refused for its config's sake is not tried again
+    # a run that is refused, as one that another process does, is not tried again
     (tmp_path / "sweep.yaml").write_text(text)
-    (config,) = tmp_path.glob("runs/small/configs/*.yaml")
-    config.write_text(config.read_text().replace("steps: 10", "steps: -1"))
-    mistaken = call_recipe("sweep.py", "sweep.yaml", "--executor", "slurm", "--retries", 3)
+    manifest = json.loads((tmp_path / "runs/small/manifest.json").read_text())
+    with RunLock.acquire(tmp_path / "runs" / manifest["runs"][0]["id"]):
+        mistaken = call_recipe("sweep.py", "sweep.yaml", "--executor", "slurm", "--retries", 3)
     assert mistaken.returncode == 1
     assert len(jobs(tmp_path)) == 3
-    assert "train.steps: -1 must be at least 1" in mistaken.stderr
+    assert "is being written by process" in mistaken.stderr
     (log,) = tmp_path.glob("runs/small/logs/*.log")
-    assert log.read_text().count("train.steps: -1 must be") == 1
+    assert log.read_text().count("is being written by process") == 1
