@@ -16,7 +16,7 @@ The last three are what the paper lacks: controls matched in exposure and in com
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from data_builders.registry import unknown
 from data_builders.sampling import draw_batch, stream
 from data_builders.symbols import PAD
 from hf_lgt.config import ComponentConfig, Config, ConfigError
+from hf_lgt.schema import plain
 
 Settings = dict[str, Any]
 """key -> value, where an arm differs from the config that it is made from"""
@@ -174,11 +175,11 @@ def _auxiliaries(config: Config, arm_name: str) -> list[ComponentConfig]:
 
 
 def _mixture(components: Sequence[ComponentConfig]) -> Settings:
-    return {"mixture": [dict(_given(c)) for c in components]}
+    return {"mixture": [given(c) for c in components]}
 
 
-def _given(component: ComponentConfig) -> Iterator[tuple[str, Any]]:
-    """The keys of a component, those with their default value aside."""
-    for key, value in dataclasses.asdict(component).items():
-        if not (key == "weight" and value == 1.0) and not (key == "options" and not value):
-            yield key, list(value) if isinstance(value, tuple) else value
+def given(component: ComponentConfig) -> dict[str, Any]:
+    """A component as plain data, without keys that have their default value."""
+    data = plain(dataclasses.asdict(component))
+    usual = {"weight": 1.0, "options": {}}
+    return {key: value for key, value in data.items() if key not in usual or value != usual[key]}

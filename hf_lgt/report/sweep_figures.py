@@ -52,14 +52,14 @@ def _setting_words(cell: Cell) -> str:
     return ", ".join(word for word in words if word)
 
 
-def _panels(count: int, width: float, height: float, share: bool = True) -> tuple[Any, list[Any]]:
+def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure of panels in rows of at most four."""
     from matplotlib.figure import Figure
 
     columns = min(count, 3 if count in (3, 5, 6, 9) else 4)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(0.9 + width * columns, 0.7 + height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharey=share, squeeze=False).ravel().tolist()
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
     for unused in axes[count:]:
         unused.remove()
     return figure, axes[:count]

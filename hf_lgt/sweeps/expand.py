@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt.comparison.checkpoints import LONGEST_NAME, Checkpoint
-from hf_lgt.comparison.controls import arm_settings
+from hf_lgt.comparison.controls import arm_settings, given
 from hf_lgt.comparison.manifest import Entry, Manifest, relative
 from hf_lgt.config import Config, config_from_dict
 from hf_lgt.config_files import merge, set_key, set_value
 from hf_lgt.errors import ConfigError
 from hf_lgt.folders import has_files, refusals
-from hf_lgt.schema import NAME, SECTIONS, ComponentConfig, plain, short
+from hf_lgt.schema import NAME, SECTIONS, plain, short
 from hf_lgt.sweeps.clashes import fixed_faults, set_twice
 from hf_lgt.sweeps.spec import LENGTHS, ArmSpec, SweepSpec
 
@@ -97,7 +97,7 @@ def content_hash(config: Config, *, data_follows_init: bool = False) -> str:
         data_follows_init: the data seed is the initialisation seed, whatever that is.
     """
     data = config.to_dict()
-    kept: dict[str, Any] = {"mixture": [_given(c) for c in config.mixture]}
+    kept: dict[str, Any] = {"mixture": [given(c) for c in config.mixture]}
     for section, cls in SECTIONS.items():
         usual = plain(dataclasses.asdict(cls()))
         kept[section] = {key: value for key, value in data[section].items() if value != usual[key]}
@@ -106,12 +106,6 @@ def content_hash(config: Config, *, data_follows_init: bool = False) -> str:
         kept["seed"]["data"] = "init"
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _given(component: ComponentConfig) -> dict[str, Any]:
-    data = plain(dataclasses.asdict(component))
-    usual = {"weight": 1.0, "options": {}}
-    return {key: value for key, value in data.items() if key not in usual or value != usual[key]}
 
 
 def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[SweepRun]:
