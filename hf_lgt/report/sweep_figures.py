@@ -12,7 +12,6 @@ import numpy as np
 
 from hf_lgt.comparison.manifest import Manifest
 from hf_lgt.evaluation.curves import mean_curve
-from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.report.figures import (
     COLORS,
     MARKERS,
@@ -65,18 +64,6 @@ def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     return figure, axes[:count]
 
 
-def _bands(cell: Cell) -> tuple[list[int], list[float], list[float], list[float]]:
-    """Lengths, and the target's mean with its interval there."""
-    mean = mean_curve([r.summary.curve for r in cell.results])
-    low, high = [], []
-    for length in mean:
-        values = [r.summary.curve[length] for r in cell.results]
-        bounds = bootstrap_interval(values)
-        low.append(bounds[0])
-        high.append(bounds[1])
-    return list(mean), list(mean.values()), low, high
-
-
 def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
     """The target's exact match by length: a panel a setting, a line an arm, with intervals over seeds."""
     settings = list(_by_setting(cells).values())
@@ -100,7 +87,8 @@ def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictu
 def _draw_curves(axes: Any, own: Sequence[Cell], style: dict[str, tuple[str, str]]) -> None:
     style_length_axes(axes, [n for cell in own for r in cell.results for n in r.summary.curve])
     for cell in own:
-        lengths, mean, low, high = _bands(cell)
+        curve = cell.curve
+        lengths, (mean, low, high) = list(curve), zip(*curve.values(), strict=True)
         color, marker = style[cell.arm]
         label = f"{literal(cell.arm.replace('_', ' ')) or 'target'} (n={len(cell.results)})"
         axes.plot(lengths, mean, color=color, marker=marker, ms=3.5, lw=1.8, label=label)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt.comparison.manifest import Manifest
-from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.files import write_text
 from hf_lgt.report.figures import save_figure
 from hf_lgt.report.pieces import Table
@@ -39,7 +38,7 @@ def sweep_data(manifest: Manifest, cells: Sequence[Cell]) -> dict[str, Any]:
                 "arm": cell.arm,
                 "point": dict(cell.point),
                 "checkpoint": cell.checkpoint,
-                "curve": _curve(cell),
+                "curve": cell.curve,
                 "runs": [
                     {
                         "id": r.entry.id,
@@ -55,13 +54,3 @@ def sweep_data(manifest: Manifest, cells: Sequence[Cell]) -> dict[str, Any]:
             for cell in cells
         ],
     }
-
-
-def _curve(cell: Cell) -> dict[int, list[float]]:
-    """Length -> mean, lower and upper end of the 95 % interval over seeds, where all seeds were evaluated."""
-    shared = set.intersection(*(set(r.summary.curve) for r in cell.results))
-    found = {}
-    for length in sorted(shared):
-        values = [r.summary.curve[length] for r in cell.results]
-        found[length] = [sum(values) / len(values), *bootstrap_interval(values)]
-    return found

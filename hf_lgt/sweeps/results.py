@@ -23,6 +23,7 @@ from hf_lgt.evaluation.curves import (
     training_lengths,
 )
 from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
+from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.folders import is_finished, read_run_config
 
 
@@ -90,6 +91,17 @@ class Cell:
     def setting(self) -> tuple[str, tuple[tuple[str, str], ...], str]:
         """What the arms of one setting share."""
         return self.group, tuple(self.point.items()), self.checkpoint
+
+    @property
+    def curve(self) -> dict[int, tuple[float, float, float]]:
+        """Length -> the target's mean exact match, lower and upper end of its 95 % interval over seeds, where
+        all seeds were evaluated.
+        """
+        curves = [result.summary.curve for result in self.results]
+        return {
+            length: (mean, *bootstrap_interval([own[length] for own in curves]))
+            for length, mean in mean_curve(curves).items()
+        }
 
 
 def collect(manifest: Manifest, folder: Path) -> list[Cell]:
