@@ -41,7 +41,7 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
     from hf_lgt.comparison import check_checkpoints, check_data
-    from hf_lgt.sweeps.expand import expand
+    from hf_lgt.sweeps.expand import distinct, expand
     from hf_lgt.sweeps.running import prepare, todo
     from hf_lgt.sweeps.slurm_settings import read_settings
     from hf_lgt.sweeps.spec import load_sweep
@@ -64,7 +64,8 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     check_checkpoints(missing)
     prepare(spec, every)
     folder = runs[0].folder
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} finished; logs in {folder / 'logs'}", flush=True)
+    wanted = len(distinct(runs))
+    print(f"{wanted} runs, {wanted - len(missing)} finished; logs in {folder / 'logs'}", flush=True)
     execute = _local if known.executor == "local" else _slurm
     failed = execute(known, spec, missing, folder)
     for run, log in failed:

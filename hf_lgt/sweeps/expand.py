@@ -134,10 +134,13 @@ def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[SweepRun]:
         except ConfigError as error:
             faults += [_placed(fault, group, point) for fault in error.faults]
             continue
+        first: dict[str, str] = {}  # arms that come to the same config have the first one's runs
         for arm in spec.arms:
             try:
                 own = _of_arm(data, config, arm)
-                runs += [_run(folder, own, group, arm.name, point, seed, start) for seed in spec.seeds]
+                name = first.setdefault(content_hash(config_from_dict(own)), arm.name)
+                made = [_run(folder, own, group, name, point, seed, start) for seed in spec.seeds]
+                runs += [dataclasses.replace(run, arm=arm.name) for run in made]
             except ConfigError as error:
                 faults += [_placed(fault, group, point, arm.name) for fault in error.faults]
     if len(folders := {Path(run.config.output_dir): run for run in runs}) > 1:

@@ -170,6 +170,20 @@ def test_settings_that_come_to_the_same_are_one_run(sweep):
     assert len(manifest_of(load_sweep(runs[0].folder.parents[1] / "sweep.yaml"), runs).runs) == 2
 
 
+def test_the_target_alone_of_a_group_without_auxiliaries_is_not_run_a_second_time(sweep):
+    runs = sweep(
+        f"name: s\nconfig: {STRINGS}\narms: [transfer, target_alone]\nseeds: [0, 1]\n"
+        "groups: {copy: {mixture: [{task: string_copy, role: target, lengths: [1, 8]}]}}\n"
+    )
+    assert [(run.arm, run.seed) for run in runs] == [
+        ("transfer", 0),
+        ("transfer", 1),
+        ("target_alone", 0),
+        ("target_alone", 1),
+    ]
+    assert [run.id for run in distinct(runs)] == [run.id for run in runs[:2]]
+
+
 def test_the_hash_knows_every_key_but_name_place_and_seed():
     first = content_hash(load_config(STRINGS))
     for same in ("name=x", "output_dir=/elsewhere", "seed.init=5"):
