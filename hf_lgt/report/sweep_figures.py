@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import cycle, pairwise
+from itertools import cycle
 from statistics import fmean
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from hf_lgt.comparison.manifest import Manifest
 from hf_lgt.evaluation.curves import mean_curve
+from hf_lgt.report.cells import gap, mean_of, reach, values_of
 from hf_lgt.report.figures import (
     COLORS,
     MARKERS,
@@ -21,7 +22,8 @@ from hf_lgt.report.figures import (
     style_length_axes,
 )
 from hf_lgt.report.pieces import Picture
-from hf_lgt.report.sweep_tables import gap, gap_grids, mean_of, reach, values_of
+from hf_lgt.report.stability import REGIMES, shared_steps, swing
+from hf_lgt.report.sweep_tables import gap_grids
 from hf_lgt.sweeps.results import Cell
 
 MOST_PANELS = 12
@@ -185,23 +187,20 @@ def reach_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictur
 
 def stability_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
     """Exact match by regime against the training step (as the paper's figure 11)."""
-    shown = [cell for cell in cells if len(_steps(cell)) > 3][:MOST_PANELS]
+    shown = [cell for cell in cells if len(shared_steps(cell)) > 3][:MOST_PANELS]
     if not shown:
         return
     figure, panels = _panels(len(shown), 4.2 if len(shown) < 3 else 3.4, 2.9)
     for axes, cell in zip(panels, shown, strict=True):
-        steps = _steps(cell)
+        steps = shared_steps(cell)
         for regime, color in REGIME_COLORS.items():
             lines = [[getattr(r.by_step[step], regime) for step in steps] for r in cell.results]
             lines = [line for line in lines if None not in line]
             for line in lines:
                 axes.plot(steps, line, color=color, lw=0.7, alpha=0.5)
             if lines:
-                label = {"within": "trained lengths", "transfer": "transfer region", "beyond": "beyond"}[
-                    regime
-                ]
                 mean = [fmean(values) for values in zip(*lines, strict=True)]
-                axes.plot(steps, mean, color=color, lw=2.2, label=label)
+                axes.plot(steps, mean, color=color, lw=2.2, label=REGIMES[regime])
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("training step")
         axes.grid(color="#dddddd", linewidth=0.6)
@@ -217,38 +216,11 @@ def stability_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pi
     )
 
 
-def _steps(cell: Cell) -> list[int]:
-    """Evaluated steps that all seeds have."""
-    return sorted(set.intersection(*(set(r.by_step) for r in cell.results)))
-
-
-def swing(cell: Cell) -> tuple[float, float] | None:
-    """How unsteady training is: mean absolute change between evaluations, in the second half of training.
-
-    Returns:
-        (within the trained lengths, in the transfer region), means over seeds; None where a regime is
-        missing or there are fewer than three such evaluations.
-    """
-    steps = [step for step in _steps(cell) if step >= _steps(cell)[-1] / 2]
-    if len(steps) < 3:
-        return None
-    changes: list[float] = []
-    for regime in ("within", "transfer"):
-        own = []
-        for r in cell.results:
-            values = [getattr(r.by_step[step], regime) for step in steps]
-            if None in values:
-                return None
-            own.append(fmean(abs(b - a) for a, b in pairwise(values)))
-        changes.append(fmean(own))
-    return changes[0], changes[1]
-
-
 def _swing_words(cell: Cell) -> str:
-    found = swing(cell)
-    if found is None:
+    changes = [mean_of(cell, swing(cell, regime)) for regime in ("within", "transfer")]
+    if None in changes:
         return f"transfer region {mean_of(cell, reach)}"
     return (
-        f"in the second half of training, exact match changes by {found[0]:.3f} between evaluations on "
-        f"trained lengths and by {found[1]:.3f} in the transfer region"
+        f"in the second half of training, exact match changes by {changes[0]} between evaluations on "
+        f"trained lengths and by {changes[1]} in the transfer region"
     )

@@ -6,21 +6,21 @@ of the best seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Iterator, Mapping, Sequence
 
 from hf_lgt.comparison.manifest import Manifest
 from hf_lgt.evaluation.curves import LEARNED
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import (
-    bootstrap_interval,
     paired_difference,
     permutation_test,
     seeds_for_rate_width,
     seeds_for_width,
 )
+from hf_lgt.report.cells import Measure, gap, mean_of, names, reach, run_ids, transfer, values_of
 from hf_lgt.report.pieces import Number, Row, Table, Value
-from hf_lgt.sweeps.results import Cell, Result
+from hf_lgt.report.stability import stability_table
+from hf_lgt.sweeps.results import Cell
 
 SUCCESS = 0.5
 """mean exact match in the transfer region from which a seed counts as a success"""
@@ -38,71 +38,20 @@ _DEFINITIONS = (
     f"{SUCCESS} in the transfer region."
 )
 
-Measure = Callable[[Result], "float | None"]
-
-
-def reach(result: Result) -> float | None:
-    """See `Result.reach`."""
-    return result.reach
-
-
-def gap(result: Result) -> float | None:
-    """The generalization gap, None where the auxiliaries were not learned and it would mean nothing."""
-    return result.summary.gap if result.comparable else None
-
-
-def transfer(result: Result) -> float | None:
-    """1 minus the normalised gap, None where `gap` is."""
-    return result.summary.transfer if result.comparable else None
-
 
 def sweep_tables(manifest: Manifest, cells: Sequence[Cell]) -> list[Table]:
     """All tables of an experiment, the summary first."""
     if not cells:
         return []
-    made = [summary_table(manifest, cells), *gap_tables(manifest, cells)]
-    return [
-        *made,
+    made = [
+        summary_table(manifest, cells),
+        *gap_tables(manifest, cells),
         length_table(manifest, cells),
         difference_table(manifest, cells),
+        stability_table(manifest, cells),
         seed_table(manifest, cells),
     ]
-
-
-def mean_of(cell: Cell, measure: Measure) -> Number | None:
-    """Mean over the seeds that have a value, with its interval; None without any."""
-    values = values_of(cell, measure)
-    if not values:
-        return None
-    return Number(fmean(values), *bootstrap_interval(values)) if len(values) > 1 else Number(values[0])
-
-
-def values_of(cell: Cell, measure: Measure) -> list[float]:
-    """One number of every seed, without those that have none."""
-    return [value for result in cell.results if (value := measure(result)) is not None]
-
-
-def names(
-    manifest: Manifest, cells: Sequence[Cell]
-) -> tuple[tuple[str, ...], Callable[[Cell], tuple[str, ...]]]:
-    """Headers that tell settings apart, those that differ at all, and what stands below them."""
-    kinds: list[tuple[str, Callable[[Cell], str]]] = [("group", lambda c: c.group), ("arm", lambda c: c.arm)]
-    kinds += [(axis, _on_axis(axis)) for axis in manifest.axes]
-    kinds.append(("checkpoint", lambda c: c.checkpoint))
-    used = [(name, of) for name, of in kinds if name == "arm" or len({of(cell) for cell in cells}) > 1]
-    return tuple(name for name, _ in used), lambda cell: tuple(of(cell) for _, of in used)
-
-
-def _on_axis(axis: str) -> Callable[[Cell], str]:
-    return lambda cell: cell.point.get(axis, "")
-
-
-def _at_length(length: int) -> Measure:
-    return lambda result: result.summary.curve.get(length)
-
-
-def _ids(cell: Cell) -> tuple[str, ...]:
-    return tuple(result.entry.id for result in cell.results)
+    return [table for table in made if table.rows]
 
 
 def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
@@ -125,7 +74,7 @@ def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
                     f"{won}/{len(reached)}" if reached else None,
                     Number(won / len(reached), *wilson_interval(won, len(reached)), 2) if reached else None,
                 ),
-                _ids(cell),
+                run_ids(cell),
             )
         )
     return Table(
@@ -174,6 +123,10 @@ def _unfinished(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[str]:
         yield f"{len(missing)} of {len(every)} runs are not finished and do not count."
 
 
+def _at_length(length: int) -> Measure:
+    return lambda result: result.summary.curve.get(length)
+
+
 def length_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
     """A row a setting, a column a length: mean exact match of the target."""
     headers, name = names(manifest, cells)
@@ -181,7 +134,7 @@ def length_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
     rows = tuple(
         Row(
             (*name(cell), *(mean_of(cell, _at_length(n)) for n in lengths)),
-            _ids(cell),
+            run_ids(cell),
         )
         for cell in cells
     )
@@ -209,7 +162,7 @@ def gap_tables(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Table]:
         for target in manifest.axes["target_length"]:
             own = [grid.get((target, column)) for column in columns]
             means: list[Value] = [None if c is None else mean_of(c, gap) for c in own]
-            rows.append(Row((target, *means), tuple(i for c in own if c is not None for i in _ids(c))))
+            rows.append(Row((target, *means), tuple(i for c in own if c is not None for i in run_ids(c))))
         words = "Generalization gap, rows: target's training length, columns: auxiliaries'"
         yield Table("gap", f"{words}{title}", ("target ≤", *(f"≤ {c}" for c in columns)), tuple(rows))
 
@@ -249,7 +202,7 @@ def difference_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
             seeds_for_width(spread, WIDTH),
             seeds_for_rate_width(sum(v >= SUCCESS for v in first), len(first), WIDTH),
         )  # fmt: skip
-        rows.append(Row(values, (*_ids(cell), *_ids(other))))
+        rows.append(Row(values, (*run_ids(cell), *run_ids(other))))
     return Table(
         "differences",
         "Paired differences in the transfer region",

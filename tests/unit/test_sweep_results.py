@@ -10,16 +10,16 @@ from hf_lgt import yaml12
 from hf_lgt.comparison.manifest import read_manifest
 from hf_lgt.config import ConfigError
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.report.cells import mean_of, reach
 from hf_lgt.report.pieces import Number, Row, Table
-from hf_lgt.report.sweep_figures import sweep_pictures, swing
+from hf_lgt.report.stability import fall, stability_table, swing
+from hf_lgt.report.sweep_figures import sweep_pictures
 from hf_lgt.report.sweep_tables import (
     chosen_lengths,
     difference_table,
     gap_tables,
     length_table,
-    mean_of,
     pairs,
-    reach,
     seed_table,
     summary_table,
     sweep_tables,
@@ -365,8 +365,14 @@ def test_many_evaluations_make_the_stability_figure(experiment):
     text = f"name: s\nconfig: {STRINGS}\nseeds: [0, 1]\n"
     manifest, (cell,), _ = experiment(text, exact, range(50, 401, 50))
     (picture,) = [p for p in sweep_pictures(manifest, [cell]) if p.name == "stability"]
-    assert swing(cell) == (0.0, pytest.approx(0.4))
-    assert "by 0.400 in the transfer region" in picture.alt
+    found = [measure(cell, regime)(r) for measure in (swing, fall) for regime in ("within", "transfer")
+             for r in cell.results]  # fmt: skip
+    assert found == pytest.approx([0, 0, 0.4, 0.4, 0, 0, 0.4, 0.4])
+    (row,) = stability_table(manifest, [cell]).rows
+    assert [str(value) for value in row.values] == ["transfer", "2", *(
+        f"{v} ({v}–{v})" for v in ("0.000", "0.400", "0.400", "0.400")
+    )]  # fmt: skip
+    assert "by 0.400 (0.400–0.400) in the transfer region" in picture.alt
     lines = picture.figure.axes[0].get_lines()
     assert len(lines) == 3 * (2 + 1)
     assert list(lines[2].get_ydata()) == [1.0] * 8
