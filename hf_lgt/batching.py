@@ -107,15 +107,18 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
 
 def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
     """Logits at the kept positions only, [b, K, vocabulary]."""
-    numbers: dict[str, torch.Tensor] = {}
-    if work.position_ids is not None:
-        # without a mask, transformers takes numbers that jump or begin again for several texts in one row
-        mask = torch.ones_like(work.input_ids)
-        numbers = {"position_ids": work.position_ids, "attention_mask": mask}
     logits: torch.Tensor = model(
-        input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep, **numbers
+        input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep, **position_arguments(work)
     ).logits
     return logits
+
+
+def position_arguments(work: Pass) -> dict[str, torch.Tensor]:
+    """What a model is told of the numbers of positions; nothing where they are the usual ones."""
+    if work.position_ids is None:
+        return {}
+    # without a mask, transformers takes numbers that jump or begin again for several texts in one row
+    return {"position_ids": work.position_ids, "attention_mask": torch.ones_like(work.input_ids)}
 
 
 def check_positions(model: torch.nn.Module) -> None:

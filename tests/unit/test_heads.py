@@ -1,0 +1,226 @@
+"""Heads: where they are, ablation one by one and all at once, attention matrices."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from hf_lgt.adapters import add_adapters
+from hf_lgt.analysis import heads as heads_module
+from hf_lgt.analysis.ablation import ablation_map, head_means, score, score_without
+from hf_lgt.analysis.attention import attention_difference, attention_means
+from hf_lgt.analysis.heads import FAMILIES, changed, find_heads, register_family
+from hf_lgt.batching import Batch, logits_of, make_pass
+from hf_lgt.config import ConfigError, PeftConfig
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 24}
+OTHER_NAMES = {
+    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4},
+    "bloom": {"n_layer": 3, "n_head": 4},
+    "gpt_neo": {"num_layers": 3, "num_heads": 4, "attention_types": [[["global"], 3]]},
+    "opt": {"word_embed_proj_dim": 32, "ffn_dim": 64},
+}
+NONE = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+
+
+def model_of(kind, **more):
+    """A random model whose heads matter much."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {**SIZES, "intermediate_size": 64, "max_position_embeddings": 64, **NONE}
+        config = AutoConfig.for_model(kind, **{**sizes, **OTHER_NAMES.get(kind, {}), **more})
+        model = AutoModelForCausalLM.from_config(config).eval()
+        with torch.no_grad():
+            for projection in find_heads(model).projections:
+                projection.weight *= 20
+    return model
+
+
+def batch_of(model, n=12, prompt=6, answer=4, seed=0):
+    """Examples of several lengths whose answers are what the model itself says."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(prompt - 2, prompt + 1, size=n)
+    ids = np.zeros((n, prompt + answer), dtype=np.int64)
+    scored = np.zeros(ids.shape, dtype=bool)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = rng.integers(1, 24, size=length)
+        for at in range(length, length + answer):
+            with torch.no_grad():
+                ids[row, at] = (
+                    model(input_ids=torch.from_numpy(ids[row : row + 1, :at])).logits[0, -1].argmax()
+                )
+            scored[row, at] = True
+    return Batch(ids, lengths + answer, scored)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    model = model_of("llama")
+    return model, batch_of(model)
+
+
+def slow_map(model, batch):
+    """Exact match and token accuracy without each head, one at a time, all examples at once."""
+    heads = find_heads(model)
+    work = make_pass(batch, np.arange(len(batch.lengths)))
+    size = heads.projections[0].weight.shape[0] // heads.count
+    wanted = work.labels.numpy()
+    kept = {}
+
+    def score_with(hook, layer):
+        handle = heads.projections[layer].register_forward_pre_hook(hook)
+        with torch.no_grad():
+            said = logits_of(model, work).argmax(dim=-1).numpy()
+        handle.remove()
+        right = (said == wanted) | (wanted == -100)
+        return right.all(axis=1).mean(), right[wanted != -100].mean()
+
+    found = np.empty((heads.layers, heads.count, 2))
+    for layer in range(heads.layers):
+        score_with(lambda _, given: kept.update(wrote=given[0]), layer)
+        for head in range(heads.count):
+            own = slice(head * size, (head + 1) * size)
+
+            def without(_, given, own=own):
+                wrote = given[0].clone()
+                for at in range(wrote.shape[1]):
+                    rows = [row for row, length in enumerate(batch.lengths) if at < length - 1]
+                    wrote[:, at, own] = kept["wrote"][rows, at, own].double().mean(dim=0).float()
+                return (wrote,)
+
+            found[layer, head] = score_with(without, layer)
+    return found
+
+
+def test_the_map_is_that_of_a_loop_that_ablates_one_head_at_a_time(llama):
+    model, batch = llama
+    slow = slow_map(model, batch)
+    assert len(np.unique(slow)) > 6  # else there is nothing to agree on
+    for batch_tokens in (65_536, 40, 10):
+        found = ablation_map(model, batch, batch_tokens=batch_tokens)
+        assert (found.exact_match, found.token_accuracy) == (1.0, 1.0)
+        np.testing.assert_array_equal(found.exact_without, slow[..., 0])
+        np.testing.assert_array_equal(found.tokens_without, slow[..., 1])
+        np.testing.assert_array_equal(found.exact_lost, 1 - slow[..., 0])
+
+
+def test_several_heads_at_once(llama):
+    model, batch = llama
+    found = ablation_map(model, batch)
+    for layer, head in find_heads(model).every:
+        one = score_without(model, batch, [(layer, head)])
+        assert one == (found.exact_without[layer, head], found.tokens_without[layer, head])
+    assert score_without(model, batch, []) == (1.0, 1.0)
+    every = score_without(model, batch, find_heads(model).every, batch_tokens=25)
+    assert every[0] < found.exact_without.min()
+
+
+def test_the_model_is_untouched_afterwards(llama):
+    model, batch = llama
+    work = make_pass(batch, np.arange(4))
+    with torch.no_grad():
+        before = logits_of(model, work)
+    implementation = model.config._attn_implementation
+    model.train()
+    ablation_map(model, batch)
+    attention_means(model, batch)
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(logits_of(model, work), before)
+    assert model.config._attn_implementation == implementation
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_hooks_are_gone_after_an_error_too(llama):
+    model, batch = llama
+    with pytest.raises(ZeroDivisionError), changed(find_heads(model), lambda layer, wrote: 1 / 0):
+        logits_of(model, make_pass(batch, np.arange(2)))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_means_leave_padding_out(llama):
+    model, batch = llama
+    means = head_means(model, batch)
+    padded = Batch(np.where(batch.ids == 0, 7, batch.ids), batch.lengths, batch.scored)
+    torch.testing.assert_close(head_means(model, padded, batch_tokens=30), means)
+    assert means.shape == (3, int(batch.lengths.max()) - 1, 4, 8)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_every_known_family_has_its_heads_where_they_are_looked_for(kind):
+    grouped = {"num_key_value_heads": 2, "head_dim": 8}
+    model = model_of(kind, **({} if kind in {*OTHER_NAMES, "gpt_neox"} else grouped))
+    heads = find_heads(model)
+    assert (heads.layers, heads.count) == (3, 4)
+    seen = {}
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        with changed(heads, lambda layer, wrote: seen.update({layer: wrote.shape})):
+            assert torch.equal(model(input_ids=ids).logits, before)
+        with changed(heads, lambda layer, wrote: wrote * 0, [2]):
+            assert not torch.equal(model(input_ids=ids).logits, before)
+    assert seen == dict.fromkeys(range(3), (1, 8, 4, 8))
+
+
+def test_an_unknown_family_says_how_to_add_it(monkeypatch, llama):
+    model, _ = llama
+    monkeypatch.setattr(heads_module, "FAMILIES", {"gpt2": FAMILIES["gpt2"]})
+    with pytest.raises(ConfigError) as caught:
+        find_heads(model)
+    (fault,) = caught.value.faults
+    assert "'llama' models are not known; known: gpt2" in fault
+    assert 'register_family("llama", layers=..., projection=...)' in fault
+    register_family("llama", "model.layers", "self_attn.o_proj")
+    assert find_heads(model).layers == 3
+    register_family("llama", "model.layers", "attention.dense")
+    with pytest.raises(ConfigError, match=r"not built as expected .*attention"):
+        find_heads(model)
+
+
+def test_heads_of_a_model_with_adapters():
+    model = model_of("llama")
+    batch = batch_of(model)
+    plain = ablation_map(model, batch)
+    config = PeftConfig(rank=2, alpha=4, dropout=0.0, target_modules=["o_proj", "q_proj"])
+    adapted = add_adapters(model, config, [], 0, base="made-here")
+    found = ablation_map(adapted, batch)  # fresh adapters change nothing
+    np.testing.assert_array_equal(found.exact_without, plain.exact_without)
+
+
+def test_attention_matrices(llama):
+    model, batch = llama
+    means = attention_means(model, batch)
+    width = int(batch.lengths.max()) - 1
+    assert means.shape == (3, 4, width, width)
+    np.testing.assert_allclose(means.sum(axis=-1), 1, atol=1e-5)
+    assert np.triu(means, 1).max() == 0
+    np.testing.assert_allclose(attention_means(model, batch, batch_tokens=20), means, atol=1e-6)
+    last = int(batch.lengths.argmax())
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        own = model(input_ids=torch.from_numpy(batch.ids[last : last + 1, :width]), output_attentions=True)
+    model.set_attn_implementation("sdpa")
+    alone = attention_means(model, batch.take(np.array([last])))
+    np.testing.assert_allclose(alone, np.stack([a[0].numpy() for a in own.attentions]), atol=1e-6)
+
+
+def test_the_difference_of_attention_matrices():
+    first = np.zeros((1, 2, 3, 3), dtype=np.float32)
+    second = np.zeros((1, 2, 2, 2), dtype=np.float32)
+    first[0, 0] = [[1, 0, 0], [0.5, 0.5, 0], [0, 0, 1]]
+    second[0, 0] = [[1, 0], [0, 1]]
+    np.testing.assert_array_equal(attention_difference(first, second), [[1.0, 0.0]])
+    np.testing.assert_array_equal(attention_difference(second, first), [[1.0, 0.0]])
+
+
+def test_the_score_is_that_of_the_evaluation(llama):
+    model, batch = llama
+    from hf_lgt.evaluation.harness import score_examples
+
+    other = batch_of(model, seed=1)
+    ids = np.where(batch.scored, other.ids, batch.ids)
+    mixed = Batch(ids, batch.lengths, batch.scored)
+    exact, scored, right = score_examples(model, mixed, 65_536)
+    assert score(model, mixed, batch_tokens=24) == (exact.mean(), right.sum() / scored.sum())
