@@ -252,6 +252,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def lengths(text: str) -> tuple[int, ...]:
+    """Argument type: different whole numbers from 1, as ``8,12,16``; gives them in ascending order."""
+    found = [positive(word.strip()) for word in text.split(",")]
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} must be different lengths")
+    return tuple(sorted(found))
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """Seeds as ``0,1,2``.
 

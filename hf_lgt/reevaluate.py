@@ -165,7 +165,7 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
         raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
     model, codec = load_model(found)
-    tests = _tests(found, codec, model)
+    tests = tests_of(found, codec, model)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a path that cannot be is told now
     records = _evaluate(model, tests, found)
     with atomic_directory(out, replace=overwrite) as draft:
@@ -180,7 +180,7 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
 def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | None = None) -> list[Agreement]:
     """Compare teacher-forced exact match with greedy generation, for each target and length."""
     model, codec = load_model(found)
-    tests = _tests(found, codec, model)
+    tests = tests_of(found, codec, model)
     results = []
     for target in (c.task for c in found.config.mixture if c.role == "target"):
         for cell in (c for c in tests.cells if c.task == target and (not lengths or c.length in lengths)):
@@ -240,7 +240,8 @@ def _with_adapters(found: Found, codec: TextCodec) -> Any:
     return load_adapted(load_base(found.trained.model, start, codec.vocab_size), found.folder)
 
 
-def _tests(found: Found, codec: TextCodec, model: Any) -> TestSets:
+def tests_of(found: Found, codec: TextCodec, model: Any) -> TestSets:
+    """The test sets that a model is evaluated on."""
     return prepare_tests(
         found.config,
         codec,

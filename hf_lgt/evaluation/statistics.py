@@ -13,6 +13,7 @@ from data_builders.sampling import stream
 from hf_lgt.evaluation.metrics import wilson_interval
 
 RESAMPLES = 10_000
+CORRELATION_RESAMPLES = 2_000
 MOST_EXACT = 16
 """seeds up to which a permutation test goes through all changes of sign"""
 DRAWN_SIGNS = 100_000
@@ -181,6 +182,41 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     products = ranks @ ranks.T
     rho = products[0, 1] / np.sqrt(products[0, 0] * products[1, 1])
     return float(np.clip(rho, -1.0, 1.0))
+
+
+def spearman_interval(
+    x: Sequence[float], y: Sequence[float], groups: Sequence[object], *, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of `spearman`, whole groups drawn.
+
+    Observations that hang together, as the checkpoints of one run do, are no draws of their own.
+
+    Args:
+        x: one number an observation.
+        y: the same observations' other number.
+        groups: what each belongs to, as its seed.
+        level: coverage.
+
+    Returns:
+        None with fewer than three groups, or where most draws have no correlation.
+    """
+    names = list(dict.fromkeys(groups))
+    if len(names) < 3:
+        return None
+    rows = [np.flatnonzero([group == name for group in groups]) for name in names]
+    draws = stream(0, "bootstrap of groups", len(names)).integers(
+        0, len(names), size=(CORRELATION_RESAMPLES, len(names))
+    )
+    both = np.asarray([x, y], dtype=np.float64)
+    found = []
+    for draw in draws:
+        taken = both[:, np.concatenate([rows[i] for i in draw])]
+        if (rho := spearman(taken[0].tolist(), taken[1].tolist())) is not None:
+            found.append(rho)
+    if len(found) < CORRELATION_RESAMPLES / 2:
+        return None
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

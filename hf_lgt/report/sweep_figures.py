@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle
 from statistics import fmean
 from typing import Any
@@ -67,15 +68,26 @@ def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
 
 
 def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
-    """The target's exact match by length: a panel a setting, a line an arm, with intervals over seeds."""
+    """The target's exact match by length: a panel a setting, a line an arm, with intervals over seeds.
+
+    Where there is one arm from a few checkpoints, these are the lines.
+    """
+    line: Callable[[Cell], str] = _arm_words
     settings = list(_by_setting(cells).values())
-    arms = list(dict.fromkeys(cell.arm for cell in cells))
-    style = dict(zip(arms, zip(cycle(ARM_COLORS), cycle(ARM_MARKERS), strict=False), strict=False))
+    checkpoints = {cell.checkpoint for cell in cells}
+    if len({cell.arm for cell in cells}) == 1 and 1 < len(checkpoints) <= len(ARM_COLORS):
+        line = _checkpoint_words
+        found: dict[Any, list[Cell]] = {}
+        for cell in cells:
+            found.setdefault(cell.setting[:2], []).append(cell)
+        settings = list(found.values())
+    lines = list(dict.fromkeys(map(line, cells)))
+    style = dict(zip(lines, zip(cycle(ARM_COLORS), cycle(ARM_MARKERS), strict=False), strict=False))
     for start in range(0, len(settings), MOST_PANELS):
         part = settings[start : start + MOST_PANELS]
         figure, panels = _panels(len(part), 4.3 if len(part) < 3 else 3.6, 3.2)
         for axes, own in zip(panels, part, strict=True):
-            _draw_curves(axes, own, style)
+            _draw_curves(axes, own, line, style)
         panels[0].legend(loc="lower left", fontsize=8, framealpha=0.9)  # where what is trained is at 1
         targets = {cell.results[0].summary.target for own in part for cell in own}
         of = literal(targets.pop()) if len(targets) == 1 else "the target"
@@ -83,16 +95,26 @@ def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictu
         more = f", part {start // MOST_PANELS + 1}" if len(settings) > MOST_PANELS else ""
         figure.suptitle(f"{literal(manifest.name)}: exact match by length{more}", fontsize=11)
         name = "curves" if not more else f"curves-{start // MOST_PANELS + 1}"
-        yield Picture(name, f"Exact match of the target by length{more}", _curves_alt(part), figure)
+        yield Picture(name, f"Exact match of the target by length{more}", _curves_alt(part, line), figure)
 
 
-def _draw_curves(axes: Any, own: Sequence[Cell], style: dict[str, tuple[str, str]]) -> None:
+def _arm_words(cell: Cell) -> str:
+    return cell.arm.replace("_", " ") or "target"
+
+
+def _checkpoint_words(cell: Cell) -> str:
+    return cell.checkpoint
+
+
+def _draw_curves(
+    axes: Any, own: Sequence[Cell], line: Callable[[Cell], str], style: dict[str, tuple[str, str]]
+) -> None:
     style_length_axes(axes, [n for cell in own for r in cell.results for n in r.summary.curve])
     for cell in own:
         curve = cell.curve
         lengths, (mean, low, high) = list(curve), zip(*curve.values(), strict=True)
-        color, marker = style[cell.arm]
-        label = f"{literal(cell.arm.replace('_', ' ')) or 'target'} (n={len(cell.results)})"
+        color, marker = style[line(cell)]
+        label = f"{literal(line(cell))} (n={len(cell.results)})"
         axes.plot(lengths, mean, color=color, marker=marker, ms=3.5, lw=1.8, label=label)
         axes.fill_between(lengths, low, high, color=color, alpha=0.15, linewidth=0)
     first = next((c for c in own if c.results[0].auxiliary_curve), None)
@@ -103,15 +125,22 @@ def _draw_curves(axes: Any, own: Sequence[Cell], style: dict[str, tuple[str, str
         )
     summary = (first or own[0]).results[0].summary
     mark_training_lengths(axes, summary.target_length, summary.auxiliary_length)
-    if words := _setting_words(own[0]):
+    if words := _panel_words(own):
         axes.set_title(literal(words), fontsize=9, pad=16)
 
 
-def _curves_alt(settings: Sequence[Sequence[Cell]]) -> str:
+def _panel_words(own: Sequence[Cell]) -> str:
+    """What all lines of a panel share."""
+    first = own[0]
+    shared = first if len({cell.checkpoint for cell in own}) == 1 else replace(first, checkpoint="")
+    return _setting_words(shared)
+
+
+def _curves_alt(settings: Sequence[Sequence[Cell]], line: Callable[[Cell], str]) -> str:
     parts = []
     for own in settings:
-        numbers = [f"{cell.arm} {mean}" for cell in own if (mean := mean_of(cell, reach)) is not None]
-        words = _setting_words(own[0])
+        numbers = [f"{line(cell)} {mean}" for cell in own if (mean := mean_of(cell, reach)) is not None]
+        words = _panel_words(own)
         parts.append(f"{words}: {'; '.join(numbers)}" if words else "; ".join(numbers))
     return (
         "Line chart. Mean exact match in the transfer region, with 95 % intervals: " + ". ".join(parts) + "."

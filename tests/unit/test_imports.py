@@ -37,6 +37,7 @@ LAYERS = [
     ["sweeps"],
     ["report"],
     ["run", "reevaluate", "publish"],
+    ["analyze"],
     ["pretraining"],
     ["cli"],
     ["recipes"],

@@ -13,7 +13,7 @@ from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.cells import mean_of, reach
 from hf_lgt.report.pieces import Number, Row, Table
 from hf_lgt.report.stability import fall, stability_table, swing
-from hf_lgt.report.sweep_figures import sweep_pictures
+from hf_lgt.report.sweep_figures import curves_pictures, sweep_pictures
 from hf_lgt.report.sweep_tables import (
     chosen_lengths,
     difference_table,
@@ -345,6 +345,21 @@ def picture_names(found):
 def test_the_pictures_fit_the_experiment(arms):
     manifest, cells, _ = arms
     assert picture_names(sweep_pictures(manifest, cells)) == ["curves", "reach"]
+
+
+def test_checkpoints_of_a_single_arm_are_lines_of_one_panel(arms):
+    manifest, cells, _ = arms
+    starts = [dataclasses.replace(cells[0], checkpoint=name) for name in ("random", "step-1")]
+    picture = next(curves_pictures(manifest, starts))
+    (axes,) = picture.figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "random (n=3)", "step-1 (n=3)", "auxiliaries"
+    ]  # fmt: skip
+    assert axes.get_title() == ""
+    assert "interval" in picture.alt
+    assert "random 0." in picture.alt
+    both = [*starts, *(dataclasses.replace(cells[1], checkpoint=name) for name in ("random", "step-1"))]
+    assert len(next(curves_pictures(manifest, both)).figure.axes) == 2
 
 
 def test_a_grid_of_lengths_is_a_heat_map(experiment):

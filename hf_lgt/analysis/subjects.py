@@ -1,0 +1,186 @@
+"""The runs that are looked into, what was found in each, and how it goes with the generalization gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from hf_lgt.analysis.maps import MEASURES, TaskMaps, target_differences
+from hf_lgt.checkpoints import list_checkpoints
+from hf_lgt.config import Config, ConfigError
+from hf_lgt.evaluation.curves import smallest_length, summarize, training_lengths
+from hf_lgt.evaluation.records import RecordError, read_records
+from hf_lgt.evaluation.statistics import spearman, spearman_interval
+from hf_lgt.folders import is_finished, read_run_config
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked at."""
+
+    tasks: tuple[str, ...] | None = None
+    """None: all of the run's"""
+    lengths: tuple[int, ...] | None = None
+    """None: the target's longest training length, the auxiliaries', and the one halfway"""
+    last: bool = False
+    """the last weights alone, not every checkpoint"""
+    examples: int = 256
+    """test examples a task and length"""
+    batch_tokens: int = 65_536
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run to look into."""
+
+    run_dir: Path
+    config: Config
+    states: tuple[tuple[int, Path], ...]
+    """(step, folder of the weights)"""
+    tasks: tuple[str, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """Name and seed."""
+        return f"{self.run_dir.parent.name}/{self.run_dir.name}"
+
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        """(task, length) of what can be looked at."""
+        lengths = {c.task: c for c in self.config.build_mixture().components}
+        return [
+            (task, length)
+            for task in self.tasks
+            for length in self.lengths
+            if lengths[task].definition.length_fault(length, lengths[task].options) is None
+        ]
+
+
+@dataclass
+class Looked:
+    """What was found in one run."""
+
+    subject: Subject
+    maps: dict[int, list[TaskMaps]] = field(default_factory=dict)
+    """step -> of every task and length"""
+    gaps: dict[int, float | None] = field(default_factory=dict)
+    """step -> the generalization gap of the run's own evaluation, None where there is none"""
+
+    @cached_property
+    def differences(self) -> dict[int, dict[int, dict[str, float]]]:
+        """Step -> length -> how far the maps of target and auxiliaries differ, by measure."""
+        return {step: dict(target_differences(maps)) for step, maps in self.maps.items()}
+
+
+def find_subjects(paths: Sequence[str | Path], wanted: Wanted) -> list[Subject]:
+    """The runs that a user names, checked.
+
+    Args:
+        paths: folders of runs.
+        wanted: what to look at.
+
+    Raises:
+        ConfigError: with all that is wrong: no run, no checkpoint, a task or a length that a run does not
+            have.
+    """
+    subjects, faults = [], []
+    for path in dict.fromkeys(Path(path).resolve() for path in paths):
+        try:
+            subjects.append(_subject(path, wanted))
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    return subjects
+
+
+def _subject(path: Path, wanted: Wanted) -> Subject:
+    config = read_run_config(path)
+    found = list_checkpoints(path)
+    if wanted.last:
+        end = [(config.train.steps, path / "model")] if is_finished(path) else found[-1:]
+        if not end:
+            raise ConfigError([f"{path} is not finished and has no checkpoints: nothing to look into yet"])
+        found = end
+    elif not found:
+        said = (
+            "--checkpoints last looks into its model/" if is_finished(path) else "it is not finished either"
+        )
+        raise ConfigError(
+            [f"{path} has no checkpoints (train.save_every is {config.train.save_every or 'null'}); {said}"]
+        )
+    have = [c.task for c in config.mixture]
+    tasks = wanted.tasks or tuple(have)
+    if unknown := [task for task in tasks if task not in have]:
+        raise ConfigError(
+            [f"--tasks: {path} was not trained on {', '.join(unknown)}; it has {', '.join(have)}"]
+        )
+    if config.data.source != "generated":
+        raise ConfigError(
+            [f"{path} was trained on a dataset; heads can be looked into for generated tasks alone"]
+        )
+    subject = Subject(path, config, tuple(found), tasks, wanted.lengths or usual_lengths(config))
+    for length in subject.lengths:
+        if not any(own == length for _, own in subject.cells):
+            raise ConfigError([f"--lengths: none of {', '.join(tasks)} has length {length}"])
+    return subject
+
+
+def usual_lengths(config: Config) -> tuple[int, ...]:
+    """The target's longest training length, the auxiliaries' longest, and the length halfway."""
+    (_, first), *_ = training_lengths(config, "target")
+    last = max((length for _, length in training_lengths(config, "auxiliary")), default=first)
+    return tuple(sorted({first, (first + last) // 2, last}))
+
+
+def gaps_of(subject: Subject) -> dict[int, float | None]:
+    """Step -> the first target's generalization gap, of the evaluations that the run made."""
+    try:
+        records = read_records(subject.run_dir / "eval.jsonl")
+    except (OSError, RecordError):
+        return {}
+    target, *_ = training_lengths(subject.config, "target")
+    auxiliaries = training_lengths(subject.config, "auxiliary")
+    if not auxiliaries:
+        return {}
+    smallest = smallest_length(subject.config)
+    return {
+        step: summarize([r for r in records if r.step == step], target, auxiliaries, smallest=smallest).gap
+        for step in dict.fromkeys(r.step for r in records)
+    }
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How a measure goes with the gap, over checkpoints and seeds."""
+
+    measure: str
+    length: int
+    rho: float | None
+    """Spearman's; None where one of the two does not change"""
+    interval: tuple[float, float] | None
+    """95 %, whole runs drawn; None for fewer than three runs"""
+    points: int
+    """checkpoints of all runs that have a gap"""
+
+
+def correlations(found: Sequence[Looked]) -> list[Correlation]:
+    """Rank correlation of each measure at each length with the gap."""
+    made = []
+    for length in dict.fromkeys(n for own in found for n in own.subject.lengths):
+        for measure in MEASURES:
+            points = [
+                (own.differences[step][length][measure], gap, own.subject.label)
+                for own in found
+                for step, gap in own.gaps.items()
+                if gap is not None and length in own.differences[step]
+            ]
+            if len(points) < 3:
+                continue
+            values, gaps, runs = map(list, zip(*points, strict=True))
+            rho, interval = spearman(values, gaps), spearman_interval(values, gaps, runs)
+            made.append(Correlation(measure, length, rho, interval, len(points)))
+    return made
