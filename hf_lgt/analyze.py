@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +11,62 @@ from hf_lgt.analysis.maps import TaskMaps, task_maps
 from hf_lgt.analysis.subjects import Looked, Subject, Wanted, gaps_of
 from hf_lgt.config import ConfigError
 from hf_lgt.progress import bar
-from hf_lgt.reevaluate import find_model, load_model, tests_of
+from hf_lgt.reevaluate import Found, find_model, load_model, tests_of
 from hf_lgt.report.heads import FILES
 
 
-def look(subjects: Sequence[Subject], wanted: Wanted, *, progress: bool = True) -> Iterator[Looked]:
+def find_states(subjects: Sequence[Subject], wanted: Wanted) -> dict[Subject, list[Found]]:
+    """The weights of every state of every run, before any is loaded.
+
+    Raises:
+        ConfigError: a model cannot be read, or is too short for a length.
+    """
+    states: dict[Subject, list[Found]] = {}
+    faults: list[str] = []
+    for subject in subjects:
+        low, high = min(subject.lengths), max(subject.lengths)
+        settings = [f"eval.lengths=[{low},{high}]", "eval.every=1", f"eval.examples={wanted.examples}"]
+        for _, folder in subject.states:
+            path = subject.run_dir if folder == subject.run_dir / "model" else folder
+            try:
+                states.setdefault(subject, []).append(find_model(path, None, settings))
+            except ConfigError as error:
+                # said of the options that the user gave, not of the keys that they stand for
+                faults += [fault.replace("eval.lengths:", "--lengths:") for fault in error.faults]
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return states
+
+
+def look(
+    states: Mapping[Subject, Sequence[Found]], wanted: Wanted, *, progress: bool = True
+) -> Iterator[Looked]:
     """The maps of every checkpoint of every run, one run after the other.
+
+    Args:
+        states: from `find_states`.
+        wanted: what to look at.
+        progress: show a bar.
 
     Raises:
         ConfigError: weights cannot be read, or a model's family is not known.
     """
-    total = sum(len(s.states) * len(s.cells) for s in subjects)
+    total = sum(len(found) * len(subject.cells) for subject, found in states.items())
     with bar(total=total, desc="heads", unit="map", visible=progress) as done:
-        for subject in subjects:
+        for subject, every in states.items():
             looked = Looked(subject)
             gaps = gaps_of(subject)
-            for step, folder in subject.states:
+            for (step, _), found in zip(subject.states, every, strict=True):
                 looked.gaps[step] = gaps.get(step)
-                looked.maps[step] = [*_maps_of(subject, folder, wanted, done.update)]
+                looked.maps[step] = [*_maps_of(subject, found, wanted, done.update)]
             yield looked
 
 
 def _maps_of(
-    subject: Subject, folder: Path, wanted: Wanted, tell: Callable[[int], Any]
+    subject: Subject, found: Found, wanted: Wanted, tell: Callable[[int], Any]
 ) -> Iterator[TaskMaps]:
-    low, high = min(subject.lengths), max(subject.lengths)
-    settings = [f"eval.lengths=[{low},{high}]", "eval.every=1", f"eval.examples={wanted.examples}"]
-    run = subject.run_dir
-    found = find_model(run if folder == run / "model" else folder, None, settings)
     model, codec = load_model(found)
-    find_heads(model)
+    find_heads(model)  # told before any test set is made
     tests = tests_of(found, codec, model)
     for task, length in subject.cells:
         cell = next(c for c in tests.cells if (c.task, c.length) == (task, length))

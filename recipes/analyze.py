@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _heads(known: argparse.Namespace) -> int:
     from hf_lgt.analysis.subjects import Wanted, find_subjects
-    from hf_lgt.analyze import look, output_folder
+    from hf_lgt.analyze import find_states, look, output_folder
     from hf_lgt.report.heads import write_heads
 
     wanted = Wanted(
@@ -45,8 +45,9 @@ def _heads(known: argparse.Namespace) -> int:
         examples=known.examples,
     )
     subjects = find_subjects(known.runs, wanted)
+    states = find_states(subjects, wanted)
     out = output_folder(subjects, known.output, known.overwrite)
-    for table in write_heads([*look(subjects, wanted)], out, replace=known.overwrite):
+    for table in write_heads([*look(states, wanted)], out, replace=known.overwrite):
         print(table.markdown() + "\n")
     print(f"figures and arrays: {out}")
     return 0

@@ -9,8 +9,9 @@ Dimensions: L layers, H heads a layer, d the size of a head, B examples, W token
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,8 @@ def ablation_map(
     whole = score(model, batch, batch_tokens=batch_tokens)
     without = np.empty((heads.layers, heads.count, 2))
     for layer in range(heads.layers):
-        without[layer] = _without_each(model, heads, layer, batch, means[layer], batch_tokens)
+        mean = partial(_same, means[layer][None])
+        without[layer] = score_each(model, heads, layer, batch, mean, batch_tokens=batch_tokens)
     return AblationMap(*whole, without[..., 0], without[..., 1])
 
 
@@ -116,60 +118,106 @@ def score_without(
         means: what replaces their outputs, [L, W, H, d]; None: see `head_means`.
         batch_tokens: tokens a pass.
     """
-    heads = find_heads(model)
     if means is None:
         means = head_means(model, batch, batch_tokens=batch_tokens)
+    return score_with(model, batch, ablated, partial(_same, means[:, None]), batch_tokens=batch_tokens)
+
+
+def score_with(
+    model: Any,
+    batch: Batch,
+    replaced: Sequence[tuple[int, int]],
+    written: Callable[[NDArray[np.int64]], torch.Tensor],
+    *,
+    batch_tokens: int = 65_536,
+) -> tuple[float, float]:
+    """(exact match, token accuracy) with several heads at once writing something else.
+
+    Args:
+        model: as for `ablation_map`.
+        batch: the test examples.
+        replaced: (layer, head) of each.
+        written: gives what all heads write instead, for some rows of the batch: [L, b, W, H, d], or
+            [L, 1, W, H, d] where it is the same for all.
+        batch_tokens: tokens a pass.
+    """
+    heads = find_heads(model)
     chosen: dict[int, list[int]] = {}
-    for layer, head in ablated:
+    for layer, head in replaced:
         chosen.setdefault(layer, []).append(head)
+    exact = hits = total = 0
+    for rows in parts(len(batch.lengths), batch.ids.shape[1], batch_tokens):
+        instead, work = written(rows), make_pass(batch, rows)
 
-    def replace(layer: int, wrote: torch.Tensor) -> torch.Tensor:
-        wrote = wrote.clone()
-        wrote[:, :, chosen[layer]] = means[layer, : wrote.shape[1], chosen[layer]].to(wrote.dtype)
-        return wrote
+        def replace(layer: int, wrote: torch.Tensor, instead: torch.Tensor = instead) -> torch.Tensor:
+            wrote, own = wrote.clone(), chosen[layer]
+            wrote[:, :, own] = instead[layer, :, : wrote.shape[1]][:, :, own].to(wrote.dtype)
+            return wrote
 
-    with changed(heads, replace, sorted(chosen)):
-        return score(model, batch, batch_tokens=batch_tokens)
+        with inference(model), changed(heads, replace, sorted(chosen)):
+            matches, right, scored = _scored(logits_of(model, work.to(_device(model))), work)
+        exact, hits, total = exact + matches.sum(), hits + right.sum(), total + scored.sum()
+    return exact / len(batch.lengths), hits / total
 
 
 def score(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> tuple[float, float]:
     """(exact match, token accuracy) of a batch by one teacher-forced pass."""
-    exact = hits = total = 0
-    with inference(model):
-        for rows in parts(len(batch.lengths), batch.ids.shape[1], batch_tokens):
-            work = make_pass(batch, rows)
-            matches, right, scored = _scored(logits_of(model, work.to(_device(model))), work)
-            exact, hits, total = exact + matches.sum(), hits + right.sum(), total + scored.sum()
-    return exact / len(batch.lengths), hits / total
+    return score_with(model, batch, [], lambda _: torch.empty(0), batch_tokens=batch_tokens)
 
 
-def _without_each(
-    model: Any, heads: Heads, layer: int, batch: Batch, means: torch.Tensor, batch_tokens: int
+def score_each(
+    model: Any,
+    heads: Heads,
+    layer: int,
+    batch: Batch,
+    written: Callable[[NDArray[np.int64]], torch.Tensor],
+    *,
+    batch_tokens: int = 65_536,
 ) -> NDArray[np.float64]:
-    """[H, 2] exact match and token accuracy without each head of a layer."""
+    """Score a batch with one head of a layer after the other writing something else.
+
+    All are done over copies of the examples, each copy with another head.
+
+    Args:
+        model: a causal language model.
+        heads: its heads.
+        layer: which.
+        batch: the test examples.
+        written: gives what the heads of the layer write instead, for some rows of the batch: [b, W, H, d],
+            or [1, W, H, d] where it is the same for all.
+        batch_tokens: tokens a pass, of all copies.
+
+    Returns:
+        float64 [H, 2], exact match and token accuracy.
+    """
     n, width = batch.lengths.size, batch.ids.shape[1]
     counts = np.zeros((heads.count, 3))
     together = max(1, min(heads.count, batch_tokens // width))
     for first in range(0, heads.count, together):
-        own = torch.arange(first, min(first + together, heads.count), device=means.device)
+        own = torch.arange(first, min(first + together, heads.count))
         copies = len(own)
-
-        def replace(_: int, wrote: torch.Tensor, own: torch.Tensor = own) -> torch.Tensor:
-            wrote = wrote.clone().view(len(own), -1, *wrote.shape[1:])
-            # copy i has another head replaced, at all of its examples and positions
-            wrote[torch.arange(len(own)), :, :, own] = (
-                means[: wrote.shape[2], own].movedim(1, 0)[:, None].to(wrote.dtype)
-            )
-            return wrote.flatten(0, 1)
-
         for rows in parts(n, width * copies, batch_tokens):
-            work = make_pass(batch, rows)
-            several = _repeated(work, copies)
+            instead = written(rows)
+
+            def replace(
+                _: int, wrote: torch.Tensor, own: torch.Tensor = own, instead: torch.Tensor = instead
+            ) -> torch.Tensor:
+                wrote = wrote.clone().view(len(own), -1, *wrote.shape[1:])
+                for copy, head in enumerate(own.tolist()):
+                    wrote[copy, :, :, head] = instead[:, : wrote.shape[2], head].to(wrote.dtype)
+                return wrote.flatten(0, 1)
+
+            several = _repeated(make_pass(batch, rows), copies)
             with inference(model), changed(heads, replace, [layer]):
                 found = _scored(logits_of(model, several.to(_device(model))), several)
             for i, part in enumerate(found):
                 counts[first : first + copies, i] += part.reshape(copies, -1).sum(axis=1)
     return np.stack([counts[:, 0] / n, counts[:, 1] / counts[:, 2]], axis=1)
+
+
+def _same(values: torch.Tensor, _: NDArray[np.int64]) -> torch.Tensor:
+    """What is written in the place of heads, whatever the rows."""
+    return values
 
 
 def _scored(logits: torch.Tensor, work: Pass) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -31,7 +31,7 @@ class Wanted:
     batch_tokens: int = 65_536
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A run to look into."""
 

@@ -7,9 +7,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from hf_lgt.adapters import add_adapters
 from hf_lgt.analysis import heads as heads_module
-from hf_lgt.analysis.ablation import ablation_map, head_means, score, score_without
+from hf_lgt.analysis.ablation import AblationMap, ablation_map, head_means, score, score_without
 from hf_lgt.analysis.attention import attention_difference, attention_means
 from hf_lgt.analysis.heads import FAMILIES, changed, find_heads, register_family
+from hf_lgt.analysis.necessity import matched_sets, most_needed, necessity
+from hf_lgt.analysis.patching import patch_map
 from hf_lgt.batching import Batch, logits_of, make_pass
 from hf_lgt.config import ConfigError, PeftConfig
 
@@ -213,6 +215,102 @@ def test_the_difference_of_attention_matrices():
     second[0, 0] = [[1, 0], [0, 1]]
     np.testing.assert_array_equal(attention_difference(first, second), [[1.0, 0.0]])
     np.testing.assert_array_equal(attention_difference(second, first), [[1.0, 0.0]])
+
+
+def test_the_heads_that_are_needed_most():
+    def lost(exact, tokens):
+        return AblationMap(1.0, 1.0, 1 - np.array(exact), 1 - np.array(tokens))
+
+    first = lost([[0.9, 0.0], [0.3, 0.3]], [[0.1, 0.0], [0.1, 0.2]])
+    second = lost([[0.5, 0.0], [0.3, 0.3]], [[0.1, 0.0], [0.1, 0.2]])
+    assert most_needed([first, second], 1) == ((0, 0),)
+    assert most_needed([first, second], 2) == ((0, 0), (1, 1))  # by token accuracy, where exact match ties
+    assert most_needed([first, second], 3) == ((0, 0), (1, 0), (1, 1))
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=f"k is {k}; it must be at least 1 and less than the model's 4"):
+            most_needed([first], k)
+
+
+def test_matched_sets(llama):
+    heads = find_heads(llama[0])
+    chosen = ((0, 1), (2, 0), (2, 3))
+    sets = matched_sets(heads, chosen, most=100)
+    assert len(sets) == len(set(sets)) == 4 * 6 - 1
+    assert chosen not in sets
+    assert all([layer for layer, _ in own] == [0, 2, 2] and own == tuple(sorted(own)) for own in sets)
+    drawn = matched_sets(heads, chosen, most=10)
+    assert len(set(drawn)) == 10
+    assert set(drawn) < set(sets)
+    assert matched_sets(heads, chosen, most=10) == drawn != matched_sets(heads, chosen, most=10, seed=1)
+    assert matched_sets(heads, tuple((0, head) for head in range(4)), most=10) == []
+
+
+def test_what_is_lost_without_the_chosen_heads_is_compared_with_matched_ones(llama):
+    model, batch = llama
+    halves = [batch.take(np.arange(0, 6)), batch.take(np.arange(6, 12))]
+    chosen = most_needed([ablation_map(model, half) for half in halves], 2)
+    found = necessity(model, halves, chosen, batch_tokens=64)
+    assert found.exact_match == 1.0
+
+    def lost(own):
+        return 1 - np.mean([score_without(model, half, own)[0] for half in halves])
+
+    others = matched_sets(find_heads(model), chosen, 64)
+    assert found.lost == lost(chosen)
+    assert found.lost_matched == tuple(map(lost, others))
+    assert found.effect == pytest.approx(found.lost - np.mean(found.lost_matched))
+    ahead = sum(own >= found.lost for own in found.lost_matched)
+    assert found.p == (1 + ahead) / (1 + len(others))
+    with pytest.raises(ValueError, match="no matched set"):
+        necessity(model, halves, tuple((0, head) for head in range(4)))
+
+
+def test_patching_moves_what_heads_write(llama):
+    donor, batch = llama
+    receiver = model_of("llama")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for projection in find_heads(receiver).projections:
+            projection.weight.data += 0.2 * torch.randn_like(projection.weight)
+    found = patch_map(receiver, donor, batch, batch_tokens=50)
+    assert found.donor == (1.0, 1.0)
+    assert found.receiver == score(receiver, batch)
+    work = make_pass(batch, np.arange(len(batch.lengths)))
+    wrote = []
+    with torch.no_grad(), changed(find_heads(donor), lambda _, written: wrote.append(written)):
+        logits_of(donor, work)
+
+    def slow(moved):
+        def move(layer, written):
+            written = written.clone()
+            for at, head in moved:
+                if at == layer:
+                    written[:, :, head] = wrote[layer][:, :, head]
+            return written
+
+        with torch.no_grad(), changed(find_heads(receiver), move):
+            said = logits_of(receiver, work).argmax(dim=-1)
+        right = ((said == work.labels) | (work.labels == -100)).numpy()
+        return right.all(axis=1).mean(), right[work.labels.numpy() != -100].mean()
+
+    heads = find_heads(receiver)
+    for layer, head in heads.every:
+        assert tuple(found.by_head[layer, head]) == slow([(layer, head)])
+    for layer in range(heads.layers):
+        assert tuple(found.by_layer[layer]) == slow([(layer, head) for head in range(heads.count)])
+    assert found.together == slow(heads.every)
+    assert len(np.unique(found.by_head[..., 1])) > 3
+    between = 1 - found.receiver[1]
+    np.testing.assert_allclose(
+        found.restored(found.by_layer), (found.by_layer[:, 1] - found.receiver[1]) / between
+    )
+    assert np.isnan(patch_map(donor, donor, batch).restored(found.by_layer)).all()
+
+
+def test_patching_between_models_of_different_sizes_is_refused(llama):
+    donor, batch = llama
+    with pytest.raises(ValueError, match="the receiver has 2 layers of 4 heads, the donor 3 of 4"):
+        patch_map(model_of("llama", num_hidden_layers=2), donor, batch)
 
 
 def test_the_score_is_that_of_the_evaluation(llama):

@@ -1,0 +1,111 @@
+"""analyze.py: maps of a run's checkpoints, and what it says where there is nothing to look into."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from hf_lgt.evaluation.curves import summarize, training_lengths
+from hf_lgt.evaluation.records import read_records
+from hf_lgt.folders import read_run_config
+
+
+def test_heads_of_a_run(tiny_run, call_recipe, tmp_path):
+    out = tmp_path / "heads"
+    done = call_recipe("analyze.py", "heads", tiny_run, "--examples", "8", "--output", out)
+    assert done.returncode == 0, done.stderr
+    assert "Rank correlation" not in done.stdout  # of too few checkpoints
+    assert str(out) in done.stdout
+    config = read_run_config(tiny_run)
+    data = json.loads((out / "heads.json").read_text())
+    (run,) = data["runs"]
+    steps = [c["step"] for c in run["checkpoints"]]
+    assert steps == sorted(int(p.name[5:]) for p in (tiny_run / "checkpoints").iterdir())
+    (_, first), *_ = training_lengths(config, "target")
+    last = max(length for _, length in training_lengths(config, "auxiliary"))
+    arrays = np.load(out / "heads.npz")
+    for checkpoint in run["checkpoints"]:
+        records = [r for r in read_records(tiny_run / "eval.jsonl") if r.step == checkpoint["step"]]
+        gap = summarize(records, (_, first), training_lengths(config, "auxiliary")).gap if records else None
+        assert checkpoint["gap"] == gap
+        assert {m["length"] for m in checkpoint["maps"]} == {first, (first + last) // 2, last}
+        assert {m["task"] for m in checkpoint["maps"]} == {c.task for c in config.mixture}
+        for one in checkpoint["maps"]:
+            name = f"{run['run']}/step-{checkpoint['step']:06d}/{one['task']}/{one['length']}"
+            assert np.shape(one["tokens_lost"]) == (config.model.layers, config.model.heads)
+            np.testing.assert_array_equal(arrays[f"{name}/tokens_lost"], one["tokens_lost"])
+            assert one["examples"] <= 8
+        assert set(checkpoint["differences"]) == {str(n) for n in (first, (first + last) // 2, last)}
+    drawn = sorted(p.name for p in out.glob("*.png"))
+    assert len(drawn) == 3
+    assert "How far the maps of target and auxiliaries differ" in (out / "heads.md").read_text()
+
+    again = call_recipe("analyze.py", "heads", tiny_run, "--examples", "8", "--output", out)
+    assert again.returncode == 2
+    assert "exists; choose another, or give --overwrite" in again.stderr
+    (out / "mine.txt").write_text("keep")
+    spared = call_recipe("analyze.py", "heads", tiny_run, "--output", out, "--overwrite")
+    assert spared.returncode == 2
+    assert "holds more than an analysis" in spared.stderr
+    (out / "mine.txt").unlink()
+    options = ("--lengths", "2", "--tasks", "reverse", "--checkpoints", "last", "--examples", "8")
+    other = call_recipe("analyze.py", "heads", tiny_run, *options, "--output", out, "--overwrite")
+    assert other.returncode == 0, other.stderr
+    (run,) = json.loads((out / "heads.json").read_text())["runs"]
+    (checkpoint,) = run["checkpoints"]
+    assert checkpoint["step"] == config.train.steps
+    assert [(m["task"], m["length"]) for m in checkpoint["maps"]] == [("reverse", 2)]
+    assert checkpoint["differences"] == {}
+
+
+def test_where_it_goes_by_itself(tiny_run, call_recipe, tmp_path):
+    runs = [tmp_path / "arm" / name for name in ("seed-0", "seed-1")]
+    for run in runs:
+        shutil.copytree(tiny_run, run)
+    options = ("--checkpoints", "last", "--examples", "4", "--lengths", "2")
+    assert call_recipe("analyze.py", "heads", runs[0], *options).returncode == 0
+    assert (runs[0] / "analysis" / "heads" / "heads.json").is_file()
+    assert call_recipe("analyze.py", "heads", *runs, *options).returncode == 0
+    data = json.loads((tmp_path / "arm" / "analysis" / "heads" / "heads.json").read_text())
+    assert [run["run"] for run in data["runs"]] == ["arm/seed-0", "arm/seed-1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tasks", "reverse,mqar"], "was not trained on mqar; it has capitalize_reverse"),
+        (["--lengths", "8,x"], "--lengths: 'x' must be a whole number >= 1"),
+        (["--lengths", "8,8"], "must be different lengths"),
+        (
+            ["--lengths", "100000"],
+            "--lengths: length 100000 of reverse takes at least 100000 tokens",
+        ),
+        (["--examples", "0"], "must be a whole number >= 1"),
+        (["--steps", "5"], "unknown option --steps"),
+        (["--checkpoints", "first"], "invalid choice"),
+    ],
+)
+def test_a_wrong_option_is_told(tiny_run, call_recipe, tmp_path, options, said):
+    out = tmp_path / "out"
+    done = call_recipe("analyze.py", "heads", tiny_run, "--output", out, *options)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+def test_a_run_without_checkpoints_is_told(tiny_run, call_recipe, tmp_path):
+    run = tmp_path / "arm" / "seed-0"
+    shutil.copytree(tiny_run, run)
+    shutil.rmtree(run / "checkpoints")
+    done = call_recipe("analyze.py", "heads", run, tmp_path / "nothing")
+    assert done.returncode == 2
+    assert "has no checkpoints" in done.stderr
+    assert "--checkpoints last looks into its model/" in done.stderr
+    assert "nothing is no run" in done.stderr
+    shutil.rmtree(run / "model")
+    for options in ([], ["--checkpoints", "last"]):
+        done = call_recipe("analyze.py", "heads", run, *options)
+        assert done.returncode == 2
+        assert "has no checkpoints" in done.stderr
