@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from hf_lgt.analysis.subjects import Looked, Subject, Wanted, gaps_of
 from hf_lgt.config import ConfigError
 from hf_lgt.progress import bar
 from hf_lgt.reevaluate import Found, find_model, load_model, tests_of
-from hf_lgt.report.heads import FILES
 
 
 def find_states(subjects: Sequence[Subject], wanted: Wanted) -> dict[Subject, list[Found]]:
@@ -74,11 +73,15 @@ def _maps_of(
         tell(1)
 
 
-def output_folder(subjects: Sequence[Subject], output: str | None, overwrite: bool) -> Path:
-    """Where an analysis of heads goes.
+def output_folder(
+    subjects: Sequence[Subject], what: str, files: Collection[str], output: str | None, overwrite: bool
+) -> Path:
+    """Where an analysis goes.
 
     Args:
         subjects: the runs.
+        what: kind of analysis, a name for the folder.
+        files: names of what it writes, its figures aside.
         output: the user's choice, if any.
         overwrite: whether an analysis that is there may be replaced.
 
@@ -86,11 +89,11 @@ def output_folder(subjects: Sequence[Subject], output: str | None, overwrite: bo
         ConfigError: the folder is there already, or holds something else.
     """
     first = subjects[0].run_dir
-    out = Path(output) if output else (first if len(subjects) == 1 else first.parent) / "analysis" / "heads"
+    out = Path(output) if output else (first if len(subjects) == 1 else first.parent) / "analysis" / what
     if not out.exists():
         return out
     if not overwrite:
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])
-    if not out.is_dir() or {p.name for p in out.iterdir() if p.suffix != ".png"} - FILES:
-        raise ConfigError([f"--output: {out} holds more than an analysis of heads; --overwrite spares it"])
+    if not out.is_dir() or {p.name for p in out.iterdir() if p.suffix != ".png"} - set(files):
+        raise ConfigError([f"--output: {out} holds more than such an analysis; --overwrite spares it"])
     return out

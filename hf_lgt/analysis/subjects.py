@@ -23,7 +23,9 @@ class Wanted:
     tasks: tuple[str, ...] | None = None
     """None: all of the run's"""
     lengths: tuple[int, ...] | None = None
-    """None: the target's longest training length, the auxiliaries', and the one halfway"""
+    """None: see `usual_lengths`, or `long_lengths` where `long` is set"""
+    long: bool = False
+    """only lengths beyond those that the target was trained on"""
     last: bool = False
     """the last weights alone, not every checkpoint"""
     examples: int = 256
@@ -122,7 +124,8 @@ def _subject(path: Path, wanted: Wanted) -> Subject:
         raise ConfigError(
             [f"{path} was trained on a dataset; heads can be looked into for generated tasks alone"]
         )
-    subject = Subject(path, config, tuple(found), tasks, wanted.lengths or usual_lengths(config))
+    lengths = wanted.lengths or (long_lengths if wanted.long else usual_lengths)(config)
+    subject = Subject(path, config, tuple(found), tasks, lengths)
     for length in subject.lengths:
         if not any(own == length for _, own in subject.cells):
             raise ConfigError([f"--lengths: none of {', '.join(tasks)} has length {length}"])
@@ -134,6 +137,20 @@ def usual_lengths(config: Config) -> tuple[int, ...]:
     (_, first), *_ = training_lengths(config, "target")
     last = max((length for _, length in training_lengths(config, "auxiliary")), default=first)
     return tuple(sorted({first, (first + last) // 2, last}))
+
+
+def long_lengths(config: Config) -> tuple[int, ...]:
+    """The transfer region: longer than the target was trained on, up to the auxiliaries' longest.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    (_, first), *_ = training_lengths(config, "target")
+    last = max((length for _, length in training_lengths(config, "auxiliary")), default=first)
+    if last <= first:
+        fault = f"{config.name} has no auxiliary that is trained longer than its target; give lengths"
+        raise ConfigError([f"--lengths: {fault}"])
+    return tuple(range(first + 1, last + 1))
 
 
 def gaps_of(subject: Subject) -> dict[int, float | None]:

@@ -47,7 +47,7 @@ def test_heads_of_a_run(tiny_run, call_recipe, tmp_path):
     (out / "mine.txt").write_text("keep")
     spared = call_recipe("analyze.py", "heads", tiny_run, "--output", out, "--overwrite")
     assert spared.returncode == 2
-    assert "holds more than an analysis" in spared.stderr
+    assert "holds more than such an analysis" in spared.stderr
     (out / "mine.txt").unlink()
     options = ("--lengths", "2", "--tasks", "reverse", "--checkpoints", "last", "--examples", "8")
     other = call_recipe("analyze.py", "heads", tiny_run, *options, "--output", out, "--overwrite")
@@ -109,3 +109,62 @@ def test_a_run_without_checkpoints_is_told(tiny_run, call_recipe, tmp_path):
         done = call_recipe("analyze.py", "heads", run, *options)
         assert done.returncode == 2
         assert "has no checkpoints" in done.stderr
+
+
+def test_necessity_of_a_run(tiny_run, call_recipe, tmp_path):
+    out = tmp_path / "necessity"
+    options = ("--examples", "8", "--lengths", "3,4", "--output", out)
+    done = call_recipe("analyze.py", "necessity", tiny_run, "--k", "1", *options)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads((out / "necessity.json").read_text())
+    found = run["by_k"]["1"]
+    assert run["lengths"] == [3, 4]
+    ((layer, head),) = found["chosen"]
+    assert (layer, 0 <= head < 2) == (0, True)
+    assert len(found["lost_matched"]) == 1
+    assert found["effect"] == pytest.approx(found["lost"] - found["lost_matched"][0])
+    assert (out / "necessity.png").is_file()
+    assert "lost without k matched" in done.stdout
+    many = call_recipe("analyze.py", "necessity", tiny_run, "--k", "2", *options, "--overwrite")
+    assert many.returncode == 2
+    assert "--k: " in many.stderr
+    assert "less than the model's 2 heads" in many.stderr
+    assert json.loads((out / "necessity.json").read_text()) == [run]  # what was there stays
+
+
+def test_heads_of_one_arm_in_another(tiny_run, call_recipe, tmp_path):
+    donor, receiver = tmp_path / "with" / "seed-0", tmp_path / "alone" / "seed-0"
+    for run in (donor, receiver):
+        shutil.copytree(tiny_run, run)
+    options = ("--examples", "8", "--lengths", "3,4")
+    done = call_recipe("analyze.py", "patch", donor, "--into", receiver.parent, *options)
+    assert done.returncode == 0, done.stderr
+    (pair,) = json.loads((donor / "analysis" / "patch" / "patching.json").read_text())
+    assert (pair["donor"], pair["receiver"]) == ("with/seed-0", "alone/seed-0")
+    assert list(pair["by_length"]) == ["3", "4"]
+    for found in pair["by_length"].values():  # a run's own heads change nothing
+        assert found["donor"] == found["receiver"] == found["together"]
+        assert np.unique(np.array(found["by_head"])[..., 1]).tolist() == [found["receiver"][1]]
+    config = receiver / "config.yaml"
+    config.write_text(config.read_text().replace("init: 0", "init: 1"))
+    other = call_recipe("analyze.py", "patch", donor, "--into", receiver, *options, "--overwrite")
+    assert other.returncode == 2
+    assert "has another seed.init than" in other.stderr
+    missing = call_recipe("analyze.py", "patch", donor, "--into", tmp_path / "none", *options, "--overwrite")
+    assert missing.returncode == 2
+    assert "none/seed-0 is no run" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "said"),
+    [
+        ("patch", [], "patch needs --into"),
+        ("heads", ["--k", "2"], "--k is for necessity, not for heads"),
+        ("necessity", ["--tasks", "reverse"], "--tasks is for heads, not for necessity"),
+        ("necessity", ["--into", "runs"], "--into is for patch, not for necessity"),
+    ],
+)
+def test_options_of_another_analysis_are_refused(tiny_run, call_recipe, what, options, said):
+    done = call_recipe("analyze.py", what, tiny_run, *options)
+    assert done.returncode == 2
+    assert said in done.stderr

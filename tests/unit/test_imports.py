@@ -38,6 +38,7 @@ LAYERS = [
     ["report"],
     ["run", "reevaluate", "publish"],
     ["analyze"],
+    ["analyze_causes"],
     ["pretraining"],
     ["cli"],
     ["recipes"],
