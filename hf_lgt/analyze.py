@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.analysis.heads import find_heads
 from hf_lgt.analysis.maps import TaskMaps, task_maps
 from hf_lgt.analysis.subjects import Looked, Subject, Wanted, gaps_of
 from hf_lgt.config import ConfigError
+from hf_lgt.heads import find_heads
 from hf_lgt.progress import bar
 from hf_lgt.reevaluate import Found, find_model, load_model, tests_of
 

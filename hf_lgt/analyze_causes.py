@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt.analysis.ablation import ablation_map
-from hf_lgt.analysis.heads import find_heads
 from hf_lgt.analysis.necessity import most_needed, necessity
 from hf_lgt.analysis.patching import patch_map
 from hf_lgt.analysis.subjects import Subject, Wanted, find_subjects
@@ -16,6 +15,7 @@ from hf_lgt.analyze import find_states
 from hf_lgt.config import ConfigError
 from hf_lgt.evaluation.curves import training_lengths
 from hf_lgt.evaluation.test_sets import TestSets
+from hf_lgt.heads import find_heads
 from hf_lgt.progress import bar
 from hf_lgt.reevaluate import Found, load_model, tests_of
 from hf_lgt.report.causes import Needed, Patched

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from hf_lgt.codec import Encoded, Ids
+from hf_lgt.heads import within_halves
 
 IGNORE = -100  # what torch's cross entropy skips by default
 
@@ -33,6 +35,8 @@ class Batch:
     """bool [B, W]"""
     positions: NDArray[np.int64] | None = None
     """int64 [B, W], the number of each token's position; None: 0, 1, 2, ..."""
+    halves: NDArray[np.int64] | None = None
+    """int64 [B], which half of each layer's heads an example may use, see `hf_lgt.heads`; None: all heads"""
 
     @property
     def tokens(self) -> int:
@@ -45,14 +49,16 @@ class Batch:
         return int(self.scored.sum())
 
     @classmethod
-    def of(cls, encoded: Encoded) -> Batch:
-        """A batch of these sequences."""
-        return cls(encoded.ids, encoded.lengths, encoded.scored, encoded.positions)
+    def of(cls, encoded: Encoded, half: int | None = None) -> Batch:
+        """A batch of these sequences, all of which may use one half of the heads, or None: all heads."""
+        halves = None if half is None else np.full(len(encoded.lengths), half, dtype=np.int64)
+        return cls(encoded.ids, encoded.lengths, encoded.scored, encoded.positions, halves)
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """Some of its rows."""
         positions = None if self.positions is None else self.positions[rows]
-        return Batch(self.ids[rows], self.lengths[rows], self.scored[rows], positions)
+        halves = None if self.halves is None else self.halves[rows]
+        return Batch(self.ids[rows], self.lengths[rows], self.scored[rows], positions, halves)
 
     @classmethod
     def collate(cls, rows: int, groups: Sequence[tuple[NDArray[np.int64], Encoded]], pad_id: int) -> Batch:
@@ -85,10 +91,12 @@ class Pass:
     """int64 [b, K], the token to predict, `IGNORE` where it does not count"""
     position_ids: torch.Tensor | None = None
     """int64 [b, w], the number of each token's position; None: 0, 1, 2, ..."""
+    halves: torch.Tensor | None = None
+    """int64 [b], which half of each layer's heads an example may use; None: all heads"""
 
     def to(self, device: torch.device) -> Pass:
         """A copy on a device."""
-        parts = (self.input_ids, self.keep, self.labels, self.position_ids)
+        parts = (self.input_ids, self.keep, self.labels, self.position_ids, self.halves)
         return Pass(*(None if t is None else t.to(device, non_blocking=True) for t in parts))  # type: ignore[arg-type]
 
 
@@ -102,18 +110,25 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
     keep = np.flatnonzero(scored[:, 1:].any(axis=0))
     labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
     numbers = None if batch.positions is None else torch.from_numpy(batch.positions[rows, : width - 1])
-    return Pass(torch.from_numpy(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels), numbers)
+    halves = None if batch.halves is None else torch.from_numpy(batch.halves[rows])
+    return Pass(
+        torch.from_numpy(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels), numbers, halves
+    )
 
 
 def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
     """Logits at the kept positions only, [b, K, vocabulary]."""
-    logits: torch.Tensor = model(
-        input_ids=work.input_ids, use_cache=False, logits_to_keep=work.keep, **position_arguments(work)
-    ).logits
+    logits: torch.Tensor = run_pass(model, work, logits_to_keep=work.keep).logits
     return logits
 
 
-def position_arguments(work: Pass) -> dict[str, torch.Tensor]:
+def run_pass(model: Any, work: Pass, **more: Any) -> Any:
+    """What a model gives, with the numbers of positions and within the heads that each example may use."""
+    with within_halves(model, work.halves):
+        return model(input_ids=work.input_ids, use_cache=False, **_position_arguments(work), **more)
+
+
+def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
     """What a model is told of the numbers of positions; nothing where they are the usual ones."""
     if work.position_ids is None:
         return {}

@@ -18,6 +18,7 @@ from hf_lgt.model_checks import (
     RANGE_KEYS,
     Fault,
     checkpoint_faults,
+    head_faults,
     model_faults,
     position_faults,
     range_fault,
@@ -31,6 +32,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from model_faults(config.model)
     yield from checkpoint_faults(config)
     yield from position_faults(config)
+    yield from head_faults(config)
     yield from _train_faults(config.train)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)

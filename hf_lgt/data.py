@@ -16,6 +16,7 @@ from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.config import Config, ConfigError, DataConfig
 from hf_lgt.config_checks import length_faults
 from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets
+from hf_lgt.heads import HALVES
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
 from hf_lgt.position_ids import Numbering, numbering_of
 from hf_lgt.rows import TokenRows, read_rows
@@ -80,6 +81,7 @@ def prepare_data(
             seed=config.seed.data,
             held_out=held_out,
             numbering=numbering,
+            halves=HALVES[config.model.role_heads],
         )
         return RunData(codec, source, generated_tests(config, codec, held_out, numbering), {})
     task = only_task(config, opened)
@@ -93,6 +95,7 @@ def prepare_data(
         seed=config.eval.seed,
         trained=trained,
         numbering=numbering,
+        halves=HALVES[config.model.role_heads],
     )
     rows = DatasetSource(
         trained,
@@ -101,6 +104,7 @@ def prepare_data(
         seed=config.seed.data,
         pad_id=text_codec.pad_id,
         numbering=numbering,
+        halves=HALVES[config.model.role_heads],
     )
     about = {
         "path": config.data.path,
@@ -170,6 +174,7 @@ def prepare_tests(
         seed=config.eval.seed,
         trained=seen_rows,
         numbering=numbering,
+        halves=HALVES[config.model.role_heads],
     )
 
 
@@ -191,6 +196,7 @@ def generated_tests(
         seed=config.eval.seed,
         held_out=held_out,
         numbering=numbering,
+        halves=HALVES[config.model.role_heads],
     )
 
 

@@ -120,6 +120,24 @@ def position_faults(config: Config) -> Iterator[Fault]:
             )
 
 
+def head_faults(config: Config) -> Iterator[Fault]:
+    """Heads of roles that the model does not have, or that the training cannot keep apart."""
+    model, train, policy = config.model, config.train, config.model.role_heads
+    if policy == "all":
+        return
+    if model.name_or_path is None and model.heads < 2:
+        yield (
+            ("model.role_heads", "model.heads"),
+            f"model.role_heads: {policy!r} takes two heads a layer; model.heads is {model.heads}",
+        )
+    for key in ("compile", "gradient_checkpointing"):
+        if getattr(train, key):
+            yield (
+                ("model.role_heads", f"train.{key}"),
+                f"model.role_heads: {policy!r} works without train.{key} only; set that to false",
+            )
+
+
 def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | None, whose: str) -> str | None:
     """Why there are too few numbers of positions for a component's examples of a length, if so.
 

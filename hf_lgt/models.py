@@ -12,6 +12,7 @@ from hf_lgt.batching import check_positions
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
+from hf_lgt.heads import require_halves
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.schema import short
 from hf_lgt.starts import Start, check_vocabulary, readable
@@ -110,8 +111,8 @@ def load_model(config: ModelConfig, start: Start, codec: TextCodec, seed: int) -
         seed: the initialisation seed; torch's global generator is left as it was.
 
     Raises:
-        ConfigError: the weights cannot be read, or are not those of this architecture or tokenizer; or the
-            policy of positions is one that the model cannot follow.
+        ConfigError: the weights cannot be read, or are not those of this architecture or tokenizer; or a
+            policy of positions or heads is one that the model cannot follow.
     """
     import torch
 
@@ -125,16 +126,17 @@ def load_model(config: ModelConfig, start: Start, codec: TextCodec, seed: int) -
             model = load_base(config, start, codec.vocab_size)
     if config.init != "random":
         _draw_rows(model, codec, seed)
-    require_positions(config, model)
+    require_policies(config, model)
     return model
 
 
-def require_positions(config: ModelConfig, model: Any) -> None:
-    """Refuse a model that cannot follow the config's policy of positions.
+def require_policies(config: ModelConfig, model: Any) -> None:
+    """Refuse a model that cannot follow the config's policies of positions and heads.
 
     Raises:
-        ConfigError: it takes no numbers of positions, or does not use them.
+        ConfigError: it takes no numbers of positions, or does not use them; or its heads are not known.
     """
+    require_halves(config.role_heads, model)
     if config.position_ids == "sequential":
         return
     try:

@@ -21,7 +21,7 @@ from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
-from hf_lgt.models import load_base, require_positions
+from hf_lgt.models import load_base, require_policies
 from hf_lgt.report.results import results_text, write_figures
 from hf_lgt.starts import context_length, open_start, readable
 
@@ -94,22 +94,25 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
 
 
 def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
-    """What says that a run's model is evaluated with the positions that it was trained with.
+    """What says that a run's model is evaluated with the positions and heads that it was trained with.
 
     They are no part of the model, and another config that names the tasks says nothing of them. An override
     of the user's own counts more.
     """
     given = {override.removeprefix("--").partition("=")[0] for override in overrides}
-    if trained is None or "model.position_ids" in given:
+    if trained is None:
         return []
     model = trained.model
+    heads = [] if "model.role_heads" in given else [f"model.role_heads={model.role_heads}"]
+    if "model.position_ids" in given:
+        return heads
     wanted: dict[str, object] = {"position_ids": model.position_ids, "position_range": model.position_range}
     if model.position_ids != "sequential" and model.position_limit is not None:
         # the other config's own limit is not that of the model
         wanted["max_positions"] = model.position_limit
         wanted["position_range"] = model.position_range or model.position_limit
     said = ((f"model.{k}", "null" if v is None else v) for k, v in wanted.items())
-    return [f"{key}={value}" for key, value in said if key not in given]
+    return [*heads, *(f"{key}={value}" for key, value in said if key not in given)]
 
 
 def _consent(
@@ -218,7 +221,7 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
                 use_safetensors=True if found.use_safetensors else None,
                 trust_remote_code=found.trust_remote_code,
             )
-    require_positions(found.config.model, model)
+    require_policies(found.config.model, model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
 
 

@@ -117,6 +117,11 @@ class ModelConfig:
         description="randomized, coupled: numbers are below this; null: max_positions, or what the "
         "checkpoint takes",
     )
+    role_heads: Literal["all", "disjoint", "shared"] = Field(
+        default="all",
+        description="heads of each layer that an example may use: all; disjoint: targets the first half, "
+        "auxiliaries the second; shared: both the first half",
+    )
     initializer_range: StrictFloat = Field(
         default=0.02, gt=0, description="standard deviation of the initial weights"
     )

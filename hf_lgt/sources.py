@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -57,6 +58,7 @@ class GeneratedSource:
         seed: the data seed.
         held_out: test prompts that no example may have.
         numbering: gives the numbers of positions; None: 0, 1, 2, ...
+        halves: role -> half of each layer's heads that its examples may use; None: all heads.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class GeneratedSource:
         seed: int,
         held_out: HeldOut | None = None,
         numbering: Numbering | None = None,
+        halves: Mapping[str, int] | None = None,
     ) -> None:
         self.mixture = mixture
         self.codec = codec
@@ -75,6 +78,7 @@ class GeneratedSource:
         self.seed = seed
         self.held_out = held_out
         self.numbering = numbering
+        self.halves = halves
 
     def batch(self, step: int) -> Batch:
         drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
@@ -85,7 +89,11 @@ class GeneratedSource:
             if self.numbering:
                 encoded = self.numbering.sample(encoded, sample, component.task, rng, tags=tags)
             groups.append((rows, encoded))
-        return Batch.collate(self.batch_size, groups, self.codec.pad_id)
+        batch = Batch.collate(self.batch_size, groups, self.codec.pad_id)
+        if self.halves is None:
+            return batch
+        halves = np.array([self.halves[c.role] for c in self.mixture.components])[drawn.component]
+        return dataclasses.replace(batch, halves=halves)
 
     def describe(self, step: int) -> str:
         drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
@@ -108,6 +116,7 @@ class DatasetSource:
         seed: the data seed.
         pad_id: fills up shorter rows.
         numbering: gives the numbers of positions; None: 0, 1, 2, ...
+        halves: role -> half of each layer's heads that its examples may use; None: all heads.
 
     Raises:
         ValueError: a component has no rows.
@@ -122,9 +131,11 @@ class DatasetSource:
         seed: int,
         pad_id: int,
         numbering: Numbering | None = None,
+        halves: Mapping[str, int] | None = None,
     ) -> None:
         self.rows = rows
         self.numbering = numbering
+        self._halves = None if halves is None else np.array([halves[c.role] for c in components])
         self.batch_size = batch_size
         self.seed = seed
         self.pad_id = pad_id
@@ -168,7 +179,11 @@ class DatasetSource:
         encoded = self.rows.encoded(self._chosen(step), self.pad_id)
         if self.numbering:
             encoded = self.numbering.rows(encoded, stream(self.seed, "positions", step))
-        return Batch.of(encoded)
+        batch = Batch.of(encoded)
+        if self._halves is None:
+            return batch
+        given = self.drawn(step + 1) - self.drawn(step)
+        return dataclasses.replace(batch, halves=np.repeat(self._halves, given))
 
     def describe(self, step: int) -> str:
         rows = self._chosen(step)

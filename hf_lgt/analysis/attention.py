@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import parts
-from hf_lgt.batching import Batch, make_pass, position_arguments
+from hf_lgt.batching import Batch, make_pass, run_pass
 from hf_lgt.evaluation.generation import inference
 
 
@@ -39,9 +39,7 @@ def attention_means(model: Any, batch: Batch, *, batch_tokens: int = 16_384) -> 
     with inference(model), eager(model):
         for rows in parts(len(batch.lengths), width, batch_tokens):
             work = make_pass(batch, rows, width + 1).to(device)
-            given = model(
-                input_ids=work.input_ids, use_cache=False, output_attentions=True, **position_arguments(work)
-            ).attentions
+            given = run_pass(model, work, output_attentions=True).attentions
             if not given or given[0] is None:
                 raise ValueError(f"{type(model).__name__} gives no attention weights")
             here = torch.from_numpy(present[rows]).to(device)[:, None, :, None]

@@ -41,7 +41,7 @@ def task_maps(model: Any, tests: TestSets, cell: Cell, *, batch_tokens: int = 65
     """The maps of one task at one length.
 
     Args:
-        model: a causal language model whose family `hf_lgt.analysis.heads` knows.
+        model: a causal language model whose family `hf_lgt.heads` knows.
         tests: its test sets.
         cell: one of theirs.
         batch_tokens: tokens a pass.

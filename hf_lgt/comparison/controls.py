@@ -1,7 +1,8 @@
 """Ready arms: controls that any experiment can add by their name.
 
 Each is a function from the config of the transfer arm to the settings in which the arm differs from it.
-The last three are what the paper lacks: controls matched in exposure and in compute, and an upper bound.
+From ``unrelated`` on they are what the paper lacks: controls matched in exposure and in compute, an upper
+bound, and whether transfer needs heads that both roles can use.
 
 | arm | what it is |
 |---|---|
@@ -11,6 +12,8 @@ The last three are what the paper lacks: controls matched in exposure and in com
 | ``unrelated`` | an unrelated task instead of the auxiliaries, at the same lengths and share (figure 8) |
 | ``target_alone_same_tokens`` | without the auxiliaries, for as many training tokens |
 | ``target_long`` | the target alone, trained on the auxiliaries' lengths: an upper bound |
+| ``disjoint_heads`` | half of each layer's heads for the target, the other half for the auxiliaries |
+| ``shared_heads`` | one half of each layer's heads for both: as many for each as ``disjoint_heads`` has |
 """
 
 from __future__ import annotations
@@ -107,6 +110,20 @@ def target_long(config: Config) -> Settings:
         dataclasses.replace(c, lengths=(c.lengths[0], max(longest, c.lengths[1]))) for c in _targets(config)
     ]
     return _mixture(long)
+
+
+@arm
+def disjoint_heads(config: Config) -> Settings:
+    """The config with half of each layer's heads for the target and the other half for the auxiliaries."""
+    _auxiliaries(config, "disjoint_heads")
+    return {"model.role_heads": "disjoint"}
+
+
+@arm
+def shared_heads(config: Config) -> Settings:
+    """The config with one half of each layer's heads for both roles, as many as in `disjoint_heads`."""
+    _auxiliaries(config, "shared_heads")
+    return {"model.role_heads": "shared"}
 
 
 @arm

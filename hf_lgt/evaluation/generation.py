@@ -16,6 +16,7 @@ from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, make_pass
 from hf_lgt.codec import TextCodec
 from hf_lgt.evaluation.metrics import score_tokens
 from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, TestSets, answer_starts, prompt_texts
+from hf_lgt.heads import within_halves
 from hf_lgt.processes import rank_and_world
 from hf_lgt.sharding import is_sharded
 
@@ -115,21 +116,23 @@ def generate_answers(
         some = rows[starts[rows] == start]
         prompts = torch.from_numpy(batch.ids[some, :start]).to(device)
         most = longest if limit is None else max(1, min(longest, limit - int(start)))
-        if batch.positions is None:
-            out = model.generate(
-                prompts,
-                attention_mask=torch.ones_like(prompts),
-                max_new_tokens=most,
-                do_sample=False,
-                num_beams=1,
-                # processes that share out the weights must go on together until the last one has its end
-                synced_gpus=is_sharded(model) and rank_and_world()[1] > 1,
-                pad_token_id=codec.pad_id,
-                eos_token_id=codec.eos_id,
-            )
-        else:
-            numbers = _next_numbers(batch.take(some), int(start) + most, limit)
-            out = _greedy(model, prompts, torch.from_numpy(numbers).to(device), codec.eos_id)
+        halves = None if batch.halves is None else torch.from_numpy(batch.halves[some]).to(device)
+        with within_halves(model, halves):
+            if batch.positions is None:
+                out = model.generate(
+                    prompts,
+                    attention_mask=torch.ones_like(prompts),
+                    max_new_tokens=most,
+                    do_sample=False,
+                    num_beams=1,
+                    # processes that share out the weights must go on together until the last has its end
+                    synced_gpus=is_sharded(model) and rank_and_world()[1] > 1,
+                    pad_token_id=codec.pad_id,
+                    eos_token_id=codec.eos_id,
+                )
+            else:
+                numbers = _next_numbers(batch.take(some), int(start) + most, limit)
+                out = _greedy(model, prompts, torch.from_numpy(numbers).to(device), codec.eos_id)
         for row, ids in zip(some.tolist(), out[:, start:].tolist(), strict=True):
             answers[row] = ids[: ids.index(codec.eos_id) + 1] if codec.eos_id in ids else ids
     return [answers[row] for row in rows.tolist()]

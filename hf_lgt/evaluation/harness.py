@@ -7,7 +7,7 @@ given the reference before it, is the reference token; so exact match needs no g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ def evaluate(
     mistakes: int = 0,
     progress: bool = False,
     numbering: Numbering | None = None,
+    halves: Mapping[str, int] | None = None,
 ) -> list[EvalRecord]:
     """Evaluate a causal language model on generated test sets.
 
@@ -61,6 +62,7 @@ def evaluate(
         mistakes: wrong answers a (task, length) to generate and sort by kind, where the task can.
         progress: show a bar.
         numbering: gives the numbers of positions; None: 0, 1, 2, ...
+        halves: role -> half of each layer's heads that its examples may use; None: all heads.
 
     Returns:
         One record a (task, length), in the order of `components` and `lengths`.
@@ -71,7 +73,14 @@ def evaluate(
     if numbering:
         check_positions(model)
     tests = GeneratedTests(
-        codec, components, lengths, examples=examples, seed=seed, held_out=held_out, numbering=numbering
+        codec,
+        components,
+        lengths,
+        examples=examples,
+        seed=seed,
+        held_out=held_out,
+        numbering=numbering,
+        halves=halves,
     )
     return evaluate_tests(
         model, tests, step=step, batch_tokens=batch_tokens, mistakes=mistakes, progress=progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,6 +74,7 @@ class GeneratedTests:
         seed: the test seed.
         held_out: what training avoided, to report the overlap.
         numbering: gives the numbers of positions; None: 0, 1, 2, ...
+        halves: role -> half of each layer's heads that its examples may use; None: all heads.
     """
 
     __test__ = False  # pytest: not a test class
@@ -88,8 +89,9 @@ class GeneratedTests:
         seed: int,
         held_out: HeldOut | None = None,
         numbering: Numbering | None = None,
+        halves: Mapping[str, int] | None = None,
     ) -> None:
-        self.codec, self.numbering = codec, numbering
+        self.codec, self.numbering, self.halves = codec, numbering, halves
         self.wanted, self.seed, self.held_out = examples, seed, held_out
         self._components = {c.task: c for c in components}
         self.cells = [
@@ -106,7 +108,7 @@ class GeneratedTests:
         if self.numbering:
             rng, tags = _positions_stream(self.seed, cell), self.codec.tags
             encoded = self.numbering.sample(encoded, test.examples, cell.task, rng, tags=tags, test=True)
-        batch = Batch.of(encoded)
+        batch = Batch.of(encoded, self.halves[cell.role] if self.halves else None)
         return Examples(batch, _overlap(component, cell.length, test, self.held_out))
 
 
@@ -145,6 +147,7 @@ class DatasetTests:
         trained: rows of the training split that the run trains on, to report the overlap; None if
             they are not known.
         numbering: gives the numbers of positions; None: 0, 1, 2, ...
+        halves: role -> half of each layer's heads that its examples may use; None: all heads.
     """
 
     __test__ = False
@@ -159,8 +162,9 @@ class DatasetTests:
         seed: int,
         trained: TokenRows | None,
         numbering: Numbering | None = None,
+        halves: Mapping[str, int] | None = None,
     ) -> None:
-        self.numbering = numbering
+        self.numbering, self.halves = numbering, halves
         self.codec, self.rows, self.wanted, self.seed = codec, rows, examples, seed
         self._trained = None if trained is None else np.unique(trained.prompt_hash)
         self.cells = [
@@ -177,7 +181,7 @@ class DatasetTests:
         encoded = self.rows.encoded(chosen, self.codec.pad_id)
         if self.numbering:
             encoded = self.numbering.rows(encoded, _positions_stream(self.seed, cell))
-        batch = Batch.of(encoded)
+        batch = Batch.of(encoded, self.halves[cell.role] if self.halves else None)
         if self._trained is None:
             return Examples(batch, None)
         return Examples(batch, int(np.isin(self.rows.prompt_hash[chosen], self._trained).sum()))

@@ -102,7 +102,7 @@ def model_card(
         summary="\n".join(f"- {line}" for line in summary_lines(config, records)),
         # an escape of JSON is one of Python
         use=fenced(_USE.format(prompt=printable(json.dumps(prompt, ensure_ascii=False))), "python"),
-        positions=_positions_line(config),
+        positions=_positions_line(config) + _heads_line(config),
         config=fenced(yaml12.dump(public_config(config, data, base)).rstrip("\n"), "yaml"),
     )
 
@@ -140,6 +140,18 @@ def _positions_line(config: Config) -> str:
         "itself, as it does in the lines above. It was trained, and has the results above, with other "
         f"numbers: `model.position_ids: {policy}` in the config below. `recipes/evaluate.py` of `hf_lgt` "
         "reads that key; other programs have to pass such `position_ids`, with an attention mask of ones.\n"
+    )
+
+
+def _heads_line(config: Config) -> str:
+    """That the saved model does not keep to its heads by itself."""
+    policy = config.model.role_heads
+    if policy == "all":
+        return ""
+    return (
+        "\n**Heads.** It was trained, and has the results above, with half of each layer's heads for an "
+        f"example, by its role: `model.role_heads: {policy}` in the config below. `recipes/evaluate.py` of "
+        "`hf_lgt` reads that key; the plain model of transformers in the lines above uses all heads.\n"
     )
 
 

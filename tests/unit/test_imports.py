@@ -17,7 +17,7 @@ HEAVY += ("huggingface_hub",)
 LAYERS = [
     ["data_builders"],
     ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding"],
-    ["schema", "vocabulary", "locks", "logs", "interrupts"],
+    ["schema", "vocabulary", "locks", "logs", "interrupts", "heads"],
     ["model_checks"],
     ["config_checks", "config_files"],
     ["config", "codec"],
@@ -44,7 +44,7 @@ LAYERS = [
     ["recipes"],
 ]
 EVALUATION_TAKES = {"data_builders", "progress", "config", "codec", "batching", "errors", "rows"}
-EVALUATION_TAKES |= {"processes", "sharding", "position_ids"}
+EVALUATION_TAKES |= {"processes", "sharding", "position_ids", "heads"}
 CORPUS_TAKES = {
     "arrow": {"pyarrow"},
     "corpus": {"datasets", "pyarrow"},

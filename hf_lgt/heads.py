@@ -7,14 +7,14 @@ What a head writes is its slice of the input to its layer's output projection, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 
-from hf_lgt.config import ConfigError
+from hf_lgt.errors import ConfigError
 
 Change: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor | None]
 """(layer, what its heads write [b, w, heads, size]) -> what they shall have written; None: as it was"""
@@ -84,10 +84,10 @@ def find_heads(model: Any) -> Heads:
     Raises:
         ConfigError: its family is not known, or is not built as `FAMILIES` says.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = _bare(model)
     kind = base.config.model_type
     how = (
-        f'hf_lgt.analysis.heads.register_family("{kind}", layers=..., projection=...) adds it: the paths to '
+        f'hf_lgt.heads.register_family("{kind}", layers=..., projection=...) adds it: the paths to '
         "the list of layers, and from a layer to the projection of its heads' outputs"
     )
     family = FAMILIES.get(kind)
@@ -100,6 +100,13 @@ def find_heads(model: Any) -> Heads:
     except AttributeError as error:
         raise ConfigError([f"model: this {kind!r} model is not built as expected ({error}); {how}"]) from None
     return Heads(found, int(count))
+
+
+def _bare(model: Any) -> Any:
+    """The model of transformers within what wraps it for several processes or adapters."""
+    while isinstance(getattr(model, "module", None), torch.nn.Module):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _known() -> str:
@@ -138,3 +145,63 @@ def changed(heads: Heads, change: Change, layers: Sequence[int] | None = None) -
     finally:
         for handle in handles:
             handle.remove()
+
+
+HALVES: Mapping[str, Mapping[str, int] | None] = {
+    "all": None,
+    "disjoint": {"target": 0, "auxiliary": 1},
+    "shared": {"target": 0, "auxiliary": 0},
+}
+"""``model.role_heads`` -> role -> which half of each layer's heads its examples may use; None: every head"""
+
+
+def usable(count: int, halves: torch.Tensor) -> torch.Tensor:
+    """Which heads of a layer each example may use.
+
+    A half is ``count // 2`` heads: the first ones are half 0, the next as many half 1; where the count is
+    odd, the last head is in neither.
+
+    Args:
+        count: heads a layer, at least 2.
+        halves: int64 [b], 0 or 1.
+
+    Returns:
+        bool [b, count].
+    """
+    own = torch.arange(count, device=halves.device)[None] // (count // 2)
+    return own == halves[:, None]
+
+
+@contextmanager
+def within_halves(model: Any, halves: torch.Tensor | None) -> Iterator[None]:
+    """Let the other heads of each example write nothing; the model is as before afterwards.
+
+    Args:
+        model: a causal language model whose family is known.
+        halves: int64 [b], which half each example of the pass may use; None: all heads write.
+
+    Raises:
+        ConfigError: see `find_heads`.
+    """
+    if halves is None:
+        yield
+        return
+    heads = find_heads(model)
+    kept = usable(heads.count, halves)[:, None, :, None]
+    with changed(heads, lambda _, wrote: wrote * kept.to(wrote.dtype)):
+        yield
+
+
+def require_halves(role_heads: str, model: Any) -> None:
+    """Refuse a model whose heads cannot be shared out among roles.
+
+    Args:
+        role_heads: as ``model.role_heads``.
+        model: a causal language model.
+
+    Raises:
+        ConfigError: its family is not known, or it has one head a layer.
+    """
+    if HALVES[role_heads] is not None and (count := find_heads(model).count) < 2:
+        fault = f"{role_heads!r} takes two heads a layer; the model has {count}"
+        raise ConfigError([f"model.role_heads: {fault}"])
