@@ -90,10 +90,24 @@ def output_folder(
     """
     first = subjects[0].run_dir
     out = Path(output) if output else (first if len(subjects) == 1 else first.parent) / "analysis" / what
+    free_folder(out, files, overwrite)
+    return out
+
+
+def free_folder(out: Path, files: Collection[str], overwrite: bool) -> None:
+    """Refuse to write an analysis where something is.
+
+    Args:
+        out: where it goes.
+        files: names of what it writes, its figures aside.
+        overwrite: whether an analysis that is there may be replaced.
+
+    Raises:
+        ConfigError: the folder is there already, or holds something else.
+    """
     if not out.exists():
-        return out
+        return
     if not overwrite:
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])
     if not out.is_dir() or {p.name for p in out.iterdir() if p.suffix != ".png"} - set(files):
         raise ConfigError([f"--output: {out} holds more than such an analysis; --overwrite spares it"])
-    return out

@@ -64,6 +64,8 @@ class Heads:
 
     projections: tuple[torch.nn.Module, ...]
     """of the layers, in order"""
+    blocks: tuple[torch.nn.Module, ...]
+    """the layers themselves"""
     count: int
     """heads a layer"""
 
@@ -95,11 +97,11 @@ def find_heads(model: Any) -> Heads:
         raise ConfigError([f"model: the heads of {kind!r} models are not known; known: {_known()}. {how}"])
     count = base.config.num_attention_heads
     try:
-        layers = _follow(base, family.layers)
+        layers = tuple(_follow(base, family.layers))
         found = tuple(_follow(layer, family.projection) for layer in layers)
     except AttributeError as error:
         raise ConfigError([f"model: this {kind!r} model is not built as expected ({error}); {how}"]) from None
-    return Heads(found, int(count))
+    return Heads(found, layers, int(count))
 
 
 def _bare(model: Any) -> Any:

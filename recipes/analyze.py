@@ -3,79 +3,87 @@
 python recipes/analyze.py heads runs/demo-transfer/seed-*        # maps, and how they go with the gap
 python recipes/analyze.py necessity runs/demo-transfer/seed-*    # does the target need their heads?
 python recipes/analyze.py patch runs/demo-transfer/seed-* --into runs/demo-target-alone
+python recipes/analyze.py related --target capitalize_reverse --candidates reverse,string_copy
+python recipes/analyze.py predict runs/pairs-strings --related runs/related-*/related
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lgt import cli
 
 if TYPE_CHECKING:
-    from hf_lgt.analysis.subjects import Wanted
     from hf_lgt.report.pieces import Table
+    from hf_lgt.sweeps.expand import SweepRun
+    from hf_lgt.sweeps.spec import SweepSpec
 
-WHAT = {
-    "heads": "ablation maps and attention matrices of every checkpoint, and how they go with the gap",
-    "necessity": "ablate the heads that the auxiliaries need most at long lengths, and score the target",
-    "patch": "move heads of the last weights into those of another arm, one by one",
-}
+DEFAULT_CONFIG = "recipes/paper/strings_cpu.yaml"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of analysis."""
+
+    about: str
+    options: Callable[[argparse.ArgumentParser], None]
+    work: Callable[[argparse.Namespace, Sequence[str]], list[Table]]
+    keys: bool = False
+    """whether keys of a config may be given"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = cli.parser("Look into the attention heads of runs.", keys=False)
-    arguments.add_argument("what", choices=list(WHAT), help="; ".join(f"{k}: {v}" for k, v in WHAT.items()))
-    arguments.add_argument("runs", nargs="+", help="folders of runs, as seeds of one arm")
-    arguments.add_argument("--tasks", help="heads: some of the runs' tasks, as reverse,capitalize [all]")
-    arguments.add_argument(
-        "--lengths",
-        type=cli.lengths,
-        help="as 8,12,16 [heads: longest training lengths of both roles, and halfway; else: all between]",
-    )
-    arguments.add_argument(
-        "--checkpoints", choices=["all", "last"], help="heads: every checkpoint, or the last weights [all]"
-    )
-    arguments.add_argument("--k", type=cli.lengths, help="necessity: how many heads, as 1,2 [1,2]")
-    arguments.add_argument("--into", metavar="ARM", help="patch: folder of the arm whose runs receive")
-    arguments.add_argument("--examples", type=cli.positive, default=256, help="a task and length [256]")
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in KINDS:
+        overview = cli.parser("Look into what runs have learned.", keys=False)
+        overview.epilog = "\n".join(f"  {name:<10} {kind.about}" for name, kind in KINDS.items())
+        overview.add_argument("what", choices=list(KINDS), help="one of these; --help after it tells more")
+        overview.parse_args(words[:1])
+    kind = KINDS[words[0]]
+    arguments = cli.parser(kind.about[0].upper() + kind.about[1:] + ".", keys=kind.keys)
+    arguments.prog += f" {words[0]}"
+    kind.options(arguments)
     arguments.add_argument("--output", help="folder [analysis/WHAT below the run or beside several]")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier analysis")
-    known, overrides = cli.parse(arguments, argv)
-    if overrides:
+    known, overrides = cli.parse(arguments, words[1:])
+    if overrides and not kind.keys:
         arguments.error(f"unknown option --{overrides[0].partition('=')[0]}")
-    own = {"tasks": "heads", "checkpoints": "heads", "k": "necessity", "into": "patch"}
-    for option, where in own.items():
-        if getattr(known, option) is not None and known.what != where:
-            arguments.error(f"--{option} is for {where}, not for {known.what}")
-    if known.what == "patch" and known.into is None:
-        arguments.error("patch needs --into, the folder of the arm whose runs receive")
-    return cli.guard(lambda: _analyze(known))
+
+    def work() -> int:
+        for table in kind.work(known, overrides):
+            print(table.markdown() + "\n")
+        return 0
+
+    return cli.guard(work)
 
 
-def _analyze(known: argparse.Namespace) -> int:
-    from hf_lgt.analysis.subjects import Wanted
+def _of_runs(arguments: argparse.ArgumentParser, lengths: str) -> None:
+    arguments.add_argument("runs", nargs="+", help="folders of runs, as seeds of one arm")
+    arguments.add_argument("--lengths", type=cli.lengths, help=f"as 8,12,16 [{lengths}]")
+    arguments.add_argument("--examples", type=cli.positive, default=256, help="a task and length [256]")
 
-    wanted = Wanted(
-        tasks=None if known.tasks is None else tuple(known.tasks.split(",")),
-        lengths=known.lengths,
-        long=known.what != "heads",
-        last=known.what != "heads" or known.checkpoints == "last",
-        examples=known.examples,
+
+def _heads_options(arguments: argparse.ArgumentParser) -> None:
+    _of_runs(arguments, "longest training lengths of both roles, and halfway")
+    arguments.add_argument("--tasks", help="some of the runs' tasks, as reverse,capitalize [all]")
+    arguments.add_argument(
+        "--checkpoints", choices=["all", "last"], default="all", help="all, or the last weights [all]"
     )
-    work = {"heads": _heads, "necessity": _necessity, "patch": _patch}[known.what]
-    for table in work(known, wanted):
-        print(table.markdown() + "\n")
-    return 0
 
 
-def _heads(known: argparse.Namespace, wanted: Wanted) -> list[Table]:
-    from hf_lgt.analysis.subjects import find_subjects
+def _heads(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.subjects import Wanted, find_subjects
     from hf_lgt.analyze import find_states, look, output_folder
     from hf_lgt.report.heads import FILES, write_heads
 
+    tasks = None if known.tasks is None else tuple(known.tasks.split(","))
+    last = known.checkpoints == "last"
+    wanted = Wanted(tasks=tasks, lengths=known.lengths, last=last, examples=known.examples)
     subjects = find_subjects(known.runs, wanted)
     states = find_states(subjects, wanted)
     out = output_folder(subjects, "heads", FILES, known.output, known.overwrite)
@@ -84,12 +92,18 @@ def _heads(known: argparse.Namespace, wanted: Wanted) -> list[Table]:
     return tables
 
 
-def _necessity(known: argparse.Namespace, wanted: Wanted) -> list[Table]:
-    from hf_lgt.analysis.subjects import find_subjects
+def _necessity_options(arguments: argparse.ArgumentParser) -> None:
+    _of_runs(arguments, "all beyond the target's training, up to the auxiliaries'")
+    arguments.add_argument("--k", type=cli.lengths, help="how many heads, as 1,2 [1,2]")
+
+
+def _necessity(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.subjects import Wanted, find_subjects
     from hf_lgt.analyze import find_states, output_folder
     from hf_lgt.analyze_causes import look_necessity
     from hf_lgt.report.causes import NECESSITY_FILES, write_necessity
 
+    wanted = Wanted(lengths=known.lengths, long=True, last=True, examples=known.examples)
     subjects = find_subjects(known.runs, wanted)
     states = find_states(subjects, wanted)
     out = output_folder(subjects, "necessity", NECESSITY_FILES, known.output, known.overwrite)
@@ -99,12 +113,20 @@ def _necessity(known: argparse.Namespace, wanted: Wanted) -> list[Table]:
     return tables
 
 
-def _patch(known: argparse.Namespace, wanted: Wanted) -> list[Table]:
-    from hf_lgt.analysis.subjects import find_subjects
+def _patch_options(arguments: argparse.ArgumentParser) -> None:
+    _of_runs(arguments, "all beyond the target's training, up to the auxiliaries'")
+    arguments.add_argument(
+        "--into", metavar="ARM", required=True, help="folder of the arm whose runs receive"
+    )
+
+
+def _patch(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.subjects import Wanted, find_subjects
     from hf_lgt.analyze import find_states, output_folder
     from hf_lgt.analyze_causes import look_patching, pair_up
     from hf_lgt.report.causes import PATCHING_FILES, write_patching
 
+    wanted = Wanted(lengths=known.lengths, long=True, last=True, examples=known.examples)
     donors = find_subjects(known.runs, wanted)
     pairs = pair_up(find_states(donors, wanted), known.into, wanted)
     out = output_folder(donors, "patch", PATCHING_FILES, known.output, known.overwrite)
@@ -112,6 +134,107 @@ def _patch(known: argparse.Namespace, wanted: Wanted) -> list[Table]:
     print(f"numbers and figure: {out}\n")
     return tables
 
+
+def _related_options(arguments: argparse.ArgumentParser) -> None:
+    arguments.add_argument("--target", required=True, help="name of a task")
+    arguments.add_argument("--candidates", required=True, help="names of tasks, as reverse,string_copy")
+    arguments.add_argument(
+        "--config",
+        default=DEFAULT_CONFIG,
+        help=f"model, training and lengths are those of this run [{DEFAULT_CONFIG}]",
+    )
+    arguments.add_argument("--steps", type=cli.positive, default=500, help="of each short training [500]")
+    arguments.add_argument("--seeds", default="0,1,2", help="initialisation seeds [0,1,2]")
+    arguments.add_argument("--by", default="gradient_far", help="the score that ranks [gradient_far]")
+    arguments.add_argument("--examples", type=cli.positive, default=128, help="a task and length [128]")
+    arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores; 1 with a GPU]")
+
+
+def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
+    from data_builders.registry import unknown
+    from hf_lgt.analysis.ranking import Question
+    from hf_lgt.analysis.relatedness import SCORES
+    from hf_lgt.analyze import free_folder
+    from hf_lgt.config import ConfigError
+    from hf_lgt.related import measure, plan_related
+    from hf_lgt.report.related import RELATED_FILES, write_related
+
+    if known.by not in SCORES:
+        raise ConfigError([f"--by: {unknown('score', known.by, list(SCORES))}"])
+    candidates = tuple(name.strip() for name in known.candidates.split(","))
+    seeds = cli.seeds(known.seeds)
+    question = Question(known.target, candidates, known.steps, seeds, known.examples)
+    spec, runs = plan_related(question, known.config, overrides)
+    out = Path(known.output) if known.output else runs[0].folder / "related"
+    free_folder(out, RELATED_FILES, known.overwrite)
+    _train(spec, runs, known.jobs)
+    tables = write_related(question, measure(question, runs), known.by, out, replace=known.overwrite)
+    print(f"numbers and figure: {out}\n")
+    return tables
+
+
+def _train(spec: SweepSpec, runs: Sequence[SweepRun], jobs: int | None) -> None:
+    """The short trainings that are not there yet."""
+    from hf_lgt.comparison import last_error, run_all, usual_jobs
+    from hf_lgt.errors import RunError
+    from hf_lgt.progress import bar
+    from hf_lgt.sweeps.running import LOGS, prepare, todo
+
+    prepare(spec, runs)
+    missing = todo(runs)
+    with bar(total=len(missing), unit="run", desc="short trainings", smoothing=0) as done:
+        failed = run_all(
+            missing,
+            Path(__file__).with_name("finetune.py"),
+            runs[0].folder / LOGS,
+            jobs or usual_jobs(),
+            lambda run, well: done.update(),
+        )
+    if failed:
+        run, log = failed[0]
+        raise RunError(f"{run.id} ({run.label}) failed; see {log}\n{last_error(log)}")
+
+
+def _predict_options(arguments: argparse.ArgumentParser) -> None:
+    arguments.add_argument("sweep", help="folder of a sweep over pairs of one target and one auxiliary")
+    arguments.add_argument(
+        "--related", nargs="+", required=True, metavar="FOLDER", help="rankings that `related` wrote"
+    )
+
+
+def _predict(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.prediction import judge
+    from hf_lgt.analysis.relatedness import SCORES
+    from hf_lgt.analyze import free_folder
+    from hf_lgt.predict import find_pairs
+    from hf_lgt.report.related import PREDICTION_FILES, write_prediction
+
+    pairs = find_pairs(Path(known.sweep), [Path(folder) for folder in known.related])
+    out = Path(known.output) if known.output else Path(known.sweep) / "analysis" / "predict"
+    free_folder(out, PREDICTION_FILES, known.overwrite)
+    tables = write_prediction(pairs, judge(pairs, list(SCORES)), out, replace=known.overwrite)
+    print(f"numbers and figures: {out}\n")
+    return tables
+
+
+KINDS = {
+    "heads": Kind("ablation maps and attention of every checkpoint, against the gap", _heads_options, _heads),
+    "necessity": Kind(
+        "ablate the heads that the auxiliaries need most at long lengths, and score the target",
+        _necessity_options,
+        _necessity,
+    ),
+    "patch": Kind(
+        "move heads of the last weights into those of another arm, one by one", _patch_options, _patch
+    ),
+    "related": Kind(
+        "rank candidate auxiliaries of a target by short joint trainings",
+        _related_options,
+        _related,
+        keys=True,
+    ),
+    "predict": Kind("judge those rankings by the transfer that a sweep measured", _predict_options, _predict),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,6 @@ others run in parallel processes.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
-    from hf_lgt.comparison import check_checkpoints, check_data, choose, load_comparison, plan, run_all
+    from hf_lgt.comparison import (
+        check_checkpoints,
+        check_data,
+        choose,
+        load_comparison,
+        plan,
+        run_all,
+        usual_jobs,
+    )
     from hf_lgt.comparison.manifest import write_manifest
     from hf_lgt.comparison.planning import manifest_of
     from hf_lgt.folders import is_finished
@@ -59,7 +66,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
             planned,
             Path(__file__).with_name("finetune.py"),
             folder / "logs",
-            known.jobs or (1 if _has_gpu() else len(os.sched_getaffinity(0))),
+            known.jobs or usual_jobs(),
             lambda item, well: runs.update(),
         )
     return _tell_failed(failed) if failed else _show(comparison, planned, folder)
@@ -86,12 +93,6 @@ def _show(comparison: Comparison, planned: Sequence[Planned], folder: Path) -> i
     print(text)
     print(f"figure: {figure}")
     return 0
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ whichever sweep made them; interrupted ones go on; the same command completes wh
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +83,7 @@ def _list(runs: Sequence[SweepRun], missing: Sequence[SweepRun]) -> int:
 def _local(
     known: argparse.Namespace, spec: SweepSpec, missing: Sequence[SweepRun], folder: Path
 ) -> list[tuple[SweepRun, Path]]:
-    from hf_lgt.comparison import run_all
+    from hf_lgt.comparison import run_all, usual_jobs
     from hf_lgt.progress import bar
 
     with bar(total=len(missing), unit="run", desc=spec.name, smoothing=0) as done:
@@ -92,7 +91,7 @@ def _local(
             missing,
             Path(__file__).with_name("finetune.py"),
             folder / "logs",
-            known.jobs or (1 if _has_gpu() else len(os.sched_getaffinity(0))),
+            known.jobs or usual_jobs(),
             lambda run, well: done.update(),
             retries=known.retries,
         )
@@ -137,12 +136,6 @@ def _tell_failed(run: SweepRun, log: Path) -> None:
 
     print(f"error: {run.id} ({run.label}) failed; see {log}", file=sys.stderr)
     print(last_error(log), file=sys.stderr)
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 if __name__ == "__main__":

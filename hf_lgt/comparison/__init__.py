@@ -12,7 +12,7 @@ With ``checkpoints`` every arm is trained from each of them, see `hf_lgt.compari
 from hf_lgt.comparison.arms import ArmResult, collect
 from hf_lgt.comparison.checkpoints import Checkpoint, CheckpointList, choose
 from hf_lgt.comparison.planning import Comparison, Planned, load_comparison, plan, seed_faults
-from hf_lgt.comparison.running import check_checkpoints, check_data, last_error, run_all
+from hf_lgt.comparison.running import check_checkpoints, check_data, last_error, run_all, usual_jobs
 from hf_lgt.comparison.sweeps import CheckpointResult, Point, Sweep, collect_checkpoints, sweeps
 
 __all__ = [
@@ -35,4 +35,5 @@ __all__ = [
     "run_all",
     "seed_faults",
     "sweeps",
+    "usual_jobs",
 ]

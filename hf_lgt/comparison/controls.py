@@ -144,15 +144,20 @@ def unrelated(config: Config) -> Settings:
             [f"arms: 'unrelated': {name} is in the mixture already; name an arm's mixture yourself"]
         )
     longest = max(auxiliaries, key=lambda c: c.lengths[1])
-    options = {key: v for key, v in longest.options.items() if key in get_task(name).options}
-    weight = sum(c.weight for c in auxiliaries)
-    lengths = longest.lengths
+    other = stand_in(longest, name)
     if get_task(name).family != family:
-        lengths = (get_task(name).smallest_length(options), _as_long_in_tokens(longest, name, options))
-    lengths = (max(lengths[0], get_task(name).smallest_length(options)), lengths[1])
-    return _mixture(
-        [*targets, dataclasses.replace(longest, task=name, options=options, weight=weight, lengths=lengths)]
-    )
+        least = get_task(name).smallest_length(other.options)
+        lengths = (least, _as_long_in_tokens(longest, name, other.options))
+        other = dataclasses.replace(other, lengths=lengths)
+    weight = sum(c.weight for c in auxiliaries)
+    return _mixture([*targets, dataclasses.replace(other, weight=weight)])
+
+
+def stand_in(like: ComponentConfig, task: str) -> ComponentConfig:
+    """A component of another task in the place of one: its lengths and those of its options that apply."""
+    options = {key: value for key, value in like.options.items() if key in get_task(task).options}
+    first = max(like.lengths[0], get_task(task).smallest_length(options))
+    return dataclasses.replace(like, task=task, options=options, lengths=(first, like.lengths[1]))
 
 
 def _only(config: Config, task: str) -> Settings:

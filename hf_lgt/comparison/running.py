@@ -75,7 +75,7 @@ def run_all(
     Returns:
         The runs that failed, with their logs.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     # a cluster that does not bind its jobs to cores tells only by this what a job may use
     cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
     threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
@@ -122,6 +122,17 @@ def run_all(
                 child.terminate()  # each writes a checkpoint, from which the same command goes on
             raise
     return failed
+
+
+def usual_jobs() -> int:
+    """How many runs go on at a time unless told: one a core, or one where there is a GPU."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_data(planned: Sequence[Checkable]) -> None:

@@ -38,7 +38,7 @@ LAYERS = [
     ["report"],
     ["run", "reevaluate", "publish"],
     ["analyze"],
-    ["analyze_causes"],
+    ["analyze_causes", "related", "predict"],
     ["pretraining"],
     ["cli"],
     ["recipes"],
