@@ -158,13 +158,62 @@ def test_heads_of_one_arm_in_another(tiny_run, call_recipe, tmp_path):
 @pytest.mark.parametrize(
     ("what", "options", "said"),
     [
-        ("patch", [], "patch needs --into"),
-        ("heads", ["--k", "2"], "--k is for necessity, not for heads"),
-        ("necessity", ["--tasks", "reverse"], "--tasks is for heads, not for necessity"),
-        ("necessity", ["--into", "runs"], "--into is for patch, not for necessity"),
+        ("patch", [], "the following arguments are required: --into"),
+        ("heads", ["--k", "2"], "unknown option --k"),
+        ("necessity", ["--tasks", "reverse"], "unknown option --tasks"),
+        ("necessity", ["--into", "runs"], "unknown option --into"),
+        ("patch", ["--into", "runs", "--target", "reverse"], "unknown option --target"),
+        ("heads", ["--output=x", "--train.steps=5"], "unknown option --train.steps"),
+        ("heads", ["--chekpoints", "last"], "unknown option --chekpoints; did you mean --checkpoints?"),
+        ("predict", [], "the following arguments are required: --related"),
     ],
 )
 def test_options_of_another_analysis_are_refused(tiny_run, call_recipe, what, options, said):
     done = call_recipe("analyze.py", what, tiny_run, *options)
     assert done.returncode == 2
     assert said in done.stderr
+    assert f"{what} [-h]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "the following arguments are required: what"),
+        (["head", "runs"], "argument what: invalid choice: 'head'"),
+        (["runs", "heads"], "argument what: invalid choice: 'runs'"),
+        (["--lengths", "3"], "the following arguments are required: what"),
+    ],
+)
+def test_what_is_no_analysis_is_told_with_those_there_are(call_recipe, words, said):
+    done = call_recipe("analyze.py", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "{heads,necessity,patch,related,predict}" in done.stderr
+
+
+def test_help_lists_the_analyses(call_recipe):
+    done = call_recipe("analyze.py", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for what in ("heads", "necessity", "patch", "related", "predict"):
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"  {what} "))
+        assert len(line.split()) > 3  # what it does
+
+
+@pytest.mark.parametrize(
+    ("what", "own", "keys"),
+    [
+        ("heads", "--checkpoints", False),
+        ("necessity", "--k", False),
+        ("patch", "--into", False),
+        ("related", "--candidates", True),
+        ("predict", "--related", False),
+    ],
+)
+def test_help_of_an_analysis_lists_its_own_options(call_recipe, what, own, keys):
+    done = call_recipe("analyze.py", what, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{what} [-h]" in done.stdout.splitlines()[0]
+    assert f"  {own} " in done.stdout
+    assert "  --overwrite " in done.stdout
+    assert ("train.learning_rate" in done.stdout) == keys
+    assert ("--checkpoints" in done.stdout) == (what == "heads")

@@ -13,6 +13,7 @@ from tests import checkpoints
 from tests.conftest import ROOT, TINY
 from tests.recipes.test_positions import SUMS, last_records
 from tests.recipes.test_processes import train as launch
+from tests.unit.test_role_heads import TRAINED
 from tests.unit.test_run import interrupt, same_numbers
 
 DEMO = ROOT / "recipes/demo/transfer.yaml"
@@ -34,7 +35,15 @@ RUNS = {
     "randomized": [*FAST, "model.position_ids=randomized", "model.position_range=100"],
     "mazes": [*FAST, MAZES, "eval.lengths=[2,6]", "eval.mistakes=4"],
     "neox": [*FAST, "model.architecture=gpt_neox"],
+    "learned": TRAINED,
 }
+
+TASKS = f"""name: tasks
+{yaml12.dump({"mixture": yaml12.load(SUMS.removeprefix("mixture="))})}
+model: {{role_heads: all}}
+eval: {{lengths: [3, 9], examples: 32}}
+"""
+"""a config that names the tasks, and all heads"""
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +71,10 @@ def role_heads(folder):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_is_evaluated_with_the_heads_that_it_was_trained_with(call_recipe, trained, tmp_path, name):
     run, out, all_heads = trained(name), tmp_path / "again", tmp_path / "all"
-    done = call_recipe("evaluate.py", run, "--output", out, "--check_generation")
+    done = call_recipe("evaluate.py", run, "--output", out)
     assert done.returncode == 0, done.stderr
     assert last_records(out) == last_records(run)
     assert role_heads(out) == role_heads(run) == ("shared" if name == "shared" else "disjoint")
-    told = [line for line in done.stdout.splitlines() if "teacher-forced" in line]
-    assert len(told) >= 5
-    assert all(" 0 of " in line for line in told)
     if name == "mazes":
         records = [json.loads(line) for line in last_records(run)]
         assert sum(sum(r["mistakes"].values()) for r in records) > 6
@@ -77,6 +83,15 @@ def test_a_run_is_evaluated_with_the_heads_that_it_was_trained_with(call_recipe,
     assert done.returncode == 0, done.stderr
     assert last_records(all_heads) != last_records(run)
     assert role_heads(all_heads) == "all"
+
+
+def test_generation_keeps_to_the_heads_of_the_run(call_recipe, trained, tmp_path):
+    done = call_recipe("evaluate.py", trained("learned"), "--output", tmp_path / "o", "--check_generation")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if "teacher-forced" in line]
+    assert len(told) == 4
+    assert all(" 0 of " in line for line in told)
+    assert any("generate 0.0000" not in line for line in told)
 
 
 def test_the_policy_of_the_training_makes_a_difference(trained):
@@ -91,10 +106,7 @@ def test_another_config_that_names_the_tasks_does_not_change_the_heads(
     call_recipe, trained, tmp_path, policy
 ):
     run, file = trained(policy), tmp_path / "tasks.yaml"
-    file.write_text(
-        f"name: tasks\n{yaml12.dump({'mixture': yaml12.load(SUMS.removeprefix('mixture='))})}"
-        "model: {role_heads: all}\neval: {lengths: [3, 9], examples: 32}\n"
-    )
+    file.write_text(TASKS)
     done = call_recipe("evaluate.py", run, "--config", file, "--output", tmp_path / "o")
     assert done.returncode == 0, done.stderr
     assert role_heads(tmp_path / "o") == policy
@@ -109,16 +121,16 @@ def test_another_config_that_names_the_tasks_does_not_change_the_heads(
 
 
 def test_a_change_of_the_positions_leaves_the_heads(call_recipe, trained, tmp_path):
-    run = trained("randomized")
-    plain = ["--model.position_ids", "sequential", "--model.position_range", "null"]
-    done = call_recipe("evaluate.py", run, "--output", tmp_path / "o", *plain)
-    assert done.returncode == 0, done.stderr
-    model = yaml12.load((tmp_path / "o/config.yaml").read_text())["model"]
-    assert (model["position_ids"], model["role_heads"]) == ("sequential", "disjoint")
-    done = call_recipe("evaluate.py", run, "--output", tmp_path / "p", "--model.role_heads", "all")
-    assert done.returncode == 0, done.stderr
-    model = yaml12.load((tmp_path / "p/config.yaml").read_text())["model"]
-    assert (model["position_ids"], model["role_heads"]) == ("randomized", "all")
+    run, file = trained("randomized"), tmp_path / "tasks.yaml"
+    file.write_text(TASKS)
+    for name, override, left in [
+        ("o", "--model.position_ids=sequential", ("sequential", "disjoint")),
+        ("p", "--model.role_heads=all", ("randomized", "all")),
+    ]:
+        done = call_recipe("evaluate.py", run, "--config", file, "--output", tmp_path / name, override)
+        assert done.returncode == 0, done.stderr
+        model = yaml12.load((tmp_path / name / "config.yaml").read_text())["model"]
+        assert (model["position_ids"], model["role_heads"]) == left
 
 
 @pytest.mark.parametrize("name", ["disjoint", "randomized"])
