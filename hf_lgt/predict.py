@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hf_lgt.analysis.prediction import Pair
@@ -11,12 +11,15 @@ from hf_lgt.config import Config, ConfigError
 from hf_lgt.report.related import read_related
 from hf_lgt.sweeps.results import Cell, collect
 
+ALONE = "target_alone"
+"""the ready arm that others are measured against"""
+
 
 def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
     """Every pair that the sweep measured and a ranking scored.
 
-    Measured is the exact match of the target in the transfer region beside the auxiliary, minus that of an
-    arm without auxiliaries of the same group and seed, where the sweep has one.
+    Measured is the exact match of the target in the transfer region beside the auxiliary, minus that of the
+    arm `ALONE` of the same group and seed, where the sweep has it.
 
     Args:
         sweep: folder of a sweep, each of whose groups has one target and one auxiliary.
@@ -35,10 +38,17 @@ def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
             continue
         scores |= {(target, candidate): values for candidate, values in found.items()}
     try:
-        cells = collect(read_manifest(sweep), sweep)
+        manifest = read_manifest(sweep)
+        cells = collect(manifest, sweep)
     except ConfigError as error:
         raise ConfigError([*faults, *error.faults]) from None
-    measured = {pair: cell for cell in cells if (pair := _pair(cell.results[0].config)) is not None}
+    if manifest.axes:
+        faults.append(f"{sweep}: has a grid ({', '.join(manifest.axes)}); a pair is measured in one setting")
+    # the first arm that has auxiliaries, which `transfer` is in every sweep of ours
+    measured: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        if (pair := _pair(cell.results[0].config)) is not None:
+            measured.setdefault(pair, cell)
     both = [pair for pair in measured if pair in scores]
     if not faults and len(both) < 3:
         known = ", ".join(f"{target} beside {other}" for target, other in measured) or "none"
@@ -48,10 +58,16 @@ def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
         )
     if faults:
         raise ConfigError(faults)
-    alone = {cell.group: cell for cell in cells if _pair(cell.results[0].config) is None}
-    return [
-        Pair(*pair, _gained(measured[pair], alone.get(measured[pair].group)), scores[pair]) for pair in both
-    ]
+    alone = {cell.group: {own.seed: own.reach for own in cell.results} for cell in cells if cell.arm == ALONE}
+    has_alone = any(entry.arm == ALONE for entry in manifest.runs)
+    pairs = []
+    for pair in both:
+        cell = measured[pair]
+        before = (
+            alone.get(cell.group, {}) if has_alone else dict.fromkeys((r.seed for r in cell.results), 0.0)
+        )
+        pairs.append(Pair(*pair, _gained(cell, before), scores[pair]))
+    return pairs
 
 
 def _pair(config: Config) -> tuple[str, str] | None:
@@ -60,13 +76,11 @@ def _pair(config: Config) -> tuple[str, str] | None:
     return (roles["target"], roles["auxiliary"]) if len(config.mixture) == 2 and len(roles) == 2 else None
 
 
-def _gained(cell: Cell, alone: Cell | None) -> tuple[float, ...]:
-    """What each seed gains by the auxiliary in the transfer region."""
-    before = {} if alone is None else {own.seed: own.reach for own in alone.results}
+def _gained(cell: Cell, before: Mapping[int, float | None]) -> tuple[float, ...]:
+    """What each seed gains by the auxiliary in the transfer region; `before` is what it has without."""
     gained = []
     for own in cell.results:
-        start = before.get(own.seed) if alone is not None else 0.0
-        if own.reach is not None and start is not None:
+        if own.reach is not None and (start := before.get(own.seed)) is not None:
             gained.append(own.reach - start)
     if not gained:
         raise ConfigError([f"{cell.label}: no seed was evaluated in the transfer region, with and without"])

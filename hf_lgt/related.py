@@ -79,9 +79,11 @@ def plan_related(
 def _component(base: Config, task: str, like: ComponentConfig) -> ComponentConfig:
     """The config's own component of a task where it has one in this role, else one in the place of `like`."""
     own = next((c for c in base.mixture if c.task == task and c.role == like.role), None)
-    made = own or stand_in(like, task)
-    options = next((c.options for c in base.mixture if c.task == task), made.options)
-    return dataclasses.replace(made, options=options, weight=1.0)
+    if own:
+        return dataclasses.replace(own, weight=1.0)
+    # in the other role the config may have the task with options of its own
+    options = next((c.options for c in base.mixture if c.task == task), like.options)
+    return dataclasses.replace(stand_in(dataclasses.replace(like, options=options), task), weight=1.0)
 
 
 def _short(base: Config, question: Question, mixture: Sequence[ComponentConfig]) -> dict[str, Any]:

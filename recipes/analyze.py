@@ -12,9 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hf_lgt import cli
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "recipes/paper/strings_cpu.yaml"
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of analysis."""
 
     about: str

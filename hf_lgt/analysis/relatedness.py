@@ -213,8 +213,10 @@ def cka(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None
     if n < 4:
         return None
     kernels = []
-    for rows in (first, second):
-        rows = rows - rows.mean(axis=0)
+    for given in (first, second):
+        rows = given - given.mean(axis=0)
+        if np.abs(rows).max() <= 1e-12 * np.abs(given).max():  # alike but for rounding
+            return None
         kernel = rows @ rows.T
         np.fill_diagonal(kernel, 0.0)
         kernels.append(kernel)

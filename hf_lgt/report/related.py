@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -122,7 +123,7 @@ def read_related(folder: Path) -> tuple[str, dict[str, dict[str, float | None]]]
         for run in data["runs"]:
             own = found.setdefault(run["candidate"], {name: [] for name in SCORES})
             for name in SCORES:
-                own[name].append(run["found"]["scores"][name])
+                own[name].append(_score(run["found"]["scores"][name]))
         means = {
             candidate: {name: _mean(values) for name, values in scores.items()}
             for candidate, scores in found.items()
@@ -132,6 +133,13 @@ def read_related(folder: Path) -> tuple[str, dict[str, dict[str, float | None]]]
         raise ConfigError([f"--related: {path}: {error.strerror}"]) from None
     except (ValueError, KeyError, TypeError):
         raise ConfigError([f"--related: {path} is no ranking that analyze.py related wrote"]) from None
+
+
+def _score(value: Any) -> float | None:
+    """A score as it was written: a finite number, or null."""
+    if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+        raise ValueError("a score must be a finite number or null")
+    return None if value is None else float(value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -195,8 +203,9 @@ def _predictor_table(predictors: Sequence[Predictor]) -> Table:
         rho = None if own.rho is None else Number(own.rho, low, high, digits=2)
         left = f"{min(without):.2f} to {max(without):.2f}" if without else None
         within = None if own.within_mean is None else Number(own.within_mean, digits=2)
-        gained = [Number(fmean(values)) for values in zip(
-            *((c.transfer, c.best, c.average) for c in own.choices), strict=True)]  # fmt: skip
+        columns = zip(*((c.transfer, c.best, c.average) for c in own.choices), strict=True)
+        gained: list[Value] = [Number(fmean(values)) for values in columns]
+        gained = gained or [None] * 3
         rows.append(
             Row((_called(own.score), own.pairs, rho, None if own.p is None else Number(own.p), left, within,
                  f"{own.hits} of {len(own.choices)}", *gained))
