@@ -116,6 +116,11 @@ def pair_up(
 def _differs(donor: Subject, taker: Subject) -> str:
     """Why heads cannot be moved from one run into another, empty where they can."""
     a, b = donor.config, taker.config
+    if a.model.role_heads != b.model.role_heads:
+        return (
+            f"--into: {taker.run_dir} has model.role_heads {b.model.role_heads!r}, {donor.run_dir} "
+            f"{a.model.role_heads!r}: an example may not use the same heads in both"
+        )
     same = {"model": a.model == b.model, "seed.init": a.seed.init == b.seed.init}
     names = [name for name, equal in same.items() if not equal]
     if not names:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -148,12 +149,13 @@ def prepare_tests(
     """
     limit = limit or config.model.position_limit
     numbering = numbering_of(config.model, limit)
+    roles = {c.task: c.role for c in trained.mixture} if trained else {}
     if config.data.source == "generated":
         held_out = None
         if trained and trained.data.source == "generated":
             seen = trained.eval
             held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
-        return generated_tests(config, codec, held_out, numbering)
+        return generated_tests(config, codec, held_out, numbering, roles)
     known = trained if trained and trained.data == config.data else None
     recorded = recorded or {}
     opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
@@ -175,6 +177,7 @@ def prepare_tests(
         trained=seen_rows,
         numbering=numbering,
         halves=HALVES[config.model.role_heads],
+        roles=roles,
     )
 
 
@@ -183,7 +186,11 @@ def _at(data: DataConfig, revision: str | None) -> DataConfig:
 
 
 def generated_tests(
-    config: Config, codec: TextCodec, held_out: HeldOut | None, numbering: Numbering | None = None
+    config: Config,
+    codec: TextCodec,
+    held_out: HeldOut | None,
+    numbering: Numbering | None = None,
+    roles: Mapping[str, str] = MappingProxyType({}),
 ) -> GeneratedTests:
     """Test sets drawn from the tasks."""
     if not isinstance(codec, Codec):
@@ -197,6 +204,7 @@ def generated_tests(
         held_out=held_out,
         numbering=numbering,
         halves=HALVES[config.model.role_heads],
+        roles=roles,
     )
 
 

@@ -103,7 +103,9 @@ def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
     if trained is None:
         return []
     model = trained.model
-    heads = [] if "model.role_heads" in given else [f"model.role_heads={model.role_heads}"]
+    heads = [f"model.role_heads={model.role_heads}"]
+    if model.role_heads != "all":  # what training would refuse beside it is nothing to an evaluation
+        heads += ["train.compile=false", "train.gradient_checkpointing=false"]
     if "model.position_ids" in given:
         return heads
     wanted: dict[str, object] = {"position_ids": model.position_ids, "position_range": model.position_range}

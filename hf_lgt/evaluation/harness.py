@@ -22,6 +22,7 @@ from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, GeneratedTests, TestSets, classifier
+from hf_lgt.heads import find_heads
 from hf_lgt.position_ids import Numbering
 from hf_lgt.processes import gathered, rank_and_world
 from hf_lgt.progress import bar
@@ -68,10 +69,17 @@ def evaluate(
         One record a (task, length), in the order of `components` and `lengths`.
 
     Raises:
-        ValueError: the model does not use the numbers of positions.
+        ValueError: the model does not use the numbers of positions, has one head a layer, or `halves` lacks
+            a role.
+        ConfigError: `halves` is given for a model whose heads are not known.
     """
     if numbering:
         check_positions(model)
+    if halves is not None:
+        if (count := find_heads(model).count) < 2:
+            raise ValueError(f"halves: a layer of the model has {count} head, which makes no halves")
+        if lacking := sorted({c.role for c in components} - set(halves)):
+            raise ValueError(f"halves: says nothing of role {lacking[0]!r}")
     tests = GeneratedTests(
         codec,
         components,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +76,7 @@ class GeneratedTests:
         held_out: what training avoided, to report the overlap.
         numbering: gives the numbers of positions; None: 0, 1, 2, ...
         halves: role -> half of each layer's heads that its examples may use; None: all heads.
+        roles: task -> role that it was trained in, where that need not be its role here.
     """
 
     __test__ = False  # pytest: not a test class
@@ -90,8 +92,9 @@ class GeneratedTests:
         held_out: HeldOut | None = None,
         numbering: Numbering | None = None,
         halves: Mapping[str, int] | None = None,
+        roles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.codec, self.numbering, self.halves = codec, numbering, halves
+        self.codec, self.numbering, self.halves, self.roles = codec, numbering, halves, roles
         self.wanted, self.seed, self.held_out = examples, seed, held_out
         self._components = {c.task: c for c in components}
         self.cells = [
@@ -108,13 +111,18 @@ class GeneratedTests:
         if self.numbering:
             rng, tags = _positions_stream(self.seed, cell), self.codec.tags
             encoded = self.numbering.sample(encoded, test.examples, cell.task, rng, tags=tags, test=True)
-        batch = Batch.of(encoded, self.halves[cell.role] if self.halves else None)
+        batch = Batch.of(encoded, _half(cell, self.halves, self.roles))
         return Examples(batch, _overlap(component, cell.length, test, self.held_out))
 
 
 def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
     """A whole test set as one batch, with the usual numbers of positions."""
     return Batch.of(codec.encode(test.examples, component.task))
+
+
+def _half(cell: Cell, halves: Mapping[str, int] | None, roles: Mapping[str, str]) -> int | None:
+    """Which half of the heads the examples of a cell may use: that of the role in which it was trained."""
+    return None if halves is None else halves[roles.get(cell.task, cell.role)]
 
 
 def _positions_stream(seed: int, cell: Cell) -> np.random.Generator:
@@ -148,6 +156,7 @@ class DatasetTests:
             they are not known.
         numbering: gives the numbers of positions; None: 0, 1, 2, ...
         halves: role -> half of each layer's heads that its examples may use; None: all heads.
+        roles: task -> role that it was trained in, where that need not be its role here.
     """
 
     __test__ = False
@@ -163,8 +172,9 @@ class DatasetTests:
         trained: TokenRows | None,
         numbering: Numbering | None = None,
         halves: Mapping[str, int] | None = None,
+        roles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.numbering, self.halves = numbering, halves
+        self.numbering, self.halves, self.roles = numbering, halves, roles
         self.codec, self.rows, self.wanted, self.seed = codec, rows, examples, seed
         self._trained = None if trained is None else np.unique(trained.prompt_hash)
         self.cells = [
@@ -181,7 +191,7 @@ class DatasetTests:
         encoded = self.rows.encoded(chosen, self.codec.pad_id)
         if self.numbering:
             encoded = self.numbering.rows(encoded, _positions_stream(self.seed, cell))
-        batch = Batch.of(encoded, self.halves[cell.role] if self.halves else None)
+        batch = Batch.of(encoded, _half(cell, self.halves, self.roles))
         if self._trained is None:
             return Examples(batch, None)
         return Examples(batch, int(np.isin(self.rows.prompt_hash[chosen], self._trained).sum()))

@@ -39,7 +39,8 @@ def related(call_recipe, tmp_path):
     def call(target, candidates, *arguments):
         settings = [f"--{word}" for word in [*TINY[1:], *SHORT, f"output_dir={tmp_path / 'runs'}"]]
         given = ("--target", target, "--candidates", candidates, "--config", DEMO)
-        return call_recipe("analyze.py", "related", *given, *settings, *arguments)
+        little = ("--steps", 1, "--seeds", "0", "--examples", 2)  # where a mistake is overlooked
+        return call_recipe("analyze.py", "related", *given, *little, *settings, *arguments)
 
     return call
 
@@ -90,6 +91,15 @@ def test_lengths_that_both_are_trained_on_and_those_beyond():
     _, runs = plan("capitalize_reverse", "capitalize", "mqar", overrides=(longer,), seeds=(0,))
     # mqar has no strings of fewer than three letters
     assert [ranges(run.config) for run in runs] == [((2, 3, 4, 5), (6, 7, 8)), ((3, 4, 5), (6, 7, 8))]
+
+
+def test_lengths_that_the_target_cannot_have_are_left_out():
+    mazes = (
+        "mixture=[{task: shortest_path, role: target, lengths: [2, 3], options: {side: 2}}, "
+        "{task: dfs_trace, role: auxiliary, lengths: [2, 6], options: {side: 3}}]"
+    )
+    _, runs = plan("shortest_path", "dfs_trace", overrides=(mazes,), seeds=(0,))
+    assert ranges(runs[0].config) == ((2, 3), (4,))  # of 2 x 2 nodes
 
 
 def test_options_that_ask_for_longer_examples_are_heeded():
@@ -332,9 +342,9 @@ SCORED = {
 }
 
 
-def lay_out(folder, arms="[transfer, target_alone]", unfinished=()):
+def lay_out(folder, arms="[transfer, target_alone]", unfinished=(), more=""):
     """A sweep over the pairs as the recipe leaves it; (target, arm, seed) of those that are not finished."""
-    text = f"name: pairs\nconfig: {STRINGS}\narms: {arms}\nseeds: [0, 1]\ngroups:\n"
+    text = f"name: pairs\nconfig: {STRINGS}\narms: {arms}\nseeds: [0, 1]\n{more}groups:\n"
     for target, other in PAIRS:
         parts = (target, "target", 1, 8), (other, "auxiliary", 3, 16)
         mixture = ", ".join(f"{{task: {t}, role: {r}, lengths: [{a}, {b}]}}" for t, r, a, b in parts)
@@ -506,6 +516,15 @@ def test_where_one_target_was_not_trained_alone_it_is_told(tmp_path, rankings):
         find_pairs(folder, rankings)
 
 
+def test_a_sweep_of_several_settings_is_refused(tmp_path, rankings, predict):
+    folder = lay_out(tmp_path, more="grid: {train.learning_rate: [1.0e-3, 2.0e-3]}\n")
+    done = predict(folder, [rankings[0], tmp_path])
+    assert done.returncode == 2
+    assert f"{folder}: has a grid (train.learning_rate)" in done.stderr
+    assert f"--related: {tmp_path / 'related.json'}: No such file" in done.stderr
+    assert not (folder / "analysis").exists()
+
+
 def test_too_few_pairs_in_common_are_told_with_those_there_are(sweep, rankings, predict, tmp_path):
     done = predict(sweep, rankings[1:], "--output", tmp_path / "out")
     assert done.returncode == 2
@@ -537,6 +556,7 @@ DAMAGES = {
     "a run of nothing": lambda text: json.dumps({**json.loads(text), "runs": [{}]}),
     "a score is missing": lambda text: text.replace('"cka": -0.8', '"cca": -0.8'),
     "a score in words": lambda text: text.replace('"gradient": 0.8', '"gradient": "high"'),
+    "a score is yes": lambda text: text.replace('"gradient": 0.8', '"gradient": true'),
     "a score is no number": lambda text: text.replace('"gradient": 0.8', '"gradient": NaN'),
     "a score without end": lambda text: text.replace('"gradient": 0.8', '"gradient": 1e999'),
 }

@@ -282,3 +282,32 @@ def test_two_processes_train_and_evaluate_as_one_does(tmp_path):
     assert [r["loss"] for r in two[0]] == pytest.approx([r["loss"] for r in one[0]], rel=1e-5)
     keys = ("task", "length", "n", "exact_match", "overlap")
     assert [[r[k] for k in keys] for r in two[1]] == [[r[k] for k in keys] for r in one[1]]
+
+
+def test_a_task_is_evaluated_in_the_half_that_it_was_trained_in_whatever_it_is_called(
+    call_recipe, trained, tmp_path
+):
+    run, file = trained("disjoint"), tmp_path / "tasks.yaml"
+    known = [json.loads(line) for line in last_records(run)]
+    other = next(r["task"] for r in known if r["role"] == "auxiliary")
+    options = next(
+        c["options"] for c in config_of("disjoint", tmp_path).to_dict()["mixture"] if c["task"] == other
+    )
+    task = {"task": other, "role": "target", "lengths": [1, 4], "options": options}
+    file.write_text(
+        f"name: one\nmixture: [{json.dumps(task)}]\ntrain: {{compile: true, gradient_checkpointing: true}}\n"
+        "model: {max_positions: 64}\neval: {lengths: [3, 4], examples: 32}\n"
+    )
+    done = call_recipe("evaluate.py", run, "--config", file, "--output", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in last_records(tmp_path / "o")]
+    assert {r["role"] for r in found} == {"target"}
+    wanted = [r for r in known if r["task"] == other and 3 <= r["length"] <= 4]
+    assert [r["token_accuracy"] for r in found] == [r["token_accuracy"] for r in wanted]
+
+
+def test_heads_are_not_moved_between_runs_whose_examples_use_others(call_recipe, trained):
+    done = call_recipe("analyze.py", "patch", trained("disjoint"), "--into", trained("shared"))
+    assert done.returncode == 2
+    assert "has model.role_heads 'shared'" in done.stderr
+    assert "an example may not use the same heads in both" in done.stderr

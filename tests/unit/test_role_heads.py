@@ -535,3 +535,21 @@ def test_a_comparison_has_the_arms_by_name(tmp_path):
     for p in planned:
         model = dataclasses.replace(p.config.model, role_heads="all")
         assert dataclasses.replace(p.config, name="mine", model=model) == first
+
+
+def test_halves_that_a_model_or_mapping_does_not_have_are_told(codec):
+    one = model_of("llama", num_attention_heads=1)
+    component = Component("reverse_add", "target", (1, 4))
+    with pytest.raises(ValueError, match=r"halves: a layer of the model has 1 head, which makes no halves"):
+        evaluate(one, codec, [component], [1], examples=2, halves={"target": 0})
+    for halves in ({}, {"auxiliary": 1}):
+        with pytest.raises(ValueError, match=r"halves: says nothing of role 'target'"):
+            evaluate(model_of("llama"), codec, [component], [1], examples=2, halves=halves)
+
+
+def test_a_task_is_scored_in_the_half_that_it_was_trained_in(codec):
+    component = Component("reverse_add", "target", (1, 4))
+    halves = {"target": 0, "auxiliary": 1}
+    for roles, half in (({}, 0), ({"reverse_add": "auxiliary"}, 1), ({"no_carry": "auxiliary"}, 0)):
+        tests = GeneratedTests(codec, [component], [2], examples=4, seed=0, halves=halves, roles=roles)
+        assert tests.examples(tests.cells[0]).batch.halves.tolist() == [half] * 4
