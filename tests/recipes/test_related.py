@@ -268,7 +268,7 @@ def test_candidates_are_ranked_by_real_runs(related, tmp_path):
 
 def test_a_short_training_that_fails_is_told(related, tmp_path):
     _, runs = plan_related(
-        Question("capitalize_reverse", ("reverse",), 12, (0,)),
+        Question("capitalize_reverse", ("reverse",), 12, (0,), 2),
         DEMO,
         [*TINY[1:], *SHORT, f"output_dir={tmp_path / 'runs'}"],
     )
