@@ -49,6 +49,8 @@ def plan_related(
     ]
     if twice := [name for name in dict.fromkeys(question.candidates) if question.candidates.count(name) > 1]:
         faults.append(f"--candidates: {', '.join(twice)} stands there twice")
+    if base.peft.method != "none":
+        faults.append(f"peft.method: {base.peft.method!r}; candidates are compared with all weights trained")
     if question.target in question.candidates:
         faults.append(f"--candidates: {question.target} is the target itself")
     auxiliaries = [c for c in base.mixture if c.role == "auxiliary"]
@@ -74,6 +76,18 @@ def plan_related(
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
     return spec, runs
+
+
+def check_apart(out: Path, runs: Sequence[SweepRun]) -> None:
+    """Refuse a place for the ranking that holds the short runs, or lies in one: it is written as a whole.
+
+    Raises:
+        ConfigError: it is such a place.
+    """
+    out, folders = out.resolve(), [run.run_dir.resolve() for run in runs]
+    holds = [own for own in (runs[0].folder.resolve(), *folders) if out == own or out in own.parents]
+    if held := [*holds, *(own for own in folders if own in out.parents)]:
+        raise ConfigError([f"--output: {out} is not apart from the short runs ({held[0]}); choose another"])
 
 
 def _component(base: Config, task: str, like: ComponentConfig) -> ComponentConfig:

@@ -154,7 +154,7 @@ def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]
     from hf_lgt.analysis.relatedness import SCORES
     from hf_lgt.analyze import free_folder
     from hf_lgt.config import ConfigError
-    from hf_lgt.related import measure, plan_related
+    from hf_lgt.related import check_apart, measure, plan_related
     from hf_lgt.report.related import RELATED_FILES, write_related
 
     if known.by not in SCORES:
@@ -164,6 +164,7 @@ def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]
     question = Question(known.target, candidates, known.steps, seeds, known.examples)
     spec, runs = plan_related(question, known.config, overrides)
     out = Path(known.output) if known.output else runs[0].folder / "related"
+    check_apart(out, runs)
     free_folder(out, RELATED_FILES, known.overwrite)
     _train(spec, runs, known.jobs)
     tables = write_related(question, measure(question, runs), known.by, out, replace=known.overwrite)

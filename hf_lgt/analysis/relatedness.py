@@ -35,7 +35,7 @@ SCORES = {
 
 @dataclass(frozen=True)
 class TaskGradient:
-    """Gradient of a task's loss a answer token, without embeddings and output layer."""
+    """Gradient of a task's loss an answer token, without embeddings and output layer."""
 
     by_layer: tuple[torch.Tensor, ...]
     """float32 [parameters of the layer] each"""

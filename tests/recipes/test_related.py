@@ -584,3 +584,12 @@ def test_a_damaged_run_of_the_sweep_is_told(rankings, predict, tmp_path):
     assert "error: 2 faults:" in done.stderr
     assert f"{damaged}, line 1" in done.stderr
     assert not (folder / "analysis").exists()
+
+
+@pytest.mark.parametrize("below", ["", "/related-reverse"])
+def test_a_ranking_never_takes_the_place_of_its_runs(related, tmp_path, below):
+    out = tmp_path / f"runs{below}"
+    done = related("reverse", "capitalize", "--output", out, "--overwrite")
+    assert done.returncode == 2
+    assert f"--output: {out} is not apart from the short runs" in done.stderr
+    assert not (tmp_path / "runs").exists()
