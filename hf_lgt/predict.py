@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hf_lgt.analysis.prediction import Pair
+from hf_lgt.comparison.controls import TRANSFER
 from hf_lgt.comparison.manifest import read_manifest
 from hf_lgt.config import Config, ConfigError
 from hf_lgt.report.related import read_related
@@ -36,7 +37,10 @@ def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
         except ConfigError as error:
             faults += error.faults
             continue
-        scores |= {(target, candidate): values for candidate, values in found.items()}
+        for candidate, values in found.items():
+            if (target, candidate) in scores:
+                faults.append(f"--related: {folder}: another of them ranks {candidate} for {target} too")
+            scores[target, candidate] = values
     try:
         manifest = read_manifest(sweep)
         cells = collect(manifest, sweep)
@@ -44,9 +48,10 @@ def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
         raise ConfigError([*faults, *error.faults]) from None
     if manifest.axes:
         faults.append(f"{sweep}: has a grid ({', '.join(manifest.axes)}); a pair is measured in one setting")
-    # the first arm that has auxiliaries, which `transfer` is in every sweep of ours
     measured: dict[tuple[str, str], Cell] = {}
-    for cell in cells:
+    for cell in sorted(
+        cells, key=lambda cell: cell.arm != TRANSFER
+    ):  # else the first arm that has auxiliaries
         if (pair := _pair(cell.results[0].config)) is not None:
             measured.setdefault(pair, cell)
     both = [pair for pair in measured if pair in scores]

@@ -38,6 +38,12 @@ def plan_related(
     Raises:
         ConfigError: with every fault.
     """
+    own_options = {"train.steps": "--steps", "seed.init": "--seeds"}
+    given_keys = [word.partition("=")[0] for word in overrides]
+    if clashes := [
+        f"{key}: say {option} instead" for key, option in own_options.items() if key in given_keys
+    ]:
+        raise ConfigError(clashes)
     base = load_config(config, overrides)
     names = list_tasks()
     every = {"target": (question.target,), "candidates": question.candidates}

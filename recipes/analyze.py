@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from data_builders.registry import unknown
 from hf_lgt import cli
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Kind(NamedTuple):
     work: Callable[[argparse.Namespace, Sequence[str]], list[Table]]
     keys: bool = False
     """whether keys of a config may be given"""
+    place: str = "analysis/WHAT below the run or beside several"
+    """where it is written by default"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,13 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] not in KINDS:
         overview = cli.parser("Look into what runs have learned.", keys=False)
         overview.epilog = "\n".join(f"  {name:<10} {kind.about}" for name, kind in KINDS.items())
-        overview.add_argument("what", choices=list(KINDS), help="one of these; --help after it tells more")
-        overview.parse_args(words[:1])
+        overview.add_argument(
+            "what", metavar="{" + ",".join(KINDS) + "}", help="one of these; --help after it tells more"
+        )
+        overview.error(unknown("analysis", overview.parse_args(words[:1]).what, KINDS))
     kind = KINDS[words[0]]
     arguments = cli.parser(kind.about[0].upper() + kind.about[1:] + ".", keys=kind.keys)
     arguments.prog += f" {words[0]}"
     kind.options(arguments)
-    arguments.add_argument("--output", help="folder [analysis/WHAT below the run or beside several]")
+    arguments.add_argument("--output", help=f"folder [{kind.place}]")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier analysis")
     known, overrides = cli.parse(arguments, words[1:])
     if overrides and not kind.keys:
@@ -149,7 +154,6 @@ def _related_options(arguments: argparse.ArgumentParser) -> None:
 
 
 def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
-    from data_builders.registry import unknown
     from hf_lgt.analysis.ranking import Question
     from hf_lgt.analysis.relatedness import SCORES
     from hf_lgt.analyze import free_folder
@@ -231,8 +235,14 @@ KINDS = {
         _related_options,
         _related,
         keys=True,
+        place="related beside the short runs",
     ),
-    "predict": Kind("judge those rankings by the transfer that a sweep measured", _predict_options, _predict),
+    "predict": Kind(
+        "judge those rankings by the transfer that a sweep measured",
+        _predict_options,
+        _predict,
+        place="analysis/predict below the sweep",
+    ),
 }
 
 if __name__ == "__main__":

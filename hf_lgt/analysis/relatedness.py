@@ -70,15 +70,15 @@ def relatedness(
         model: a causal language model whose family `hf_lgt.heads` knows.
         near: test examples of the target and of the auxiliary, a batch a length, the same lengths of both.
         far: the same at lengths beyond the target's training.
-        batch_tokens: tokens a pass.
+        batch_tokens: tokens a pass; a quarter of them where gradients are taken.
 
     Raises:
         ConfigError: the model's family is not known.
     """
-    target, auxiliary = (task_gradient(model, own, batch_tokens=batch_tokens) for own in near)
+    target, auxiliary = (task_gradient(model, own, batch_tokens=batch_tokens // 4) for own in near)
     by_layer = tuple(map(cosine, target.by_layer, auxiliary.by_layer))
     by_head = tuple(tuple(map(cosine, *pair)) for pair in zip(target.by_head, auxiliary.by_head, strict=True))
-    long = [torch.cat(task_gradient(model, own, batch_tokens=batch_tokens).by_layer) for own in far]
+    long = [torch.cat(task_gradient(model, own, batch_tokens=batch_tokens // 4).by_layer) for own in far]
     longest = [ablation_map(model, own[-1], batch_tokens=batch_tokens) for own in near]
     means = [[answer_means(model, batch, batch_tokens=batch_tokens) for batch in own] for own in near]
     alike = tuple(cka(*rows) for rows in zip(*_same_places(*means), strict=True))
@@ -93,7 +93,7 @@ def relatedness(
     return Relatedness(scores, by_layer, by_head, alike)
 
 
-def task_gradient(model: Any, batches: Sequence[Batch], *, batch_tokens: int = 65_536) -> TaskGradient:
+def task_gradient(model: Any, batches: Sequence[Batch], *, batch_tokens: int = 16_384) -> TaskGradient:
     """Gradient of the mean loss over the answer tokens of some examples.
 
     The model is left as it was: nothing is added to the gradients that it has.
@@ -101,7 +101,7 @@ def task_gradient(model: Any, batches: Sequence[Batch], *, batch_tokens: int = 6
     Args:
         model: a causal language model whose family `hf_lgt.heads` knows.
         batches: the examples.
-        batch_tokens: tokens a pass.
+        batch_tokens: tokens a pass; it keeps their activations, unlike one without gradients.
 
     Raises:
         ConfigError: the model's family is not known.
@@ -138,6 +138,7 @@ def _by_head(heads: Heads, layer: int, gradient: torch.Tensor) -> torch.Tensor:
 
 def cosine(first: torch.Tensor, second: torch.Tensor) -> float | None:
     """Cosine of two vectors, None where one is 0."""
+    first, second = first.double(), second.double()
     norms = float(first.norm()) * float(second.norm())
     return float(first @ second) / norms if norms else None
 
@@ -165,7 +166,8 @@ def answer_means(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> NDA
         batch_tokens: tokens a pass.
 
     Returns:
-        float64 [L, K, D], after each layer; the mean over the examples that have a k-th scored token.
+        float64 [L, K, D], after each layer, and after the final norm in place of the last; the mean over the
+        examples that have a k-th scored token.
     """
     places = batch.scored[:, 1:]
     ranks = np.cumsum(places, axis=1) - 1
@@ -175,7 +177,9 @@ def answer_means(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> NDA
     with inference(model):
         for rows in parts(len(batch.lengths), batch.ids.shape[1], batch_tokens):
             work = make_pass(batch, rows).to(device)
-            states = run_pass(model, work, output_hidden_states=True).hidden_states[1:]
+            # logits are not asked for, but models give them at one position at least
+            found_here = run_pass(model, work, output_hidden_states=True, logits_to_keep=1)
+            states = found_here.hidden_states[1:]
             here = np.nonzero(places[rows][:, : work.input_ids.shape[1]])
             found = np.stack([own.double().cpu().numpy()[here] for own in states])
             total = np.zeros((len(states), most, found.shape[-1])) if total is None else total

@@ -79,7 +79,7 @@ def _ranking_table(question: Question, rankings: Mapping[str, Sequence[Place]], 
         (
             f"Ranked by {SCORES[by]}, larger is better. Means over {len(question.seeds)} seeds with 95 % "
             "bootstrap intervals. Comes first: in this share of draws of the seeds its mean is the best; "
-            f"{100 / max(1, len(order)):.0f} % is what chance gives.",
+            f"{100 / max(1, len(rankings[by])):.0f} % is what chance gives.",
         ),
     )
 
@@ -191,7 +191,8 @@ def _matrix_table(pairs: Sequence[Pair]) -> Table:
         ("target", *auxiliaries),
         tuple(rows),
         ("Exact match of the target in the transfer region beside the auxiliary, minus that of the target "
-         "alone with the same seed; means over seeds with 95 % bootstrap intervals.",),
+         "alone with the same seed, where the sweep has it; means over seeds with 95 % bootstrap "
+         "intervals.",),
     )  # fmt: skip
 
 

@@ -178,10 +178,10 @@ def test_options_of_another_analysis_are_refused(tiny_run, call_recipe, what, op
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the following arguments are required: what"),
-        (["head", "runs"], "argument what: invalid choice: 'head'"),
-        (["runs", "heads"], "argument what: invalid choice: 'runs'"),
-        (["--lengths", "3"], "the following arguments are required: what"),
+        ([], "the following arguments are required: {heads,"),
+        (["head", "runs"], "unknown analysis 'head'; did you mean 'heads'?"),
+        (["runs", "heads"], "unknown analysis 'runs'"),
+        (["--lengths", "3"], "the following arguments are required: {heads,"),
     ],
 )
 def test_what_is_no_analysis_is_told_with_those_there_are(call_recipe, words, said):

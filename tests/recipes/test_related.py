@@ -29,7 +29,9 @@ MIXTURE = (
     "{task: capitalize, role: auxiliary, lengths: [1, 4], options: {alphabet: abc}}]"
 )
 ALONE = "mixture=[{task: reverse, role: target, lengths: [1, 3]}]"
-SHORT = ["train.batch_size=8", "model.hidden_size=16", MIXTURE]
+# steps and seeds are options of the recipe, and refused as keys
+TINY_RUN = [word for word in TINY[1:] if not word.startswith("train.steps=")]
+SHORT = [*TINY_RUN, "train.batch_size=8", "model.hidden_size=16", MIXTURE]
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def related(call_recipe, tmp_path):
     """Calls analyze.py related on a tiny config whose runs go below the test's own folder."""
 
     def call(target, candidates, *arguments):
-        settings = [f"--{word}" for word in [*TINY[1:], *SHORT, f"output_dir={tmp_path / 'runs'}"]]
+        settings = [f"--{word}" for word in [*SHORT, f"output_dir={tmp_path / 'runs'}"]]
         given = ("--target", target, "--candidates", candidates, "--config", DEMO)
         little = ("--steps", 1, "--seeds", "0", "--examples", 2)  # where a mistake is overlooked
         return call_recipe("analyze.py", "related", *given, *little, *settings, *arguments)
@@ -177,6 +179,8 @@ def test_every_mistake_is_told_before_anything_is_written(
         (("--steps", "0"), "'0' must be a whole number >= 1"),
         (("--candidate", "mqar"), "unknown option --candidate; did you mean --candidates?"),
         (("--train.stepz", "5"), "train.stepz: unknown key 'stepz'; did you mean 'steps'?"),
+        (("--train.steps", "5"), "train.steps: say --steps instead"),
+        (("--seed.init", "3"), "seed.init: say --seeds instead"),
     ],
 )
 def test_a_wrong_option_is_told(related, tmp_path, arguments, told):
@@ -270,7 +274,7 @@ def test_a_short_training_that_fails_is_told(related, tmp_path):
     _, runs = plan_related(
         Question("capitalize_reverse", ("reverse",), 12, (0,), 2),
         DEMO,
-        [*TINY[1:], *SHORT, f"output_dir={tmp_path / 'runs'}"],
+        [*SHORT, f"output_dir={tmp_path / 'runs'}"],
     )
     with RunLock.acquire(runs[0].run_dir):
         done = related("capitalize_reverse", "reverse", "--steps", 12, "--seeds", "0")
@@ -508,6 +512,25 @@ def test_transfer_is_that_over_the_target_alone_whatever_other_arms_there_are(tm
     assert [(pair.target, pair.auxiliary) for pair in pairs] == PAIRS
     for pair in pairs:
         assert pair.transfer == transfer_of((pair.target, pair.auxiliary))
+
+
+def test_transfer_is_that_of_the_arm_transfer_wherever_it_stands(tmp_path, rankings):
+    pairs = find_pairs(lay_out(tmp_path, arms="[disjoint_heads, transfer, target_alone]"), rankings)
+    assert [(pair.target, pair.auxiliary) for pair in pairs] == PAIRS
+    for pair in pairs:
+        assert pair.transfer == transfer_of((pair.target, pair.auxiliary))
+
+
+def test_adapters_are_refused():
+    pretrained = ROOT / "recipes/smollm/group_strings.yaml"
+    with pytest.raises(ConfigError, match="peft.method: 'lora'; candidates are compared with all weights"):
+        plan_related(Question("reverse", ("mqar",), 5, (0,)), pretrained, ["peft.method=lora"])
+
+
+def test_two_rankings_of_one_pair_are_refused(sweep, rankings, tmp_path):
+    ranking(tmp_path / "again", "reverse", string_copy=[0.1, 0.2])
+    with pytest.raises(ConfigError, match="again: another of them ranks string_copy for reverse too"):
+        find_pairs(sweep, [*rankings, tmp_path / "again"])
 
 
 def test_where_one_target_was_not_trained_alone_it_is_told(tmp_path, rankings):
