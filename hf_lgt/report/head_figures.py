@@ -70,7 +70,9 @@ def measures_figure(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(0.6 + 3.6 * len(measures), 3.6), layout="constrained")
+    beside = 2  # legend columns, below the panels so that it hides no point
+    rows = -(-len(gaps) // beside)
+    figure = Figure(figsize=(0.6 + 3.6 * len(measures), 3.6 + 0.17 * rows), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     for axes, (name, runs) in zip(panels, measures.items(), strict=True):
         for i, (run, values) in enumerate(runs.items()):
@@ -84,6 +86,7 @@ def measures_figure(
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     panels[0].set_ylabel("generalization gap")
-    panels[0].legend(fontsize=7)
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=beside, fontsize=7, frameon=False)
     figure.suptitle(literal(title), fontsize=10)
     return figure

@@ -129,7 +129,7 @@ def _correlation_table(related: Sequence[Correlation]) -> Table:
         ("measure", "length", "checkpoints", "Spearman"),
         tuple(rows),
         ("Over the checkpoints of all runs. 95 % bootstrap intervals, whole runs drawn, from three runs on. "
-         "Training makes both smaller, so that a correlation alone shows no cause.",),
+         "Training moves both, so that a correlation alone shows no cause.",),
     )  # fmt: skip
 
 
