@@ -25,7 +25,7 @@ from hf_lgt.batching import IGNORE, Batch
 from hf_lgt.codec import Codec
 from hf_lgt.config import Config
 from hf_lgt.models import build_model
-from hf_lgt.sources import GeneratedSource, Source
+from hf_lgt.sources import GeneratedSource
 from hf_lgt.trainer import fit
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -82,7 +82,8 @@ class Setting:
         """Mean operations of a step's matrix products on tokens that are no padding, backward included.
 
         Forward: 2 a weight and token read; output layer at answer tokens alone; attention 2 n² D a layer
-        over an example of n tokens, for the half of the scores that a causal model needs. Backward: twice that.
+        over an example of n tokens, for the half of the scores that a causal model needs. Backward: twice
+        that.
         """
         m = self.config.model
         block = m.layers * (4 * m.hidden_size**2 + 3 * m.hidden_size * m.intermediate_size)
@@ -183,14 +184,21 @@ def sft(setting: Setting, packed: bool) -> float:
     if packed:
         count = max(1, round(per_step / PACKED))
         # packed rows are nearly full; a few steps fewer than asked, so that none begins anew
-        common |= {"per_device_train_batch_size": count, "max_steps": max(setting.warm + 2, setting.steps - 2)}
+        common |= {
+            "per_device_train_batch_size": count,
+            "max_steps": max(setting.warm + 2, setting.steps - 2),
+        }
         share = per_step / (count * PACKED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(
-                **common, packing=packed, max_length=PACKED, gradient_checkpointing=False, shuffle_dataset=False
+                **common,
+                packing=packed,
+                max_length=PACKED,
+                gradient_checkpointing=False,
+                shuffle_dataset=False,
             ),
             train_dataset=Dataset.from_list(rows),
             processing_class=setting.codec.tokenizer,

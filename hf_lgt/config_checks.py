@@ -19,6 +19,7 @@ from hf_lgt.model_checks import (
     Fault,
     checkpoint_faults,
     head_faults,
+    layout_faults,
     model_faults,
     position_faults,
     range_fault,
@@ -33,6 +34,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from checkpoint_faults(config)
     yield from position_faults(config)
     yield from head_faults(config)
+    yield from layout_faults(config)
     yield from _train_faults(config.train)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)

@@ -138,6 +138,17 @@ def head_faults(config: Config) -> Iterator[Fault]:
             )
 
 
+def layout_faults(config: Config) -> Iterator[Fault]:
+    """Settings that a batch in one row cannot go with."""
+    train = config.train
+    if train.layout != "packed":
+        return
+    against = [f"train.{key}" for key in ("compile", "gradient_checkpointing") if getattr(train, key)]
+    against += ["model.role_heads"] if config.model.role_heads != "all" else []
+    for key in against:
+        yield (("train.layout", key), f"train.layout: 'packed' does not go with {key}; take 'padded'")
+
+
 def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | None, whose: str) -> str | None:
     """Why there are too few numbers of positions for a component's examples of a length, if so.
 

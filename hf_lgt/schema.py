@@ -228,8 +228,14 @@ class TrainConfig:
     gradient_accumulation_steps: Positive = Field(
         default=1, description="least number of passes that a step's batch is cut into, to save memory"
     )
+    layout: Literal["auto", "padded", "packed"] = Field(
+        default="auto",
+        description="packed: a batch's examples in one row without padding, each seen by itself; padded: "
+        "sorted into length_buckets; auto: packed on a CPU where the model can",
+    )
     length_buckets: Positive = Field(
-        default=4, description="passes that a batch is sorted into by length, so that little is padding"
+        default=4,
+        description="padded: passes that a batch is sorted into by length, so that little is padding",
     )
     log_every: Positive = Field(default=10, description="steps between lines of train.jsonl")
     eval_every: Positive | None = Field(

@@ -8,7 +8,7 @@ answer tokens of the *global* batch; neither processes, buckets nor accumulation
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from transformers import get_wsd_schedule
 
 from data_builders.sampling import stream
-from hf_lgt.batching import Batch, answer_loss, even_split
+from hf_lgt.batching import Batch, Pass, answer_loss, even_split
 from hf_lgt.checkpoints import LoopState, load_checkpoint, prune, save_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
@@ -27,6 +27,7 @@ from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.locks import check_held
 from hf_lgt.logs import count_lines
+from hf_lgt.packing import PackedPass, choose_layout, pack_split, packed_loss, wants_packing
 from hf_lgt.processes import lost_process
 from hf_lgt.progress import bar
 from hf_lgt.sharding import full_optimizer, full_weights, is_sharded, load_optimizer, whole
@@ -154,6 +155,7 @@ class Loop:
         self.keep_last = keep_last or train.keep_last
         if not accelerator.is_fsdp2:  # which shares the weights out before a device must hold them
             model.to(accelerator.device)
+        self.packed = choose_layout(train, model, accelerator.device)
         optimizer = make_optimizer(model, train)
         self.state, kept = load_checkpoint(resume_from, model) if resume_from else (LoopState(), None)
         wrapped = torch.compile(model, dynamic=True) if train.compile else model
@@ -175,7 +177,7 @@ class Loop:
         # dropout, where a model has it, depends on the step alone too
         torch.manual_seed(dropout_seed(self.config.seed.data, state.step, accelerator.process_index))
         rate = self.optimizer.param_groups[0]["lr"]
-        loss = backward(self.wrapped, batch, train, accelerator)
+        loss = backward(self.wrapped, batch, train, accelerator, self.packed)
         # without a limit nothing is clipped, but the norm is known
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), train.max_grad_norm or math.inf)
         self.watch.see(state.step + 1, loss, whole(norm))
@@ -261,15 +263,26 @@ def _require_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:
         )
 
 
-def backward(model: Any, batch: Batch, config: TrainConfig, accelerator: Accelerator) -> torch.Tensor:
-    """Add a batch's gradient; gives this process's part of the loss, a scalar."""
+def backward(
+    model: Any, batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool = False
+) -> torch.Tensor:
+    """Add a batch's gradient; gives this process's part of the loss, a scalar.
+
+    With `packed` in rows without padding, see `hf_lgt.packing`, where the batch would have any.
+    """
     rank, world = accelerator.process_index, accelerator.num_processes
-    passes = even_split(batch, config.gradient_accumulation_steps, config.length_buckets, rank, world)
+    pieces = config.gradient_accumulation_steps
+    passes: Sequence[Pass | PackedPass]
+    if packed and wants_packing(batch):
+        passes = pack_split(batch, pieces, rank, world)
+    else:
+        passes = even_split(batch, pieces, config.length_buckets, rank, world)
     total = torch.zeros((), device=accelerator.device)
     for i, work in enumerate(passes):
         final = i == len(passes) - 1
         with nullcontext() if final else accelerator.no_sync(model):
-            loss = answer_loss(model, work.to(accelerator.device)) / batch.answer_tokens
+            compute: Any = packed_loss if isinstance(work, PackedPass) else answer_loss
+            loss = compute(model, work.to(accelerator.device)) / batch.answer_tokens
             # data-parallel wrappers average gradients over processes; the sum is wanted
             accelerator.backward(loss * world)
         total += loss.detach()

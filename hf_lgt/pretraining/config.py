@@ -107,7 +107,7 @@ class PretrainConfig:
 _NOT_HERE = (
     "model.init", "model.name_or_path", "model.revision", "model.use_safetensors",
     "model.trust_remote_code", "model.tokenizer", "model.position_ids", "model.position_range",
-    "model.role_heads", "train.length_buckets",
+    "model.role_heads", "train.length_buckets", "train.layout",
 )  # fmt: skip
 """keys of a section that only a run on tasks uses"""
 

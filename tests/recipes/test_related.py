@@ -523,7 +523,7 @@ def test_transfer_is_that_of_the_arm_transfer_wherever_it_stands(tmp_path, ranki
 
 def test_adapters_are_refused():
     pretrained = ROOT / "recipes/smollm/group_strings.yaml"
-    with pytest.raises(ConfigError, match="peft.method: 'lora'; candidates are compared with all weights"):
+    with pytest.raises(ConfigError, match=r"peft\.method: 'lora'; candidates are compared with all weights"):
         plan_related(Question("reverse", ("mqar",), 5, (0,)), pretrained, ["peft.method=lora"])
 
 

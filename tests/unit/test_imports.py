@@ -22,7 +22,7 @@ LAYERS = [
     ["config_checks", "config_files"],
     ["config", "codec"],
     ["batching", "columns", "position_ids"],
-    ["revisions", "adapters"],
+    ["revisions", "adapters", "packing"],
     ["pretrained"],
     ["starts"],
     ["loading", "rows"],
