@@ -56,8 +56,9 @@ class PackedPass:
 
     def to(self, device: torch.device) -> PackedPass:
         """A copy on a device."""
-        parts = (self.input_ids, self.position_ids, self.keep, self.labels)
-        return PackedPass(*(t.to(device, non_blocking=True) for t in parts), self.groups)
+        tensors = (self.input_ids, self.position_ids, self.keep, self.labels)
+        ids, numbers, keep, labels = (t.to(device, non_blocking=True) for t in tensors)
+        return PackedPass(ids, numbers, keep, labels, self.groups)
 
 
 def pack(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from transformers import get_wsd_schedule
 
 from data_builders.sampling import stream
-from hf_lgt.batching import Batch, Pass, answer_loss, even_split
+from hf_lgt.batching import Batch, answer_loss, even_split
 from hf_lgt.checkpoints import LoopState, load_checkpoint, prune, save_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
@@ -27,7 +27,7 @@ from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.locks import check_held
 from hf_lgt.logs import count_lines
-from hf_lgt.packing import PackedPass, choose_layout, pack_split, packed_loss, wants_packing
+from hf_lgt.packing import choose_layout, pack_split, packed_loss, wants_packing
 from hf_lgt.processes import lost_process
 from hf_lgt.progress import bar
 from hf_lgt.sharding import full_optimizer, full_weights, is_sharded, load_optimizer, whole
@@ -272,17 +272,18 @@ def backward(
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     pieces = config.gradient_accumulation_steps
-    passes: Sequence[Pass | PackedPass]
+    passes: Sequence[Any]
+    summed_loss: Callable[[Any, Any], torch.Tensor]
     if packed and wants_packing(batch):
-        passes = pack_split(batch, pieces, rank, world)
+        passes, summed_loss = pack_split(batch, pieces, rank, world), packed_loss
     else:
         passes = even_split(batch, pieces, config.length_buckets, rank, world)
+        summed_loss = answer_loss
     total = torch.zeros((), device=accelerator.device)
     for i, work in enumerate(passes):
         final = i == len(passes) - 1
         with nullcontext() if final else accelerator.no_sync(model):
-            compute: Any = packed_loss if isinstance(work, PackedPass) else answer_loss
-            loss = compute(model, work.to(accelerator.device)) / batch.answer_tokens
+            loss = summed_loss(model, work.to(accelerator.device)) / batch.answer_tokens
             # data-parallel wrappers average gradients over processes; the sum is wanted
             accelerator.backward(loss * world)
         total += loss.detach()

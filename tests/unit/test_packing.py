@@ -36,9 +36,9 @@ from hf_lgt.sources import GeneratedSource
 from hf_lgt.trainer import backward
 from tests.conftest import ROOT
 
-SIZES = {"vocab_size": 128, "max_position_embeddings": 64}
 SMALL = {
-    **SIZES,
+    "vocab_size": 128,
+    "max_position_embeddings": 64,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
