@@ -275,7 +275,8 @@ def backward(
     passes: Sequence[Any]
     summed_loss: Callable[[Any, Any], torch.Tensor]
     if packed and wants_packing(batch):
-        passes, summed_loss = pack_split(batch, pieces, rank, world), packed_loss
+        passes = pack_split(batch, pieces, rank, world)
+        summed_loss = packed_loss
     else:
         passes = even_split(batch, pieces, config.length_buckets, rank, world)
         summed_loss = answer_loss
