@@ -77,10 +77,14 @@ def ours(found: Found, corpus: Path, lengths: Sequence[int]) -> Scores:
     return scores
 
 
-def harness(found: Found, tasks: Path, names: Names) -> tuple[Scores, dict[Cell, float]]:
-    """The harness's scores of the test rows, and the exact match that it tells."""
+def harness_model(found: Found, batch_size: int = 64) -> HFLM:
+    """The model as the harness takes it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = HFLM(pretrained=str(found.folder), device=device, batch_size=64)
+    return HFLM(pretrained=str(found.folder), device=device, batch_size=batch_size)
+
+
+def harness(model: HFLM, tasks: Path, names: Names) -> tuple[Scores, dict[Cell, float]]:
+    """The harness's scores of the test rows, and the exact match that it tells."""
     manager = TaskManager(include_path=str(tasks))
     answer = lm_eval.simple_evaluate(
         model=model, tasks=list(names), task_manager=manager, log_samples=True, bootstrap_iters=0
@@ -105,7 +109,7 @@ def compare(found: Found, folder: Path, lengths: Sequence[int], examples: int) -
     write_plan(corpus, plan)
     names = write_tasks(tasks, plan, str(corpus), corpus=corpus, name=config.name, tags=config.data.tags)
     mine = ours(found, corpus, lengths)
-    theirs, told = harness(found, tasks, names)
+    theirs, told = harness(harness_model(found), tasks, names)
     for cell, rows in theirs.items():
         pairs = list(zip(mine[cell], rows, strict=True))
         yield {

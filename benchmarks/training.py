@@ -208,8 +208,8 @@ def sft(setting: Setting, packed: bool) -> float:
     return setting.step_time(clock.ends) * share
 
 
-def compare(quick: bool) -> list[tuple[Comparison, float]]:
-    """Comparisons, each with the useful operations of its step."""
+def compare(quick: bool) -> list[tuple[Comparison, Setting]]:
+    """Comparisons, each with its setting."""
     demo = Setting("demo/transfer.yaml", [], steps=16 if quick else 50, warm=4 if quick else 10)
     paper = Setting("paper/addition.yaml", ["train.batch_size=128"], steps=3 if quick else 5, warm=1)
     found = []
@@ -223,5 +223,5 @@ def compare(quick: bool) -> list[tuple[Comparison, float]]:
             "SFTTrainer": lambda setting=setting: sft(setting, packed=False),
             "SFTTrainer, packed": lambda setting=setting: sft(setting, packed=True),
         }
-        found.append((alternate(name, sides, rounds, target=targets), setting.useful_flop))
+        found.append((alternate(name, sides, rounds, target=targets), setting))
     return found

@@ -21,6 +21,8 @@ from hf_lgt.codec import Encoded, Ids
 from hf_lgt.heads import within_halves
 
 IGNORE = -100  # what torch's cross entropy skips by default
+CPU_TOKENS = 2048
+"""of a pass on a CPU: of more, the activations do not stay in the caches, see benchmarks/NOTES.md"""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ class Pass:
         """A copy on a device."""
         parts = (self.input_ids, self.keep, self.labels, self.position_ids, self.halves)
         return Pass(*(None if t is None else t.to(device, non_blocking=True) for t in parts))  # type: ignore[arg-type]
+
+
+def pass_tokens(most: int, device: torch.device) -> int:
+    """Tokens that a pass should have: `most`, or on a CPU what its caches hold if that is less."""
+    return min(most, CPU_TOKENS) if device.type == "cpu" else most
 
 
 def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -> Pass:

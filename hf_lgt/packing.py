@@ -32,7 +32,7 @@ from hf_lgt.config import ConfigError, TrainConfig
 NAME = "hf_lgt_packed"
 """of the attention function, as transformers knows it"""
 MOST_TOKENS = 16_384
-"""of a pass, to bound its activations; more where a single example is longer"""
+"""of a pass, to bound its activations, and less on a CPU; more where a single example is longer"""
 
 Groups = tuple[tuple[int, int], ...]
 """(examples, tokens of each), in the order of the row"""
@@ -89,22 +89,25 @@ def pack(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:
     )
 
 
-def pack_split(batch: Batch, pieces: int, rank: int = 0, world: int = 1) -> list[PackedPass]:
+def pack_split(
+    batch: Batch, pieces: int, rank: int = 0, world: int = 1, most_tokens: int = MOST_TOKENS
+) -> list[PackedPass]:
     """Cut a global batch into passes for one process.
 
     All processes make the same number of passes, of which each takes every `world`-th row. None holds more
-    than 1/`pieces` of the examples, and none many more than `MOST_TOKENS` tokens.
+    than 1/`pieces` of the examples, and none many more than `most_tokens` tokens.
 
     Args:
         batch: the step's examples; their number must be a multiple of `world`.
         pieces: least number of passes, at most one for each `world` examples.
         rank: this process.
         world: number of processes.
+        most_tokens: of a pass.
     """
     assert len(batch.lengths) % world == 0, "checked at the start of training"
     order = np.argsort(batch.lengths, kind="stable").reshape(-1, world)
     most = int(batch.lengths[order].max(axis=1).sum())  # of any process
-    count = min(max(pieces, -(-most // MOST_TOKENS)), len(order))
+    count = min(max(pieces, -(-most // most_tokens)), len(order))
     # strided, so that every pass has short and long examples, and all about as many tokens
     return [pack(batch, order[start::count, rank]) for start in range(count)]
 

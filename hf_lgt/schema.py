@@ -258,7 +258,7 @@ class EvalConfig:
     every: Positive = Field(default=1, description="evaluate every so many lengths")
     examples: Positive = Field(default=1024, description="test examples a task and length")
     seed: Seed = Field(default=1234, description="draws the test sets")
-    batch_tokens: Positive = Field(default=65_536, description="tokens a forward pass, padding included")
+    batch_tokens: Positive = Field(default=65_536, description="most tokens a forward pass, padding included")
     mistakes: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(
         default=32,
         description="wrong answers a task and length that the last evaluation generates and sorts by kind, "

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from transformers import get_wsd_schedule
 
 from data_builders.sampling import stream
-from hf_lgt.batching import Batch, answer_loss, even_split
+from hf_lgt.batching import Batch, answer_loss, even_split, pass_tokens
 from hf_lgt.checkpoints import LoopState, load_checkpoint, prune, save_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
@@ -27,7 +27,7 @@ from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.locks import check_held
 from hf_lgt.logs import count_lines
-from hf_lgt.packing import choose_layout, pack_split, packed_loss, wants_packing
+from hf_lgt.packing import MOST_TOKENS, choose_layout, pack_split, packed_loss, wants_packing
 from hf_lgt.processes import lost_process
 from hf_lgt.progress import bar
 from hf_lgt.sharding import full_optimizer, full_weights, is_sharded, load_optimizer, whole
@@ -263,6 +263,18 @@ def _require_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:
         )
 
 
+def _passes(
+    batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool
+) -> tuple[Sequence[Any], Callable[[Any, Any], torch.Tensor]]:
+    """A process's passes of a step, and what gives the summed loss of one."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    pieces = config.gradient_accumulation_steps
+    if packed and wants_packing(batch):
+        most = pass_tokens(MOST_TOKENS, accelerator.device)
+        return pack_split(batch, pieces, rank, world, most), packed_loss
+    return even_split(batch, pieces, config.length_buckets, rank, world), answer_loss
+
+
 def backward(
     model: Any, batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool = False
 ) -> torch.Tensor:
@@ -270,16 +282,8 @@ def backward(
 
     With `packed` in rows without padding, see `hf_lgt.packing`, where the batch would have any.
     """
-    rank, world = accelerator.process_index, accelerator.num_processes
-    pieces = config.gradient_accumulation_steps
-    passes: Sequence[Any]
-    summed_loss: Callable[[Any, Any], torch.Tensor]
-    if packed and wants_packing(batch):
-        passes = pack_split(batch, pieces, rank, world)
-        summed_loss = packed_loss
-    else:
-        passes = even_split(batch, pieces, config.length_buckets, rank, world)
-        summed_loss = answer_loss
+    world = accelerator.num_processes
+    passes, summed_loss = _passes(batch, config, accelerator, packed)
     total = torch.zeros((), device=accelerator.device)
     for i, work in enumerate(passes):
         final = i == len(passes) - 1

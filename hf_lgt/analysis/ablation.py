@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, make_pass
+from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, make_pass, pass_tokens
 from hf_lgt.evaluation.generation import inference
 from hf_lgt.evaluation.metrics import score_tokens
 from hf_lgt.heads import Heads, changed, find_heads
@@ -63,7 +63,7 @@ def head_means(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> torch
     width = int(batch.lengths.max()) - 1
     device = _device(model)
     present = torch.from_numpy(np.arange(width) < batch.lengths[:, None] - 1).to(device)
-    for rows in parts(len(batch.lengths), width, batch_tokens):
+    for rows in parts(model, len(batch.lengths), width, batch_tokens):
         here = present[torch.from_numpy(rows).to(device)][:, :, None, None]
 
         def add(layer: int, wrote: torch.Tensor, here: torch.Tensor = here) -> None:
@@ -146,7 +146,7 @@ def score_with(
     for layer, head in replaced:
         chosen.setdefault(layer, []).append(head)
     exact = hits = total = 0
-    for rows in parts(len(batch.lengths), batch.ids.shape[1], batch_tokens):
+    for rows in parts(model, len(batch.lengths), batch.ids.shape[1], batch_tokens):
         instead, work = written(rows), make_pass(batch, rows)
 
         def replace(layer: int, wrote: torch.Tensor, instead: torch.Tensor = instead) -> torch.Tensor:
@@ -196,7 +196,7 @@ def score_each(
     for first in range(0, heads.count, together):
         own = torch.arange(first, min(first + together, heads.count))
         copies = len(own)
-        for rows in parts(n, width * copies, batch_tokens):
+        for rows in parts(model, n, width * copies, batch_tokens):
             instead = written(rows)
 
             def replace(
@@ -232,9 +232,10 @@ def _repeated(work: Pass, copies: int) -> Pass:
     return Pass(work.input_ids.repeat(copies, 1), work.keep, work.labels.repeat(copies, 1), numbers, halves)
 
 
-def parts(n: int, width: int, batch_tokens: int) -> list[NDArray[np.int64]]:
-    """The rows of each pass over `n` examples of `width` tokens."""
-    return [*np.array_split(np.arange(n), min(n, -(-n * width // batch_tokens)))]
+def parts(model: Any, n: int, width: int, batch_tokens: int) -> list[NDArray[np.int64]]:
+    """The rows of each pass of a model over `n` examples of `width` tokens."""
+    pieces = -(-n * width // pass_tokens(batch_tokens, _device(model)))
+    return [*np.array_split(np.arange(n), min(n, pieces))]
 
 
 def _device(model: Any) -> torch.device:

@@ -37,7 +37,7 @@ def attention_means(model: Any, batch: Batch, *, batch_tokens: int = 16_384) -> 
     device = next(model.parameters()).device
     total: torch.Tensor | None = None
     with inference(model), eager(model):
-        for rows in parts(len(batch.lengths), width, batch_tokens):
+        for rows in parts(model, len(batch.lengths), width, batch_tokens):
             work = make_pass(batch, rows, width + 1).to(device)
             given = run_pass(model, work, output_attentions=True).attentions
             if not given or given[0] is None:

@@ -117,7 +117,7 @@ def task_gradient(model: Any, batches: Sequence[Batch], *, batch_tokens: int = 1
     model.eval()
     try:
         for batch in batches:
-            for rows in parts(len(batch.lengths), batch.ids.shape[1], batch_tokens):
+            for rows in parts(model, len(batch.lengths), batch.ids.shape[1], batch_tokens):
                 loss = answer_loss(model, make_pass(batch, rows).to(device)) / answers
                 found = torch.autograd.grad(loss, wanted, allow_unused=True)
                 total = [t if g is None else t + g for t, g in zip(total, found, strict=True)]
@@ -175,7 +175,7 @@ def answer_means(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> NDA
     device = next(model.parameters()).device
     total: NDArray[np.float64] | None = None
     with inference(model):
-        for rows in parts(len(batch.lengths), batch.ids.shape[1], batch_tokens):
+        for rows in parts(model, len(batch.lengths), batch.ids.shape[1], batch_tokens):
             work = make_pass(batch, rows).to(device)
             # logits are not asked for, but models give them at one position at least
             found_here = run_pass(model, work, output_hidden_states=True, logits_to_keep=1)

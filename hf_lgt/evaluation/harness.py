@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_builders import Component
 from data_builders.sampling import HeldOut
-from hf_lgt.batching import IGNORE, Batch, check_positions, logits_of, make_pass
+from hf_lgt.batching import IGNORE, Batch, check_positions, logits_of, make_pass, pass_tokens
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
@@ -138,7 +138,7 @@ def score_examples(
     n, share = len(batch.lengths), _share(len(batch.lengths))
     results: list[tuple[Any, ...]] = []
     device = next(model.parameters()).device
-    pieces = -(-len(share) * batch.ids.shape[1] // batch_tokens)
+    pieces = -(-len(share) * batch.ids.shape[1] // pass_tokens(batch_tokens, device))
     for part in np.array_split(share, min(pieces, len(share))):
         # where the rows do not come out even, the last one is passed again and not counted
         work = make_pass(batch, np.minimum(part, n - 1))

@@ -125,9 +125,10 @@ def test_the_passes_of_all_processes_hold_every_token_once(batch, pieces, world)
 
 def test_large_batches_are_cut(batch):
     rows = np.tile(np.arange(32), 100)
-    works = pack_split(batch.take(rows), 1)
-    assert len(works) > 1
-    assert max(work.input_ids.numel() for work in works) <= 1.05 * MOST_TOKENS
+    for most in (MOST_TOKENS, 2000):
+        works = pack_split(batch.take(rows), 1, most_tokens=most)
+        assert len(works) > 1
+        assert max(work.input_ids.numel() for work in works) <= 1.05 * most
 
 
 def test_the_model_is_left_as_it_was(batch):

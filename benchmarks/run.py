@@ -1,0 +1,85 @@
+"""Every comparison side by side in one run: `python benchmarks/run.py [--quick]`.
+
+    pip install -c constraints.txt -e '.[bench]'
+    python benchmarks/run.py                  # about a quarter of an hour on two idle cores
+
+Writes benchmarks/speed.json and the table of benchmarks/README.md and README.md; --quick only prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is read from the Hub
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SPEED = ROOT / "benchmarks" / "speed.json"
+PARTS = ("training", "evaluating", "data")
+
+
+def measure(parts: list[str], quick: bool) -> dict[str, Any]:
+    """What speed.json holds."""
+    import torch
+
+    from benchmarks import data, evaluating, limits, training
+    from hf_lgt.environment import describe_environment
+
+    begun, rounds = time.time(), 2 if quick else 5
+    found: list[dict[str, Any]] = []
+    about: dict[str, Any] = {"memory_bytes_per_second": limits.memory(rounds)}
+    if "training" in parts:
+        for comparison, setting in training.compare(quick):
+            own = comparison.to_dict()
+            peak = limits.matrix_products(setting, rounds)
+            reached = setting.useful_flop / own["medians"]["hf_lgt"]
+            own |= {"useful_flop": setting.useful_flop, "peak_flop_per_second": peak}
+            found.append({**own, "share_of_peak": reached / peak})
+    if "evaluating" in parts:
+        found.append(evaluating.compare(quick).to_dict())
+    if "data" in parts:
+        found += [comparison.to_dict() for comparison in data.compare(quick)]
+    return {
+        "seconds": time.time() - begun,
+        "threads": torch.get_num_threads(),
+        "environment": {**describe_environment("cpu", 1), "peers": peers()},
+        "limits": about,
+        "comparisons": found,
+    }
+
+
+def peers() -> dict[str, str]:
+    """Versions of what is compared with."""
+    from importlib import metadata
+
+    known = ("transformers", "trl", "lm_eval", "datasets", "reasoning-gym")
+    installed = {own.metadata["Name"].lower().replace("_", "-") for own in metadata.distributions()}
+    return {name: metadata.version(name) for name in known if name.replace("_", "-") in installed}
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--quick", action="store_true", help="few rounds and steps; writes nothing")
+    arguments.add_argument("--only", choices=PARTS, nargs="+", help="parts to run; writes nothing [all]")
+    known = arguments.parse_args()
+    measured = measure(known.only or list(PARTS), known.quick)
+    from benchmarks.table import render, write_tables
+
+    print(render(measured))
+    if not known.quick and not known.only:
+        SPEED.write_text(json.dumps(measured, indent=1) + "\n")
+        write_tables(measured)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

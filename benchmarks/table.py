@@ -1,0 +1,64 @@
+"""The table of speed, from speed.json into benchmarks/README.md and README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+
+
+def render(measured: Mapping[str, Any]) -> str:
+    """The table in Markdown, and what it was measured on."""
+    rows = []
+    for own in measured["comparisons"]:
+        for peer, ratio in own["ratios"].items():
+            target = own["target"].get(peer)
+            rows.append((
+                own["name"], peer, _seconds(own["medians"]["hf_lgt"]), _seconds(own["medians"][peer]),
+                f"{ratio:.2f}", "" if target is None else f"{target:g}",
+            ))  # fmt: skip
+    headers = ("what", "compared with", "hf_lgt", "the other", "ratio", "aim")
+    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    lines = [table, "", *_told(measured)]
+    return "\n".join(lines)
+
+
+def _told(measured: Mapping[str, Any]) -> list[str]:
+    env = measured["environment"]
+    peers = ", ".join(f"{name} {version}" for name, version in env["peers"].items())
+    told = [
+        f"Medians; ratio: the median of the rounds' ratios, above 1 where hf_lgt is faster. "
+        f"{measured['threads']} threads, float32, {peers}.",
+    ]
+    for own in measured["comparisons"]:
+        if "share_of_peak" in own:
+            told.append(
+                f"{own['name']}: {own['share_of_peak']:.0%} of what matrix products alone reach at the same "
+                f"shapes ({own['peak_flop_per_second'] / 1e9:.0f} GFLOP/s), counted on tokens that are no "
+                "padding."
+            )
+    return told
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.1f} ms"
+
+
+def between(text: str) -> str:
+    """What a page has between its markers."""
+    return text.split(BEGIN)[1].split(END)[0].strip()
+
+
+def write_tables(measured: Mapping[str, Any]) -> None:
+    """Write the table into the pages."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        _, after = rest.split(END)
+        page.write_text(f"{before}{BEGIN}\n{render(measured)}\n{END}{after}", encoding="utf-8")
