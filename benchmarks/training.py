@@ -211,7 +211,7 @@ def sft(setting: Setting, packed: bool) -> float:
 def compare(quick: bool) -> list[tuple[Comparison, Setting]]:
     """Comparisons, each with its setting."""
     demo = Setting("demo/transfer.yaml", [], steps=16 if quick else 50, warm=4 if quick else 10)
-    paper = Setting("paper/addition.yaml", ["train.batch_size=128"], steps=3 if quick else 5, warm=1)
+    paper = Setting("paper/addition.yaml", ["train.batch_size=128"], steps=3, warm=1)
     found = []
     for name, setting, targets, rounds in (
         ("training step, demo", demo, {"Trainer": 1.6, "SFTTrainer": 2.2}, 2 if quick else 5),
