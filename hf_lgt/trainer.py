@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from transformers import get_wsd_schedule
 
 from data_builders.sampling import stream
+from hf_lgt.allocator import keep_freed_memory
 from hf_lgt.batching import Batch, answer_loss, even_split, pass_tokens
 from hf_lgt.checkpoints import LoopState, load_checkpoint, prune, save_checkpoint
 from hf_lgt.codec import TextCodec
@@ -155,6 +156,8 @@ class Loop:
         self.keep_last = keep_last or train.keep_last
         if not accelerator.is_fsdp2:  # which shares the weights out before a device must hold them
             model.to(accelerator.device)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.packed = choose_layout(train, model, accelerator.device)
         optimizer = make_optimizer(model, train)
         self.state, kept = load_checkpoint(resume_from, model) if resume_from else (LoopState(), None)

@@ -17,7 +17,7 @@ HEAVY += ("huggingface_hub",)
 LAYERS = [
     ["data_builders"],
     ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding"],
-    ["schema", "vocabulary", "locks", "logs", "interrupts", "heads"],
+    ["schema", "vocabulary", "locks", "logs", "interrupts", "heads", "allocator"],
     ["model_checks"],
     ["config_checks", "config_files"],
     ["config", "codec"],
