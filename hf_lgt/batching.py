@@ -21,7 +21,7 @@ from hf_lgt.codec import Encoded, Ids
 from hf_lgt.heads import within_halves
 
 IGNORE = -100  # what torch's cross entropy skips by default
-CPU_TOKENS = 2048
+CPU_TOKENS = 3072
 """of a pass on a CPU: of more, the activations do not stay in the caches, see benchmarks/NOTES.md"""
 
 
