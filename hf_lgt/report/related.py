@@ -279,6 +279,7 @@ def _score_figure(pairs: Sequence[Pair], predictors: Sequence[Predictor]) -> Fig
                       color=COLORS[i % len(COLORS)], alpha=0.85, label=literal(target))  # fmt: skip
         rho = "" if own.rho is None else f", Spearman {own.rho:.2f}"
         axes.set_title(f"{SCORES[own.score]}{rho}", fontsize=9)
+        axes.locator_params(axis="x", nbins=5)  # long numbers stay apart
         axes.grid(color="#dddddd", linewidth=0.6)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
