@@ -1,7 +1,7 @@
 """Training steps side by side with `transformers.Trainer` and TRL's `SFTTrainer`.
 
 All train the same initial weights on the same examples with AdamW, clipping and the same schedule, in
-float32. Ours draws its batches while it is timed; the peers get theirs ready-made and in memory. Each
+float32. Ours packs (``train.layout``) and draws its batches while it is timed; the peers get theirs ready-made and in memory. Each
 peer pads a batch to its longest example; SFTTrainer also packs, several examples to a row.
 """
 
@@ -61,7 +61,8 @@ class Setting:
         self.codec, self.steps, self.warm = Codec.build(), steps, warm
         self._folder = tempfile.TemporaryDirectory()
         common = [f"train.steps={steps}", f"output_dir={self._folder.name}", "train.save_every=null"]
-        self.config: Config = load_config(RECIPES / config, [*common, "train.precision=no", *overrides])
+        common += ["train.precision=no", "train.layout=packed"]
+        self.config: Config = load_config(RECIPES / config, [*common, *overrides])
         self.batches = [self.source().batch(step) for step in range(steps)]
 
     def source(self) -> TimedSource:

@@ -228,10 +228,10 @@ class TrainConfig:
     gradient_accumulation_steps: Positive = Field(
         default=1, description="least number of passes that a step's batch is cut into, to save memory"
     )
-    layout: Literal["auto", "padded", "packed"] = Field(
-        default="auto",
-        description="packed: a batch's examples in one row without padding, each seen by itself; padded: "
-        "sorted into length_buckets; auto: packed on a CPU where the model can",
+    layout: Literal["padded", "packed", "auto"] = Field(
+        default="padded",
+        description="padded: a batch sorted into length_buckets; packed: its examples in one row without "
+        "padding, each seen by itself; auto: packed on a CPU where the model can, which is faster there",
     )
     length_buckets: Positive = Field(
         default=4,

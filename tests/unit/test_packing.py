@@ -158,7 +158,7 @@ def test_a_model_that_cannot_is_told_and_trained_with_padding(config, told, batc
     before = model.config._attn_implementation
     assert told in packing_fault(model)
     assert model.config._attn_implementation == before
-    auto, packed = TrainConfig(), TrainConfig(layout="packed")
+    auto, packed = TrainConfig(layout="auto"), TrainConfig(layout="packed")
     assert not choose_layout(auto, model, CPU)
     with pytest.raises(ConfigError, match=r"train\.layout: 'packed': .*; take 'padded'"):
         choose_layout(packed, model, CPU)
@@ -166,12 +166,12 @@ def test_a_model_that_cannot_is_told_and_trained_with_padding(config, told, batc
 
 def test_which_layout_is_taken():
     model = make(FAMILIES["llama"])
-    assert choose_layout(TrainConfig(), model, CPU)
+    assert choose_layout(TrainConfig(layout="auto"), model, CPU)
     assert choose_layout(TrainConfig(layout="packed"), model, CPU)
-    assert not choose_layout(TrainConfig(layout="padded"), model, CPU)
-    assert not choose_layout(TrainConfig(), model, torch.device("cuda"))
+    assert not choose_layout(TrainConfig(), model, CPU)  # so that numbers stay what they were
+    assert not choose_layout(TrainConfig(layout="auto"), model, torch.device("cuda"))
     for key in ("compile", "gradient_checkpointing"):
-        assert not choose_layout(TrainConfig(**{key: True}), model, CPU)
+        assert not choose_layout(TrainConfig(layout="auto", **{key: True}), model, CPU)
 
 
 @pytest.mark.parametrize(
