@@ -1,8 +1,9 @@
 """Training steps side by side with `transformers.Trainer` and TRL's `SFTTrainer`.
 
 All train the same initial weights on the same examples with AdamW, clipping and the same schedule, in
-float32. Ours packs (``train.layout``) and draws its batches while it is timed; the peers get theirs ready-made and in memory. Each
-peer pads a batch to its longest example; SFTTrainer also packs, several examples to a row.
+float32. Ours packs (``train.layout``) and draws its batches while it is timed; the peers get theirs
+ready-made and in memory. Each peer pads a batch to its longest example; SFTTrainer also packs, several
+examples to a row.
 """
 
 from __future__ import annotations
