@@ -203,6 +203,20 @@ def packing_fault(model: Any) -> str | None:
     return None
 
 
+def require_packing(layout: str, model: Any) -> None:
+    """Refuse a model that cannot be trained as ``train.layout`` says.
+
+    Args:
+        layout: as ``train.layout``.
+        model: a causal language model.
+
+    Raises:
+        ConfigError: ``packed`` was asked for and the model cannot.
+    """
+    if layout == "packed" and (fault := packing_fault(model)) is not None:
+        raise ConfigError([f"train.layout: 'packed': {fault}; take 'padded'"])
+
+
 def choose_layout(config: TrainConfig, model: Any, device: torch.device) -> bool:
     """Whether batches are packed, by ``train.layout``.
 
@@ -216,13 +230,11 @@ def choose_layout(config: TrainConfig, model: Any, device: torch.device) -> bool
     """
     if config.layout == "padded":
         return False
+    if config.layout == "packed":
+        require_packing(config.layout, model)
+        return True
     unfit = config.compile or config.gradient_checkpointing
-    if config.layout == "auto" and (unfit or device.type != "cpu"):
-        return False
-    fault = packing_fault(model)
-    if fault is not None and config.layout == "packed":
-        raise ConfigError([f"train.layout: 'packed': {fault}; take 'padded'"])
-    return fault is None
+    return not unfit and device.type == "cpu" and packing_fault(model) is None
 
 
 def wants_packing(batch: Batch) -> bool:

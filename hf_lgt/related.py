@@ -38,12 +38,7 @@ def plan_related(
     Raises:
         ConfigError: with every fault.
     """
-    own_options = {"train.steps": "--steps", "seed.init": "--seeds"}
-    given_keys = [word.partition("=")[0] for word in overrides]
-    if clashes := [
-        f"{key}: say {option} instead" for key, option in own_options.items() if key in given_keys
-    ]:
-        raise ConfigError(clashes)
+    given_keys = {word.partition("=")[0] for word in overrides}
     base = load_config(config, overrides)
     names = list_tasks()
     every = {"target": (question.target,), "candidates": question.candidates}
@@ -53,6 +48,8 @@ def plan_related(
         for name in given_names
         if name not in names
     ]
+    own_options = {"train.steps": "--steps", "seed.init": "--seeds"}
+    faults += [f"{key}: say {option} instead" for key, option in own_options.items() if key in given_keys]
     if twice := [name for name in dict.fromkeys(question.candidates) if question.candidates.count(name) > 1]:
         faults.append(f"--candidates: {', '.join(twice)} stands there twice")
     if base.peft.method != "none":

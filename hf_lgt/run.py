@@ -31,6 +31,7 @@ from hf_lgt.folders import (
 from hf_lgt.layout import make_accelerator
 from hf_lgt.logs import append_lines
 from hf_lgt.models import build_model, load_model
+from hf_lgt.packing import require_packing
 from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder, settle
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.report.model_card import model_card
@@ -106,6 +107,7 @@ def _train(
     start = _open_start(config, origin, accelerator)
     data = _prepare_data(config, start, origin, accelerator, progress)
     model = make_model(config, start, data.codec)
+    require_packing(config.train.layout, model)  # before the folder is made
     resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=begin)
     if start:
         if accelerator.is_main_process:

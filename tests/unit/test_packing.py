@@ -187,6 +187,14 @@ def test_what_packed_rows_do_not_go_with_is_told(more, key):
         load_config(ROOT / "recipes/demo/transfer.yaml", ["train.layout=packed", more])
 
 
+def test_a_model_that_cannot_is_refused_before_the_folder_is_made(tiny):
+    bloom = ["model.architecture=bloom", "model.positions=alibi", "model.intermediate_size=128"]
+    config = tiny("train.layout=packed", *bloom)
+    with pytest.raises(ConfigError, match=r"train\.layout: 'packed': Bloom.*; take 'padded'"):
+        train(config, progress=False)
+    assert not config.run_dir.exists()
+
+
 def test_a_step_is_packed_where_there_is_padding(batch, monkeypatch):
     taken = []
     monkeypatch.setattr("hf_lgt.trainer.packed_loss", lambda *a: taken.append(1) or packed_loss(*a))
