@@ -193,24 +193,35 @@ def split(batch: Batch, buckets: int, rank: int = 0, world: int = 1) -> list[Pas
         rank: this process.
         world: number of processes.
     """
-    assert len(batch.lengths) % world == 0, "checked at the start of training"
-    order = np.argsort(batch.lengths, kind="stable")
-    passes = []
-    for start, stop in _cut(batch.lengths[order], buckets, world):
-        width = int(batch.lengths[order[stop - 1]])
-        passes.append(make_pass(batch, order[start + rank : stop : world], width))
-    return passes
+    return even_split(batch, 1, buckets, rank, world)
 
 
 def even_split(batch: Batch, pieces: int, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
     """As `split`, with no pass of more than 1/`pieces` of the examples: bounds memory."""
-    order = np.argsort(batch.lengths, kind="stable")
+    planned = plan_passes(batch.lengths, pieces, buckets, world)
+    return [make_pass(batch, rows[rank::world], width) for rows, width in planned]
+
+
+def plan_passes(
+    lengths: NDArray[np.int64], pieces: int, buckets: int, world: int = 1
+) -> list[tuple[NDArray[np.int64], int]]:
+    """Which rows go together, of all processes, and the width of each pass.
+
+    Args:
+        lengths: int64 [B], tokens of each example; B must be a multiple of `world`.
+        pieces: least number of passes, at most one for each `world` examples.
+        buckets: passes, shared out among the pieces.
+        world: number of processes.
+    """
+    assert len(lengths) % world == 0, "checked at the start of training"
+    order = np.argsort(lengths, kind="stable")
     groups = np.array_split(order.reshape(-1, world), min(pieces, len(order) // world))
     each = max(1, round(buckets / len(groups)))
-    passes = []
+    planned = []
     for rows in (group.ravel() for group in groups):
-        passes += split(batch.take(rows), each, rank, world)
-    return passes
+        own = lengths[rows]
+        planned += [(rows[start:stop], int(own[stop - 1])) for start, stop in _cut(own, each, world)]
+    return planned
 
 
 def _cut(lengths: NDArray[np.int64], buckets: int, multiple: int) -> list[tuple[int, int]]:

@@ -16,8 +16,9 @@ from typing import Any
 
 from hf_lgt.adapters import ADAPTER_FILE, is_adapted, read_adapters, save_adapters
 from hf_lgt.codec import TextCodec
-from hf_lgt.errors import CheckpointError, RunError
+from hf_lgt.errors import CheckpointError, RunError, TrainingError
 from hf_lgt.files import atomic_directory, remove, sha256
+from hf_lgt.locks import check_held
 
 MANIFEST = "manifest.json"
 NEEDED = {"optimizer.pt", "state.json"}
@@ -154,6 +155,58 @@ def prune(run_dir: Path, step: int, keep: int | None, trusted: set[Path]) -> Non
                 verify(path)
                 trusted.add(path)
             whole += 1
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run, and removes those that are too many.
+
+    Args:
+        run_dir: the run's folder, whose lock is held.
+        codec: saved beside each.
+        keep_last: how many are kept; None: all.
+        trusted: a checkpoint that was verified when it was read.
+    """
+
+    def __init__(
+        self, run_dir: Path, codec: TextCodec, keep_last: int | None, trusted: Path | None
+    ) -> None:
+        self.run_dir, self.codec, self.keep_last = run_dir, codec, keep_last
+        self._trusted: set[Path] = {trusted} if trusted else set()
+
+    def write(
+        self,
+        model: Any,
+        optimizer: Mapping[str, Any],
+        state: LoopState,
+        weights: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write one.
+
+        Args:
+            model: the bare model.
+            optimizer: its state.
+            state: the loop's counters.
+            weights: the model's, where it holds only a part of them.
+
+        Raises:
+            TrainingError: the weights are not finite.
+            CheckpointError: it cannot be written.
+        """
+        check_held(self.run_dir)
+        _require_finite(model.state_dict() if weights is None else weights, state.step)
+        self._trusted.add(save_checkpoint(self.run_dir, model, optimizer, self.codec, state, weights))
+        prune(self.run_dir, state.step, self.keep_last, self._trusted)
+
+
+def _require_finite(weights: Mapping[str, Any], step: int) -> None:
+    """Keep weights that went wrong out of the checkpoints: a run could not go on from them."""
+    import torch
+
+    if not all(bool(torch.isfinite(p).all()) for p in weights.values()):
+        raise TrainingError(
+            f"the weights are not finite after step {step}; a lower train.learning_rate may help; "
+            "earlier checkpoints are unharmed"
+        )
 
 
 def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:

@@ -86,7 +86,7 @@ def find_heads(model: Any) -> Heads:
     Raises:
         ConfigError: its family is not known, or is not built as `FAMILIES` says.
     """
-    base = _bare(model)
+    base = bare_model(model)
     kind = base.config.model_type
     how = (
         f'hf_lgt.heads.register_family("{kind}", layers=..., projection=...) adds it: the paths to '
@@ -104,7 +104,7 @@ def find_heads(model: Any) -> Heads:
     return Heads(found, layers, int(count))
 
 
-def _bare(model: Any) -> Any:
+def bare_model(model: Any) -> Any:
     """The model of transformers within what wraps it for several processes or adapters."""
     while isinstance(getattr(model, "module", None), torch.nn.Module):
         model = model.module

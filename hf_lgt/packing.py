@@ -126,7 +126,10 @@ def packed_loss(model: Any, work: PackedPass) -> torch.Tensor:
 
 @contextmanager
 def packed_attention(model: Any, groups: Groups) -> Iterator[None]:
-    """Take attention within the groups' examples; the model is as before afterwards."""
+    """Take attention within the groups' examples; the model is as before afterwards.
+
+    The rows of a pass have their examples in the same places: one row, or one of each model of a stacked one.
+    """
     config = getattr(model, "module", model).config  # of what a data-parallel wrapper wraps
     before, token = config._attn_implementation, _groups.set(groups)
     config._attn_implementation = NAME
@@ -147,21 +150,21 @@ def _attention(
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each example: [1, heads, N, d] each, gives [1, N, H, d]."""
+    """Causal attention within each example: [S, heads, N, d] each, gives [S, N, H, d]; see `packed_attention`."""
     if attention_mask is not None or any(more.get(key) is not None for key in _UNKNOWN):
         raise NotImplementedError("an attention with more to it than causality")
     groups = _groups.get()
     sizes = [count * length for count, length in groups]
     # split, not sliced: its gradient is put together once and not added up group by group
-    parts = [torch.split(t[0].transpose(0, 1), sizes) for t in (query, key, value)]
+    parts = [torch.split(t.transpose(1, 2), sizes, dim=1) for t in (query, key, value)]
     wrote = []
     for group, *own in zip(groups, *parts, strict=True):
-        q, k, v = (t.unflatten(0, group).transpose(1, 2) for t in own)
+        q, k, v = (t.unflatten(1, group).flatten(0, 1).transpose(1, 2) for t in own)
         out = F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
         )
-        wrote.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(wrote).unsqueeze(0), None
+        wrote.append(out.transpose(1, 2).unflatten(0, (-1, group[0])).flatten(1, 2))
+    return torch.cat(wrote, dim=1), None
 
 
 _UNKNOWN = ("softcap", "position_bias", "sliding_window", "s_aux", "cache")

@@ -36,7 +36,7 @@ from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folde
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import FIGURES, write_figures
-from hf_lgt.resuming import AUTO
+from hf_lgt.resuming import AUTO, Beginning
 from hf_lgt.sharding import full_weights
 from hf_lgt.start_warnings import start_warnings
 from hf_lgt.starts import Start, open_start
@@ -101,30 +101,17 @@ def _train(
     tell: Callable[[str], None],
 ) -> RunResult:
     """As `train`, for the only writer of the folder."""
-    begin = settle(config, overwrite, resume)
-    check_folder(config, overwrite, resume=begin)  # before the data, which may take long
-    origin = origin_of(config, overwrite, begin)
-    start = _open_start(config, origin, accelerator)
-    data = _prepare_data(config, start, origin, accelerator, progress)
-    model = make_model(config, start, data.codec)
-    require_packing(config.train.layout, model)  # before the folder is made
-    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=begin)
-    if start:
-        if accelerator.is_main_process:
-            about = json.dumps(start.checkpoint.about(), indent=1)
-            write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
-        news = [*news, *_added_news(start, data.codec)]
-    for line in [*news, *start_warnings(config, data.source)]:
-        tell(line)
+    ready = prepare(config, accelerator, overwrite, resume, progress)
+    resume_from = open_folder(ready, accelerator, overwrite, tell)
     if config.train.trackers:
         accelerator.init_trackers(config.name, config=flat_settings(config.to_dict()))
     bare = fit(
         config,
-        model,
-        data.codec,
-        data.source,
+        ready.model,
+        ready.data.codec,
+        ready.data.source,
         accelerator,
-        evaluate=_evaluator(config, data.tests, accelerator, progress),
+        evaluate=evaluator(config, ready.data.tests, accelerator, progress),
         evaluate_first=config.model.init == "pretrained",
         resume_from=resume_from,
         progress=progress,
@@ -133,14 +120,88 @@ def _train(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         if weights is not None:
-            bare = make_model(config, start, data.codec)
+            bare = make_model(config, ready.start, ready.data.codec)
             bare.load_state_dict(weights)
-        _save(config, bare, data, _result(config).records)
+        save_run(config, bare, ready.data)
     accelerator.end_training()
-    return _result(config)
+    return result_of(config)
 
 
-def _result(config: Config) -> RunResult:
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs, before anything is written."""
+
+    config: Config
+    begin: str | Beginning
+    """see `hf_lgt.preparing.settle`"""
+    start: Start | None
+    data: RunData
+    model: Any
+
+
+def prepare(
+    config: Config,
+    accelerator: Accelerator,
+    overwrite: bool,
+    resume: str | Path,
+    progress: bool,
+    known: dict[str, RunData] | None = None,
+) -> Prepared:
+    """Check the folder, open checkpoint and data, make the model; for the only writer of the folder.
+
+    Args:
+        config: the run's.
+        accelerator: tells the processes.
+        overwrite: remove what an earlier run left.
+        resume: see `train`.
+        progress: show bars.
+        known: data of runs prepared before, which those that differ in name and initial weights alone share.
+
+    Raises:
+        ConfigError: see `train`.
+    """
+    begin = settle(config, overwrite, resume)
+    check_folder(config, overwrite, resume=begin)  # before the data, which may take long
+    origin = origin_of(config, overwrite, begin)
+    start = _open_start(config, origin, accelerator)
+    known = {} if known is None else known
+    key = _data_key(config, start, origin)
+    if key not in known:
+        known[key] = _prepare_data(config, start, origin, accelerator, progress)
+    model = make_model(config, start, known[key].codec)
+    require_packing(config.train.layout, model)  # before the folder is made
+    return Prepared(config, begin, start, known[key], model)
+
+
+def _data_key(config: Config, start: Start | None, origin: Path | None) -> str:
+    """What the data of a run depend on."""
+    settings = config.to_dict()
+    del settings["name"], settings["output_dir"], settings["seed"]["init"]
+    commit = start.checkpoint.commit if start else None
+    return json.dumps([settings, commit, recorded_data(origin).get("revision")], sort_keys=True)
+
+
+def open_folder(
+    ready: Prepared, accelerator: Accelerator, overwrite: bool, tell: Callable[[str], None]
+) -> Path | None:
+    """Make a run's folder; gives the checkpoint that it goes on from, and tells the user what there is to know.
+
+    Raises:
+        ConfigError: see `hf_lgt.preparing.prepare_folder`.
+    """
+    config, start, data = ready.config, ready.start, ready.data
+    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=ready.begin)
+    if start:
+        if accelerator.is_main_process:
+            about = json.dumps(start.checkpoint.about(), indent=1)
+            write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
+        news = [*news, *_added_news(start, data.codec)]
+    for line in [*news, *start_warnings(config, data.source)]:
+        tell(line)
+    return resume_from
+
+
+def result_of(config: Config) -> RunResult:
     """What the run's folder says."""
     records = read_records(config.run_dir / EVAL_LOG)
     figures = [path for name in FIGURES if (path := config.run_dir / name).is_file()]
@@ -163,12 +224,13 @@ def make_model(config: Config, start: Start | None, codec: TextCodec) -> Any:
     return add_adapters(model, config.peft, codec.added, config.seed.init, base=found.name, revision=revision)
 
 
-def _save(config: Config, bare: Any, data: RunData, records: list[EvalRecord]) -> None:
+def save_run(config: Config, bare: Any, data: RunData) -> None:
     """Write ``model/``, which transformers loads, and before it ``adapter/`` where there are adapters.
 
     Raises:
         CheckpointError: they cannot be written.
     """
+    records = result_of(config).records
     if is_adapted(bare):
         # left by a run that was stopped here
         path = config.run_dir / "adapter"
@@ -206,7 +268,7 @@ def finished(config: Config) -> RunResult | None:
         return None
     if faults := refusals(config, finished_is_fine=True):
         raise ConfigError(faults)
-    return _result(config)
+    return result_of(config)
 
 
 def _open_start(config: Config, origin: Path | None, accelerator: Accelerator) -> Start | None:
@@ -255,7 +317,7 @@ def _prepare_data(
     return data
 
 
-def _evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:
+def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:
     """What the trainer calls: evaluates, appends to ``eval.jsonl``, tells the trackers."""
 
     def evaluate_at(bare: Any, step: int) -> None:

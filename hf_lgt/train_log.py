@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,18 +12,26 @@ import torch
 from accelerate import Accelerator
 
 from hf_lgt.checkpoints import LoopState
-from hf_lgt.finite import FiniteWatch
 from hf_lgt.logs import append_lines
 
 
 class TrainLog:
-    """Appends to ``train.jsonl`` and to the trackers."""
+    """Appends to ``train.jsonl`` and to the trackers.
 
-    def __init__(self, path: Path, accelerator: Accelerator, state: LoopState, watch: FiniteWatch) -> None:
+    Args:
+        path: of the log.
+        accelerator: sums over processes, and has the trackers.
+        state: the run's counters.
+        check: raises `TrainingError` where the run went wrong.
+    """
+
+    def __init__(
+        self, path: Path, accelerator: Accelerator, state: LoopState, check: Callable[[], None]
+    ) -> None:
         self.path = path
         self.accelerator = accelerator
         self.state = state
-        self.watch = watch
+        self._check = check
         self._examples = state.examples
         self._clock = time.perf_counter()
 
@@ -40,7 +48,7 @@ class TrainLog:
         Raises:
             TrainingError: the loss is not finite, or the line cannot be written.
         """
-        self.watch.check()
+        self._check()
         state, value = self.state, float(self.accelerator.reduce(loss, "sum"))
         now = time.perf_counter()
         line = {

@@ -8,7 +8,7 @@ answer tokens of the *global* batch; neither processes, buckets nor accumulation
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,11 @@ from transformers import get_wsd_schedule
 from data_builders.sampling import stream
 from hf_lgt.allocator import keep_freed_memory
 from hf_lgt.batching import Batch, answer_loss, even_split, pass_tokens
-from hf_lgt.checkpoints import LoopState, load_checkpoint, prune, save_checkpoint
+from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
-from hf_lgt.errors import TrainingError
 from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
-from hf_lgt.locks import check_held
 from hf_lgt.logs import count_lines
 from hf_lgt.packing import MOST_TOKENS, choose_layout, pack_split, packed_loss, wants_packing
 from hf_lgt.processes import lost_process
@@ -39,10 +37,16 @@ Evaluate = Callable[[torch.nn.Module, int], None]
 """called with the bare model and the steps taken"""
 
 
-def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only, not on norms and biases."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+def make_optimizer(model: torch.nn.Module, config: TrainConfig, stacked: int = 0) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only, not on norms and biases.
+
+    Args:
+        model: whose parameters are trained.
+        config: rate, averaging and decay.
+        stacked: leading dimensions of every parameter that are not its own.
+    """
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1 + stacked]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1 + stacked]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -151,9 +155,8 @@ class Loop:
         train = config.train
         if train.gradient_checkpointing:
             _save_activations(model)
-        self.config, self.codec, self.source = config, codec, source
+        self.config, self.source = config, source
         self.accelerator, self.evaluate = accelerator, evaluate
-        self.keep_last = keep_last or train.keep_last
         if not accelerator.is_fsdp2:  # which shares the weights out before a device must hold them
             model.to(accelerator.device)
         if accelerator.device.type == "cpu":
@@ -169,9 +172,10 @@ class Loop:
         self.bare = accelerator.unwrap_model(self.wrapped, keep_torch_compile=False)
         self.wrapped.train()
         # with fp16, gradients overflow now and then: the scaler skips such a step and goes on
-        self.watch = FiniteWatch(accelerator.device, source, gradients=train.precision != "fp16")
-        self.log = TrainLog(config.run_dir / "train.jsonl", accelerator, self.state, self.watch)
-        self._trusted: set[Path] = {resume_from} if resume_from else set()
+        self.watch = FiniteWatch(accelerator.device, [source], gradients=train.precision != "fp16")
+        self.log = TrainLog(config.run_dir / "train.jsonl", accelerator, self.state, self.watch.check)
+        kept_last = keep_last or train.keep_last
+        self.checkpoints = CheckpointWriter(config.run_dir, codec, kept_last, resume_from)
 
     def take_step(self) -> tuple[float, torch.Tensor]:
         """One optimizer step; gives its learning rate and this process's part of the loss."""
@@ -224,15 +228,11 @@ class Loop:
         self.watch.check()
         if recount:
             self.state.logs = self._count_logs()
-        main, run_dir = self.accelerator.is_main_process, self.config.run_dir
+        main = self.accelerator.is_main_process
         with self.log.paused():
             weights, optimizer = full_weights(self.bare, main), full_optimizer(self.optimizer, main)
             if main:
-                check_held(run_dir)
-                _require_finite(self.bare.state_dict() if weights is None else weights, self.state.step)
-                path = save_checkpoint(run_dir, self.bare, optimizer, self.codec, self.state, weights)
-                self._trusted.add(path)
-                prune(run_dir, self.state.step, self.keep_last, self._trusted)
+                self.checkpoints.write(self.bare, optimizer, self.state, weights)
 
     def _count_logs(self) -> dict[str, int]:
         return count_lines(self.config.run_dir) if self.accelerator.is_main_process else {}
@@ -255,15 +255,6 @@ def _save_activations(model: Any) -> None:
 def dropout_seed(seed: int, step: int, rank: int) -> int:
     """Seed of torch's global generator in a step of one process."""
     return int(stream(seed, "dropout", step, rank).integers(2**63))
-
-
-def _require_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:
-    """Keep weights that went wrong out of the checkpoints: a run could not go on from them."""
-    if not all(bool(torch.isfinite(p).all()) for p in weights.values()):
-        raise TrainingError(
-            f"the weights are not finite after step {step}; a lower train.learning_rate may help; "
-            "earlier checkpoints are unharmed"
-        )
 
 
 def _passes(

@@ -5,46 +5,105 @@ Without arguments it trains recipes/demo/transfer.yaml, a few minutes on two CPU
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_lgt import cli
+
+if TYPE_CHECKING:
+    from hf_lgt.config import Config
 
 DEFAULT = Path(__file__).parent / "demo" / "transfer.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Train a target task with its auxiliaries and evaluate it by length.")
-    arguments.add_argument("--config", default=str(DEFAULT), help="YAML file [recipes/demo/transfer.yaml]")
+    arguments.add_argument(
+        "--config",
+        default=[str(DEFAULT)],
+        nargs="+",
+        help="YAML file [recipes/demo/transfer.yaml]; several are trained together in one process",
+    )
+    arguments.add_argument("--seeds", help="initialisation seeds, as 0,1,2, trained together in one process")
     cli.add_run_options(arguments)
     cli.add_hub_options(arguments, "the model, once it is trained,")
     known, overrides = cli.parse(arguments, argv)
 
     def work() -> int:
-        config = cli.load(known.config, overrides)
+        configs = _configs(known.config, known.seeds, overrides)
+        if len(configs) > 1:
+            _check_together(known)
+            return _train_together(configs, known)
         cli.check_hub(known, "model")
-
-        from accelerate import PartialState
-
-        from hf_lgt.publish import push_run
-        from hf_lgt.report.results import show_results
-        from hf_lgt.run import finished, train
-
-        # a rerun completes a push that failed
-        result = finished(config) if known.push_to_hub and not known.overwrite else None
-        result = result or train(config, overwrite=known.overwrite, resume=known.resume, say=print)
-        if PartialState().is_main_process:
-            show_results(config, result.records, result.figures, say=print, zero_shot=result.zero_shot)
-            print(f"model:  {result.run_dir / 'model'}")
-            if known.push_to_hub:
-                url = push_run(
-                    result.run_dir, known.push_to_hub, private=known.private, revision=known.revision
-                )
-                print(f"pushed: {url}")
-        return 0
+        return _train(configs[0], known)
 
     return cli.guard(work)
+
+
+def _configs(files: Sequence[str], seeds: str | None, overrides: Sequence[str]) -> list[Config]:
+    """The config of every run; the faults of all are told together."""
+    from hf_lgt.errors import ConfigError
+
+    settings = [[]] if seeds is None else [[f"seed.init={seed}"] for seed in cli.seeds(seeds)]
+    if seeds is not None and any(o.split("=")[0] in ("seed", "seed.init") for o in overrides):
+        raise ConfigError(["seed.init: is set by --seeds too; give one of the two"])
+    configs, faults = [], []
+    for file in files:
+        for own in settings:
+            try:
+                configs.append(cli.load(file, [*overrides, *own]))
+            except ConfigError as error:
+                faults += error.faults
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return configs
+
+
+def _check_together(known: argparse.Namespace) -> None:
+    """Refuse options that are for a single run."""
+    from hf_lgt.errors import ConfigError
+
+    faults = []
+    if known.push_to_hub:
+        faults.append("--push_to_hub: is for one run; push each with --config and its seed, once it is done")
+    if known.resume not in ("auto", "never"):
+        faults.append(f"--resume: {known.resume} is for one run; several take auto or never")
+    if faults:
+        raise ConfigError(faults)
+    cli.check_hub(known, "model")
+
+
+def _train(config: Config, known: argparse.Namespace) -> int:
+    from accelerate import PartialState
+
+    from hf_lgt.publish import push_run
+    from hf_lgt.report.results import show_results
+    from hf_lgt.run import finished, train
+
+    # a rerun completes a push that failed
+    result = finished(config) if known.push_to_hub and not known.overwrite else None
+    result = result or train(config, overwrite=known.overwrite, resume=known.resume, say=print)
+    if PartialState().is_main_process:
+        show_results(config, result.records, result.figures, say=print, zero_shot=result.zero_shot)
+        print(f"model:  {result.run_dir / 'model'}")
+        if known.push_to_hub:
+            url = push_run(result.run_dir, known.push_to_hub, private=known.private, revision=known.revision)
+            print(f"pushed: {url}")
+    return 0
+
+
+def _train_together(configs: Sequence[Config], known: argparse.Namespace) -> int:
+    from hf_lgt.report.results import show_results
+    from hf_lgt.together.run import train_together
+
+    results = train_together(configs, overwrite=known.overwrite, resume=known.resume, say=print)
+    for config, result in zip(configs, results, strict=True):
+        print(f"\n{result.run_dir}")
+        show_results(config, result.records, result.figures, say=print, zero_shot=result.zero_shot)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,188 @@
+"""Several runs in one process, from their configs to their folders, each as if it had been alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import transformers
+from accelerate import Accelerator
+
+from hf_lgt.config import Config, ConfigError
+from hf_lgt.errors import TrainingError
+from hf_lgt.layout import make_accelerator
+from hf_lgt.preparing import only_writer
+from hf_lgt.resuming import AUTO
+from hf_lgt.run import Prepared, RunResult, evaluator, finished, open_folder, prepare, result_of, save_run
+from hf_lgt.schema import short
+from hf_lgt.together.loop import Member, fit_together
+from hf_lgt.together.stacking import stacking_fault
+
+
+def train_together(
+    configs: Sequence[Config],
+    *,
+    overwrite: bool = False,
+    resume: str = AUTO,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[RunResult]:
+    """Train, evaluate and save several runs of one shape in one process, vectorised over the runs.
+
+    Each has the folder, logs, evaluations and checkpoints that `hf_lgt.run.train` gives it, with the same
+    numbers but for rounding, and either goes on with what the other left. Finished runs are kept.
+
+    Args:
+        configs: which agree in sections model, train and peft; seeds and tasks may differ.
+        overwrite: train finished runs anew, and remove what interrupted ones left.
+        resume: ``auto``, or ``never``: refuse to go on with interrupted runs.
+        progress: show bars.
+        say: takes a line of news for the user.
+
+    Returns:
+        The runs' results, in the order of `configs`.
+
+    Raises:
+        ConfigError: the configs do not suit each other, the models cannot be stacked, or one of them could
+            not be trained alone either; nothing is written then.
+        TrainingError: the loss or a gradient of a run is not finite; the others are finished.
+        CheckpointError: a checkpoint or a model cannot be written.
+        Interrupted: SIGTERM or SIGINT came; checkpoints were written if training had begun.
+    """
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
+    if faults := together_faults(configs):
+        raise ConfigError(faults)
+    todo = [config for config in configs if overwrite or finished(config) is None]
+    if todo:
+        accelerator = make_accelerator(todo[0])
+        if accelerator.num_processes > 1:
+            told = f"{accelerator.num_processes} processes were launched; runs are trained together in one"
+            raise ConfigError([f"accelerate: {told}"])
+        with ExitStack() as locks:
+            for config in todo:
+                locks.enter_context(only_writer(config, accelerator, say))
+            _train(todo, accelerator, overwrite, resume, progress, say)
+    return [result_of(config) for config in configs]
+
+
+def shape_of(config: Config) -> dict[str, Any]:
+    """What runs that are trained together must agree in, as plain data."""
+    settings = config.to_dict()
+    return {section: settings[section] for section in ("model", "train", "peft")}
+
+
+def together_faults(configs: Sequence[Config]) -> list[str]:
+    """Why runs cannot be trained together, as their configs say."""
+    faults: list[str] = []
+    train = configs[0].train
+    refused = {
+        "train.compile": train.compile,
+        "train.gradient_checkpointing": train.gradient_checkpointing,
+        "train.trackers": bool(train.trackers),
+        "train.precision": train.precision == "fp16",
+        "peft.method": configs[0].peft.method != "none",
+    }
+    for key, given in refused.items():
+        if given:
+            section, name = key.split(".")
+            value = short(configs[0].to_dict()[section][name])
+            faults.append(f"{key}: {value} is not for runs that are trained together; train them one by one")
+    first = shape_of(configs[0])
+    for section, settings in first.items():
+        for key, value in settings.items():
+            others = [shape_of(config)[section][key] for config in configs[1:]]
+            if different := next((other for other in others if other != value), None):
+                told = f"is {short(value)} and {short(different)}"
+                faults.append(f"{section}.{key}: {told}; runs that are trained together have one")
+    folders = [config.run_dir for config in configs]
+    for folder in dict.fromkeys(f for f in folders if folders.count(f) > 1):
+        faults.append(f"name: {folders.count(folder)} runs have the folder {folder}")
+    return faults
+
+
+def _train(
+    configs: Sequence[Config],
+    accelerator: Accelerator,
+    overwrite: bool,
+    resume: str,
+    progress: bool,
+    say: Callable[[str], None],
+) -> None:
+    """As `train_together`, for the only writer of the folders."""
+    known: dict[str, Any] = {}
+    faults: list[str] = []
+    ready: list[Prepared] = []
+    for config in configs:
+        try:
+            ready.append(prepare(config, accelerator, overwrite, resume, progress, known))
+        except ConfigError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    faults = faults or _model_faults(ready)
+    if faults:
+        raise ConfigError(faults)
+    tell = _each_once(say)
+    places = [(own, open_folder(own, accelerator, overwrite, tell)) for own in ready]
+    failed: list[tuple[Config, TrainingError]] = []
+    # those that were stopped at different steps cannot take the same ones
+    for _, group in itertools.groupby(sorted(places, key=_step), key=_step):
+        failed += _fit(list(group), accelerator, progress)
+    if failed:
+        told = "\n".join(f"  {config.run_dir}: {error}" for config, error in failed)
+        raise TrainingError(f"{len(failed)} of {len(configs)} runs went wrong:\n{told}")
+
+
+def _each_once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Tells a line of news once, though it be true of several runs."""
+    told: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            say(line)
+
+    return tell
+
+
+def _step(place: tuple[Prepared, Path | None]) -> int:
+    return int(place[1].name.removeprefix("step-")) if place[1] else 0
+
+
+def _model_faults(ready: Sequence[Prepared]) -> list[str]:
+    """Why the models of runs cannot be trained together."""
+    words = [own.data.codec.tokenizer.get_vocab() for own in ready]
+    for own, vocabulary in zip(ready, words, strict=True):
+        if vocabulary != words[0]:
+            told = f"{own.config.name} has another vocabulary than {ready[0].config.name}"
+            return [f"mixture: {told}; runs that are trained together have one"]
+    if fault := stacking_fault([own.model for own in ready]):
+        return [f"model: cannot be trained together: {fault}; train the runs one by one"]
+    return []
+
+
+def _fit(
+    places: Sequence[tuple[Prepared, Path | None]], accelerator: Accelerator, progress: bool
+) -> list[tuple[Config, TrainingError]]:
+    """Train the runs that stand at one step, and save them; gives those that went wrong."""
+    members = [
+        Member(
+            own.config,
+            own.model,
+            own.data.codec,
+            own.data.source,
+            evaluator(own.config, own.data.tests, accelerator, progress),
+            checkpoint,
+        )
+        for own, checkpoint in places
+    ]
+    pretrained = members[0].config.model.init == "pretrained"
+    errors = fit_together(members, accelerator, evaluate_first=pretrained, progress=progress)
+    failed = []
+    for (own, _), member, error in zip(places, members, errors, strict=True):
+        if error is None:
+            save_run(own.config, member.model, own.data)
+        else:
+            failed.append((own.config, error))
+    return failed
