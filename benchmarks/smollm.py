@@ -97,7 +97,7 @@ def trainers(overrides: list[str], out: Path) -> list[float]:
 
     from hf_lgt import load_config
     from hf_lgt.data import prepare_data
-    from hf_lgt.run import make_model
+    from hf_lgt.prepared import make_model
     from hf_lgt.starts import open_start
 
     own = out / "config.yaml"

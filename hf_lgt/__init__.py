@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hf_lgt.evaluation.harness import evaluate
     from hf_lgt.evaluation.records import EvalRecord
     from hf_lgt.run import RunResult, train
+    from hf_lgt.together.run import train_together
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ _HOME = {
     "EvalRecord": "evaluation.records",
     "RunResult": "run",
     "train": "run",
+    "train_together": "together.run",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "load_config",
     "normalized_gap",
     "train",
+    "train_together",
     "transfer",
 ]
 

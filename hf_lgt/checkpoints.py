@@ -167,9 +167,7 @@ class CheckpointWriter:
         trusted: a checkpoint that was verified when it was read.
     """
 
-    def __init__(
-        self, run_dir: Path, codec: TextCodec, keep_last: int | None, trusted: Path | None
-    ) -> None:
+    def __init__(self, run_dir: Path, codec: TextCodec, keep_last: int | None, trusted: Path | None) -> None:
         self.run_dir, self.codec, self.keep_last = run_dir, codec, keep_last
         self._trusted: set[Path] = {trusted} if trusted else set()
 

@@ -214,6 +214,17 @@ def add_run_options(arguments: argparse.ArgumentParser) -> None:
     )
 
 
+def add_together_option(arguments: argparse.ArgumentParser) -> None:
+    """``--together``, the same for all that trains many runs."""
+    arguments.add_argument(
+        "--together",
+        type=positive,
+        default=1,
+        metavar="RUNS",
+        help="runs of one shape that each process trains at once, their weights stacked [1]",
+    )
+
+
 def check_hub(known: argparse.Namespace, repo_type: str) -> None:
     """Refuse, before any work, a push that could not go well.
 

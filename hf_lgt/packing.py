@@ -150,7 +150,10 @@ def _attention(
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each example: [S, heads, N, d] each, gives [S, N, H, d]; see `packed_attention`."""
+    """Causal attention within each example: [S, heads, N, d] each, gives [S, N, H, d].
+
+    S rows at a time have the same groups, see `packed_attention`.
+    """
     if attention_mask is not None or any(more.get(key) is not None for key in _UNKNOWN):
         raise NotImplementedError("an attention with more to it than causality")
     groups = _groups.get()
@@ -159,11 +162,11 @@ def _attention(
     parts = [torch.split(t.transpose(1, 2), sizes, dim=1) for t in (query, key, value)]
     wrote = []
     for group, *own in zip(groups, *parts, strict=True):
-        q, k, v = (t.unflatten(1, group).flatten(0, 1).transpose(1, 2) for t in own)
+        q, k, v = (t.reshape(-1, group[1], *t.shape[2:]).transpose(1, 2) for t in own)
         out = F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
         )
-        wrote.append(out.transpose(1, 2).unflatten(0, (-1, group[0])).flatten(1, 2))
+        wrote.append(out.transpose(1, 2).reshape(len(query), -1, *out.shape[1:2], out.shape[3]))
     return torch.cat(wrote, dim=1), None
 
 

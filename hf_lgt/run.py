@@ -10,36 +10,28 @@ from typing import Any
 
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 
-from hf_lgt.adapters import add_adapters, is_adapted, merged, save_adapters
+from hf_lgt.adapters import is_adapted, merged, save_adapters
 from hf_lgt.checkpoints import writing
-from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config, ConfigError
-from hf_lgt.data import RunData, example_texts, open_data, prepare_data
+from hf_lgt.data import RunData, example_texts
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.evaluation.test_sets import TestSets
-from hf_lgt.files import atomic_directory, write_text
+from hf_lgt.files import atomic_directory
 from hf_lgt.folders import (
-    CHECKPOINT_FILE,
     is_finished,
     recorded_checkpoint,
-    recorded_data,
     refusals,
 )
 from hf_lgt.layout import make_accelerator
 from hf_lgt.logs import append_lines
-from hf_lgt.models import build_model, load_model
-from hf_lgt.packing import require_packing
-from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder, settle
-from hf_lgt.pretrained import fetch_weights
+from hf_lgt.prepared import make_model, open_folder, prepare
+from hf_lgt.preparing import only_writer
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import FIGURES, write_figures
-from hf_lgt.resuming import AUTO, Beginning
+from hf_lgt.resuming import AUTO
 from hf_lgt.sharding import full_weights
-from hf_lgt.start_warnings import start_warnings
-from hf_lgt.starts import Start, open_start
 from hf_lgt.trainer import Evaluate, fit
 
 EVAL_LOG = "eval.jsonl"
@@ -127,101 +119,11 @@ def _train(
     return result_of(config)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All that a run needs, before anything is written."""
-
-    config: Config
-    begin: str | Beginning
-    """see `hf_lgt.preparing.settle`"""
-    start: Start | None
-    data: RunData
-    model: Any
-
-
-def prepare(
-    config: Config,
-    accelerator: Accelerator,
-    overwrite: bool,
-    resume: str | Path,
-    progress: bool,
-    known: dict[str, RunData] | None = None,
-) -> Prepared:
-    """Check the folder, open checkpoint and data, make the model; for the only writer of the folder.
-
-    Args:
-        config: the run's.
-        accelerator: tells the processes.
-        overwrite: remove what an earlier run left.
-        resume: see `train`.
-        progress: show bars.
-        known: data of runs prepared before, which those that differ in name and initial weights alone share.
-
-    Raises:
-        ConfigError: see `train`.
-    """
-    begin = settle(config, overwrite, resume)
-    check_folder(config, overwrite, resume=begin)  # before the data, which may take long
-    origin = origin_of(config, overwrite, begin)
-    start = _open_start(config, origin, accelerator)
-    known = {} if known is None else known
-    key = _data_key(config, start, origin)
-    if key not in known:
-        known[key] = _prepare_data(config, start, origin, accelerator, progress)
-    model = make_model(config, start, known[key].codec)
-    require_packing(config.train.layout, model)  # before the folder is made
-    return Prepared(config, begin, start, known[key], model)
-
-
-def _data_key(config: Config, start: Start | None, origin: Path | None) -> str:
-    """What the data of a run depend on."""
-    settings = config.to_dict()
-    del settings["name"], settings["output_dir"], settings["seed"]["init"]
-    commit = start.checkpoint.commit if start else None
-    return json.dumps([settings, commit, recorded_data(origin).get("revision")], sort_keys=True)
-
-
-def open_folder(
-    ready: Prepared, accelerator: Accelerator, overwrite: bool, tell: Callable[[str], None]
-) -> Path | None:
-    """Make a run's folder; gives the checkpoint that it goes on from, and tells the user what there is to know.
-
-    Raises:
-        ConfigError: see `hf_lgt.preparing.prepare_folder`.
-    """
-    config, start, data = ready.config, ready.start, ready.data
-    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=ready.begin)
-    if start:
-        if accelerator.is_main_process:
-            about = json.dumps(start.checkpoint.about(), indent=1)
-            write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
-        news = [*news, *_added_news(start, data.codec)]
-    for line in [*news, *start_warnings(config, data.source)]:
-        tell(line)
-    return resume_from
-
-
 def result_of(config: Config) -> RunResult:
     """What the run's folder says."""
     records = read_records(config.run_dir / EVAL_LOG)
     figures = [path for name in FIGURES if (path := config.run_dir / name).is_file()]
     return RunResult(config.run_dir, last_step(records), [r for r in records if r.step == 0], figures)
-
-
-def make_model(config: Config, start: Start | None, codec: TextCodec) -> Any:
-    """The model that a run trains, with adapters where the config asks for them, on the CPU.
-
-    Raises:
-        ConfigError: see `hf_lgt.models.load_model` and `hf_lgt.adapters.add_adapters`.
-    """
-    if start is None:
-        return build_model(config.model, codec, config.seed.init)
-    model = load_model(config.model, start, codec, config.seed.init)
-    if config.peft.method == "none":
-        return model
-    found = start.checkpoint
-    revision = found.commit if found.on_hub else None
-    return add_adapters(model, config.peft, codec.added, config.seed.init, base=found.name, revision=revision)
 
 
 def save_run(config: Config, bare: Any, data: RunData) -> None:
@@ -250,14 +152,6 @@ def save_run(config: Config, bare: Any, data: RunData) -> None:
         (draft / "README.md").write_text(card, encoding="utf-8")
 
 
-def _added_news(start: Start, codec: TextCodec) -> list[str]:
-    if not codec.added:
-        return []
-    names = codec.tokenizer.convert_ids_to_tokens(list(codec.added))
-    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    return [f"{start.checkpoint.name}: {len(names)} tokens were added to its tokenizer: {shown}"]
-
-
 def finished(config: Config) -> RunResult | None:
     """The result of a run that is done, None where there is still something to train.
 
@@ -269,52 +163,6 @@ def finished(config: Config) -> RunResult | None:
     if faults := refusals(config, finished_is_fine=True):
         raise ConfigError(faults)
     return result_of(config)
-
-
-def _open_start(config: Config, origin: Path | None, accelerator: Accelerator) -> Start | None:
-    """The run's checkpoint, the same commit on every process and in the run that is gone on with.
-
-    Raises:
-        ConfigError: see `hf_lgt.starts.open_start`.
-    """
-    if config.model.name_or_path is None:
-        return None
-    commit = recorded_checkpoint(origin).get("commit")
-    start = None
-    if accelerator.is_main_process:
-        start = open_start(config.model, commit)
-        if config.model.init == "pretrained":
-            fetch_weights(start.checkpoint, config.model)  # the others find them in the cache
-    if accelerator.num_processes > 1:
-        found = [start.checkpoint.commit if start else None]
-        broadcast_object_list(found)
-        start = start or open_start(config.model, found[0])
-    return start
-
-
-def _prepare_data(
-    config: Config, start: Start | None, origin: Path | None, accelerator: Accelerator, progress: bool
-) -> RunData:
-    """The run's data, the same rows on every process.
-
-    Raises:
-        ConfigError: see `hf_lgt.data`; also where the processes read different rows.
-    """
-    # an interrupted run goes on with the rows that it began with, whatever was pushed since
-    revision = recorded_data(origin).get("revision")
-    opened = open_data(config, revision) if accelerator.is_main_process else None
-    if accelerator.num_processes > 1:
-        # the others find the files in the cache, and take the commit that the first one found
-        found = [opened.revision if opened else revision]
-        broadcast_object_list(found)
-        if not accelerator.is_main_process:
-            opened = open_data(config, found[0])
-    data = prepare_data(config, opened, start, progress=progress and accelerator.is_main_process)
-    if accelerator.num_processes > 1 and opened:
-        prints = gather_object([data.about["fingerprint"]])
-        if len(set(prints)) > 1:
-            raise ConfigError([f"data.path: {config.data.path!r} is not the same on all processes"])
-    return data
 
 
 def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:

@@ -28,13 +28,24 @@ def symbol_tokenizer(tasks: Sequence[str] = (), nodes: int = 0) -> PreTrainedTok
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    built_in = [name for family in ("arithmetic", "strings") for name in list_tasks(family)]
-    built_in = [n for n in built_in if get_task(n).rule.__module__.startswith("data_builders.tasks.")]
-    texts = [*CONTROL_TEXT, UNKNOWN, *CHARACTERS, *_special_texts(dict.fromkeys([*built_in, *tasks]), nodes)]
+    tags = [*_always_there(), *other_tasks(tasks)]
+    texts = [*CONTROL_TEXT, UNKNOWN, *CHARACTERS, *_special_texts(tags, nodes)]
     core = Tokenizer(models.WordLevel({text: i for i, text in enumerate(texts)}, unk_token=UNKNOWN))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(SYMBOL_PATTERN), behavior="isolated")
     core.decoder = decoders.Fuse()
     return _with_own_controls(core)
+
+
+def _always_there() -> list[str]:
+    """The tasks whose tags each vocabulary of symbols has."""
+    names = [name for family in ("arithmetic", "strings") for name in list_tasks(family)]
+    return [n for n in names if get_task(n).rule.__module__.startswith("data_builders.tasks.")]
+
+
+def other_tasks(tasks: Iterable[str]) -> list[str]:
+    """Those of some tasks whose tags `symbol_tokenizer` has only where they are asked for, in their order."""
+    known = set(_always_there())
+    return [name for name in dict.fromkeys(tasks) if name not in known]
 
 
 def word_tokenizer(texts: Iterable[str], tags: Iterable[str] = ()) -> PreTrainedTokenizerFast:

@@ -16,6 +16,7 @@ from hf_lgt import cli
 
 if TYPE_CHECKING:
     from hf_lgt.comparison import Comparison, Planned
+    from hf_lgt.comparison.bundles import Bundle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--checkpoints", metavar="REVISIONS", help="some of the file's revisions, as step-1000,step-2000"
     )
     arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores; 1 with a GPU]")
+    cli.add_together_option(arguments)
     known, overrides = cli.parse(arguments, argv)
 
     return cli.guard(lambda: _compare(known, overrides))
@@ -43,9 +45,9 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
         run_all,
         usual_jobs,
     )
+    from hf_lgt.comparison.bundles import bundles, write_config
     from hf_lgt.comparison.manifest import write_manifest
     from hf_lgt.comparison.planning import manifest_of
-    from hf_lgt.folders import is_finished
     from hf_lgt.progress import bar
 
     comparison = load_comparison(known.comparison)
@@ -58,24 +60,28 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     check_data(planned)
     check_checkpoints(planned)
     folder = Path(planned[0].config.output_dir) / comparison.name
-    missing = [item for item in planned if not is_finished(item.config.run_dir)]
+    missing = [item for item in planned if not item.finished]
+    jobs = bundles(missing, known.together, lambda item: folder / "configs" / f"{Path(item.log).stem}.yaml")
     write_manifest(manifest_of(comparison, planned, folder), folder)
+    for bundle in (bundle for bundle in jobs if len(bundle.runs) > 1):
+        for file, item in zip(bundle.files, bundle.runs, strict=True):
+            write_config(file, item.config)
     print(f"{len(planned)} runs, {len(planned) - len(missing)} finished; logs in {folder / 'logs'}")
     with bar(total=len(missing), unit="run", desc=comparison.name, smoothing=0) as runs:
         failed = run_all(
-            planned,
+            jobs,
             Path(__file__).with_name("finetune.py"),
             folder / "logs",
             known.jobs or usual_jobs(),
-            lambda item, well: runs.update(),
+            lambda bundle, well: runs.update(len(bundle.runs)),
         )
     return _tell_failed(failed) if failed else _show(comparison, planned, folder)
 
 
-def _tell_failed(failed: Sequence[tuple[Planned, Path]]) -> int:
+def _tell_failed(failed: Sequence[tuple[Bundle[Planned], Path]]) -> int:
     from hf_lgt.comparison import last_error
 
-    for item, log in failed:
+    for item, log in [(run, log) for bundle, log in failed for run in bundle.unfinished]:
         print(f"error: {item.label}, seed {item.seed} failed; see {log}", file=sys.stderr)
         print(last_error(log), file=sys.stderr)
     return cli.RUN_ERROR

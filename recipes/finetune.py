@@ -1,6 +1,7 @@
 """Train one run: `accelerate launch recipes/finetune.py [--config FILE] [--section.key VALUE ...]`.
 
-Without arguments it trains recipes/demo/transfer.yaml, a few minutes on two CPU cores.
+Without arguments it trains recipes/demo/transfer.yaml, a few minutes on two CPU cores. Several configs, or
+--seeds, are trained together in one process, each with its own folder.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--retries", type=cli.count, default=1, help="further attempts at a run that failed [1]"
     )
+    cli.add_together_option(arguments)
     arguments.add_argument("--dry_run", action="store_true", help="only list the runs")
     known, overrides = cli.parse(arguments, argv)
 
@@ -40,11 +41,15 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
     from hf_lgt.comparison import check_checkpoints, check_data
+    from hf_lgt.comparison.bundles import bundles
+    from hf_lgt.errors import ConfigError
     from hf_lgt.sweeps.expand import distinct, expand
     from hf_lgt.sweeps.running import prepare, todo
     from hf_lgt.sweeps.slurm_settings import read_settings
     from hf_lgt.sweeps.spec import load_sweep
 
+    if known.executor == "slurm" and known.together > 1:
+        raise ConfigError([f"--together: {known.together} is for --executor local; leave it out with slurm"])
     spec = load_sweep(known.sweep)
     read_settings(spec.slurm)
     seeds = spec.seeds if known.seeds is None else cli.seeds(known.seeds)
@@ -59,6 +64,7 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
         from hf_lgt.sweeps.slurm_settings import check_slurm
 
         check_slurm(spec.slurm)
+    bundles(missing, known.together, lambda run: run.config_file)  # before anything is written
     check_data(missing)
     check_checkpoints(missing)
     prepare(spec, every)
@@ -84,17 +90,19 @@ def _local(
     known: argparse.Namespace, spec: SweepSpec, missing: Sequence[SweepRun], folder: Path
 ) -> list[tuple[SweepRun, Path]]:
     from hf_lgt.comparison import run_all, usual_jobs
+    from hf_lgt.comparison.bundles import bundles
     from hf_lgt.progress import bar
 
     with bar(total=len(missing), unit="run", desc=spec.name, smoothing=0) as done:
-        return run_all(
-            missing,
+        failed = run_all(
+            bundles(missing, known.together, lambda run: run.config_file),
             Path(__file__).with_name("finetune.py"),
             folder / "logs",
             known.jobs or usual_jobs(),
-            lambda run, well: done.update(),
+            lambda bundle, well: done.update(len(bundle.runs)),
             retries=known.retries,
         )
+    return [(run, log) for bundle, log in failed for run in bundle.unfinished]
 
 
 def _show(folder: Path) -> None:

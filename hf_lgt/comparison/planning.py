@@ -14,7 +14,7 @@ from hf_lgt.comparison.checkpoints import Checkpoint, CheckpointList, read_check
 from hf_lgt.comparison.controls import arm_settings
 from hf_lgt.comparison.manifest import Entry, Manifest, relative
 from hf_lgt.config import NAME, Config, ConfigError, load_config
-from hf_lgt.folders import has_files, refusals
+from hf_lgt.folders import has_files, is_finished, refusals
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Planned:
     def run_dir(self) -> Path:
         """The run's folder."""
         return self.config.run_dir
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is."""
+        return is_finished(self.run_dir)
 
     @property
     def log(self) -> str:

@@ -16,11 +16,11 @@ from hf_lgt.folders import is_finished
 
 
 class Job(Protocol):
-    """A run that a process of its own does."""
+    """A run, or several, that a process of its own does."""
 
     @property
-    def run_dir(self) -> Path:
-        """The run's folder."""
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
         ...
 
     @property
@@ -102,13 +102,13 @@ def run_all(
         log = logs / item.log
         for _ in range(retries + 1):
             # another sweep may have the same run, and have finished it while this one waited
-            if is_finished(item.run_dir) or attempt(item, log) in (0, USER_ERROR) or stopping:
+            if item.finished or attempt(item, log) in (0, USER_ERROR) or stopping:
                 break
-        return item, log, is_finished(item.run_dir)
+        return item, log, item.finished
 
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, item) for item in planned if not is_finished(item.run_dir)]
+        waiting = [pool.submit(run, item) for item in planned if not item.finished]
         try:
             for done in as_completed(waiting):
                 item, log, well = done.result()

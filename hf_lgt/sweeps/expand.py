@@ -19,7 +19,7 @@ from hf_lgt.comparison.manifest import Entry, Manifest, relative
 from hf_lgt.config import Config, config_from_dict
 from hf_lgt.config_files import merge, set_key, set_value
 from hf_lgt.errors import ConfigError
-from hf_lgt.folders import has_files, refusals
+from hf_lgt.folders import has_files, is_finished, refusals
 from hf_lgt.schema import NAME, SECTIONS, plain, short
 from hf_lgt.sweeps.clashes import fixed_faults, set_twice
 from hf_lgt.sweeps.spec import LENGTHS, ArmSpec, SweepSpec
@@ -57,6 +57,11 @@ class SweepRun:
     def run_dir(self) -> Path:
         """The run's folder."""
         return self.config.run_dir
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is."""
+        return is_finished(self.run_dir)
 
     @property
     def config_file(self) -> Path:

@@ -36,6 +36,11 @@ class TaskRun:
     arguments: tuple[str, ...]
     log: str
 
+    @property
+    def finished(self) -> bool:
+        """Whether it is."""
+        return is_finished(self.run_dir)
+
 
 @dataclass(frozen=True)
 class Task:

@@ -255,7 +255,7 @@ def clip_each(stacked: torch.nn.Module, runs: int, most: float) -> torch.Tensor:
         The norms before, [S].
     """
     gradients = [p.grad for p in stacked.parameters() if p.grad is not None]
-    norms = torch.linalg.vector_norm(
+    norms: torch.Tensor = torch.linalg.vector_norm(
         torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]), dim=0
     )
     share = (most / (norms + 1e-6)).clamp(max=1.0)

@@ -14,10 +14,11 @@ from accelerate import Accelerator
 from hf_lgt.config import Config, ConfigError
 from hf_lgt.errors import TrainingError
 from hf_lgt.layout import make_accelerator
+from hf_lgt.prepared import Prepared, open_folder, prepare
 from hf_lgt.preparing import only_writer
 from hf_lgt.resuming import AUTO
-from hf_lgt.run import Prepared, RunResult, evaluator, finished, open_folder, prepare, result_of, save_run
-from hf_lgt.schema import short
+from hf_lgt.run import RunResult, evaluator, finished, result_of, save_run
+from hf_lgt.shapes import together_faults
 from hf_lgt.together.loop import Member, fit_together
 from hf_lgt.together.stacking import stacking_fault
 
@@ -66,41 +67,6 @@ def train_together(
                 locks.enter_context(only_writer(config, accelerator, say))
             _train(todo, accelerator, overwrite, resume, progress, say)
     return [result_of(config) for config in configs]
-
-
-def shape_of(config: Config) -> dict[str, Any]:
-    """What runs that are trained together must agree in, as plain data."""
-    settings = config.to_dict()
-    return {section: settings[section] for section in ("model", "train", "peft")}
-
-
-def together_faults(configs: Sequence[Config]) -> list[str]:
-    """Why runs cannot be trained together, as their configs say."""
-    faults: list[str] = []
-    train = configs[0].train
-    refused = {
-        "train.compile": train.compile,
-        "train.gradient_checkpointing": train.gradient_checkpointing,
-        "train.trackers": bool(train.trackers),
-        "train.precision": train.precision == "fp16",
-        "peft.method": configs[0].peft.method != "none",
-    }
-    for key, given in refused.items():
-        if given:
-            section, name = key.split(".")
-            value = short(configs[0].to_dict()[section][name])
-            faults.append(f"{key}: {value} is not for runs that are trained together; train them one by one")
-    first = shape_of(configs[0])
-    for section, settings in first.items():
-        for key, value in settings.items():
-            others = [shape_of(config)[section][key] for config in configs[1:]]
-            if different := next((other for other in others if other != value), None):
-                told = f"is {short(value)} and {short(different)}"
-                faults.append(f"{section}.{key}: {told}; runs that are trained together have one")
-    folders = [config.run_dir for config in configs]
-    for folder in dict.fromkeys(f for f in folders if folders.count(f) > 1):
-        faults.append(f"name: {folders.count(folder)} runs have the folder {folder}")
-    return faults
 
 
 def _train(

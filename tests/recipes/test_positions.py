@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 from data_builders import Component, Mixture, build_corpus
 from hf_lgt import ConfigError, load_config, train, yaml12
 from hf_lgt.data import open_data, prepare_data
-from hf_lgt.run import make_model
+from hf_lgt.prepared import make_model
 from tests import checkpoints
 from tests.conftest import ROOT, TINY
 from tests.unit.test_run import interrupt, same_numbers

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_lgt.comparison.running import run_all
+from hf_lgt.folders import is_finished
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class Job:
     @property
     def log(self):
         return f"{self.run_dir.name}.log"
+
+    @property
+    def finished(self):
+        return is_finished(self.run_dir)
 
 
 # Takes a run's folder and the statuses of its attempts; counts them in a file, and finishes on a 0.
