@@ -8,9 +8,10 @@ Dimensions: B examples, W tokens, K positions whose logits are needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -98,8 +99,27 @@ class Pass:
 
     def to(self, device: torch.device) -> Pass:
         """A copy on a device."""
-        parts = (self.input_ids, self.keep, self.labels, self.position_ids, self.halves)
-        return Pass(*(None if t is None else t.to(device, non_blocking=True) for t in parts))  # type: ignore[arg-type]
+        return moved(self, device)
+
+
+P = TypeVar("P")
+
+
+def moved(work: P, device: torch.device) -> P:
+    """A pass of any kind with its tensors on a device."""
+    made: P = _with_tensors(work, lambda tensor: tensor.to(device, non_blocking=True))
+    return made
+
+
+def pinned(work: P, device: torch.device) -> P:
+    """A pass of any kind with its tensors where a GPU can fetch them while the program goes on."""
+    return _with_tensors(work, torch.Tensor.pin_memory) if device.type == "cuda" else work
+
+
+def _with_tensors(work: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    parts = {field.name: getattr(work, field.name) for field in dataclasses.fields(work)}
+    tensors = {name: change(part) for name, part in parts.items() if isinstance(part, torch.Tensor)}
+    return dataclasses.replace(work, **tensors)
 
 
 def pass_tokens(most: int, device: torch.device) -> int:

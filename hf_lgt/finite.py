@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from hf_lgt import ahead
 from hf_lgt.errors import TrainingError
 from hf_lgt.sources import Source
 
@@ -25,7 +26,7 @@ class FiniteWatch:
     def __init__(self, device: torch.device, sources: Sequence[Source], *, gradients: bool) -> None:
         self.sources = sources
         self.gradients = gradients
-        self.eager = device.type == "cpu"
+        self.eager = not ahead.asynchronous(device)
         """whether asking after each step costs nothing"""
         # step, loss, norm of the gradient
         self._first = torch.full((len(sources), 3), -1.0, device=device)

@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import AttentionInterface
 
-from hf_lgt.batching import Batch
+from hf_lgt.attention import CANNOT, attention_named, kind_fault, require_plain
+from hf_lgt.batching import Batch, moved
 from hf_lgt.config import ConfigError, TrainConfig
 
 NAME = "hf_lgt_packed"
@@ -56,9 +57,7 @@ class PackedPass:
 
     def to(self, device: torch.device) -> PackedPass:
         """A copy on a device."""
-        tensors = (self.input_ids, self.position_ids, self.keep, self.labels)
-        ids, numbers, keep, labels = (t.to(device, non_blocking=True) for t in tensors)
-        return PackedPass(ids, numbers, keep, labels, self.groups)
+        return moved(self, device)
 
 
 def pack(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:
@@ -130,13 +129,11 @@ def packed_attention(model: Any, groups: Groups) -> Iterator[None]:
 
     The rows of a pass have their examples in the same places: one row, or one of each model of a stacked one.
     """
-    config = getattr(model, "module", model).config  # of what a data-parallel wrapper wraps
-    before, token = config._attn_implementation, _groups.set(groups)
-    config._attn_implementation = NAME
+    token = _groups.set(groups)
     try:
-        yield
+        with attention_named(model, NAME):
+            yield
     finally:
-        config._attn_implementation = before
         _groups.reset(token)
 
 
@@ -154,8 +151,7 @@ def _attention(
 
     S rows at a time have the same groups, see `packed_attention`.
     """
-    if attention_mask is not None or any(more.get(key) is not None for key in _UNKNOWN):
-        raise NotImplementedError("an attention with more to it than causality")
+    require_plain(attention_mask, more)
     groups = _groups.get()
     sizes = [count * length for count, length in groups]
     # split, not sliced: its gradient is put together once and not added up group by group
@@ -170,9 +166,6 @@ def _attention(
     return torch.cat(wrote, dim=1), None
 
 
-_UNKNOWN = ("softcap", "position_bias", "sliding_window", "s_aux", "cache")
-"""what a family may ask of its attention, that this one does not do"""
-
 AttentionInterface.register(NAME, _attention)
 
 
@@ -182,13 +175,9 @@ def packing_fault(model: Any) -> str | None:
     Args:
         model: a causal language model, whose mode comes back.
     """
-    kind, config = type(model).__name__, model.config
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        return f"{kind} has layers of {', '.join(sorted(kinds))}"
-    if config._attn_implementation not in ("sdpa", "eager"):
-        return f"{kind} runs with attention {config._attn_implementation!r}"
-    was_training, device = model.training, next(model.parameters()).device
+    if fault := kind_fault(model):
+        return fault
+    kind, was_training, device = type(model).__name__, model.training, next(model.parameters()).device
     ids = torch.tensor([[0, 1, 2, 1, 2, 0, 1], [2, 0, 1, 0, 0, 2, 1]], device=device)
     lengths = (3, 7)
     model.eval()
@@ -200,7 +189,7 @@ def packing_fault(model: Any) -> str | None:
             numbers = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
             with packed_attention(model, tuple((1, n) for n in lengths)):
                 together = model(input_ids=row, position_ids=numbers, use_cache=False).logits[0]
-    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except CANNOT as error:
         return f"{kind} does not run that way: {type(error).__name__}: {error}"
     finally:
         model.train(was_training)

@@ -9,68 +9,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import get_wsd_schedule
 
 from data_builders.sampling import stream
+from hf_lgt import ahead
+from hf_lgt.ahead import Ahead
 from hf_lgt.allocator import keep_freed_memory
-from hf_lgt.batching import Batch, answer_loss, even_split, pass_tokens
+from hf_lgt.attention import NAME as CAUSAL
+from hf_lgt.attention import attention_named, causal_fault
+from hf_lgt.batching import Batch, Pass, answer_loss, even_split, pass_tokens, pinned
 from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
 from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.logs import count_lines
-from hf_lgt.packing import MOST_TOKENS, choose_layout, pack_split, packed_loss, wants_packing
+from hf_lgt.optimizers import make_optimizer, make_schedule
+from hf_lgt.packing import MOST_TOKENS, PackedPass, choose_layout, pack_split, packed_loss, wants_packing
 from hf_lgt.processes import lost_process
 from hf_lgt.progress import bar
 from hf_lgt.sharding import full_optimizer, full_weights, is_sharded, load_optimizer, whole
 from hf_lgt.sources import Source
 from hf_lgt.train_log import TrainLog
 
+Passes = Sequence[Pass | PackedPass]
 Evaluate = Callable[[torch.nn.Module, int], None]
 """called with the bare model and the steps taken"""
-
-
-def make_optimizer(model: torch.nn.Module, config: TrainConfig, stacked: int = 0) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only, not on norms and biases.
-
-    Args:
-        model: whose parameters are trained.
-        config: rate, averaging and decay.
-        stacked: leading dimensions of every parameter that are not its own.
-    """
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1 + stacked]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1 + stacked]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-
-
-def make_schedule(optimizer: Any, config: TrainConfig, taken: int = 0) -> Any:
-    """Linear warm-up, constant, cosine decay; stands at `taken` steps.
-
-    It is not handed to Accelerate, whose prepared schedulers step once for each process.
-    """
-    warmup, decay = round(config.warmup * config.steps), round(config.decay * config.steps)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = config.learning_rate
-    return get_wsd_schedule(
-        optimizer,
-        num_warmup_steps=warmup,
-        num_stable_steps=max(config.steps - warmup - decay, 0),
-        num_decay_steps=decay,
-        decay_type="cosine",
-        min_lr_ratio=config.min_lr_ratio,
-        last_epoch=taken - 1,
-    )
 
 
 def fit(
@@ -121,7 +90,7 @@ def fit(
         desc=config.name,
         unit="step",
     )
-    with Signals() as signals, steps:
+    with Signals() as signals, steps, closing(loop):
         if resume_from or evaluate_first:
             loop.evaluate_if_due(signals)
         while state.step < train.steps:
@@ -162,6 +131,10 @@ class Loop:
         if accelerator.device.type == "cpu":
             keep_freed_memory()
         self.packed = choose_layout(train, model, accelerator.device)
+        self.asynchronous = ahead.asynchronous(accelerator.device)
+        # a pass would ask the device whether it needs a mask, and a compiled one would always make it
+        self.causal = (self.asynchronous or train.compile) and causal_fault(model) is None
+        self._prepared = Ahead(self._prepare, train.steps) if self.asynchronous else None
         optimizer = make_optimizer(model, train)
         self.state, kept = load_checkpoint(resume_from, model) if resume_from else (LoopState(), None)
         wrapped = torch.compile(model, dynamic=True) if train.compile else model
@@ -180,11 +153,12 @@ class Loop:
     def take_step(self) -> tuple[float, torch.Tensor]:
         """One optimizer step; gives its learning rate and this process's part of the loss."""
         state, train, accelerator = self.state, self.config.train, self.accelerator
-        batch = self.source.batch(state.step)
+        batch, passes = (self._prepared or self._prepare)(state.step)
         # dropout, where a model has it, depends on the step alone too
         torch.manual_seed(dropout_seed(self.config.seed.data, state.step, accelerator.process_index))
         rate = self.optimizer.param_groups[0]["lr"]
-        loss = backward(self.wrapped, batch, train, accelerator, self.packed)
+        with attention_named(self.bare, CAUSAL) if self.causal else nullcontext():
+            loss = backward(self.wrapped, batch, train, accelerator, self.packed, passes)
         # without a limit nothing is clipped, but the norm is known
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), train.max_grad_norm or math.inf)
         self.watch.see(state.step + 1, loss, whole(norm))
@@ -197,6 +171,17 @@ class Loop:
         state.examples += len(batch.lengths)
         state.tokens += batch.tokens
         return rate, loss
+
+    def _prepare(self, step: int) -> tuple[Batch, Passes]:
+        """The batch of a step and this process's passes, where the device can fetch them."""
+        batch = self.source.batch(step)
+        passes = make_passes(batch, self.config.train, self.accelerator, self.packed)
+        return batch, [pinned(work, self.accelerator.device) for work in passes]
+
+    def close(self) -> None:
+        """Prepare no more batches."""
+        if self._prepared:
+            self._prepared.close()
 
     def evaluate_if_due(self, signals: Signals) -> None:
         """Evaluate where the last step's turn has come, or before the first.
@@ -257,29 +242,42 @@ def dropout_seed(seed: int, step: int, rank: int) -> int:
     return int(stream(seed, "dropout", step, rank).integers(2**63))
 
 
-def _passes(
-    batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool
-) -> tuple[Sequence[Any], Callable[[Any, Any], torch.Tensor]]:
-    """A process's passes of a step, and what gives the summed loss of one."""
+def make_passes(batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool = False) -> Passes:
+    """A process's passes of a step.
+
+    With `packed` in rows without padding, see `hf_lgt.packing`, where the batch would have any.
+    """
     rank, world = accelerator.process_index, accelerator.num_processes
     pieces = config.gradient_accumulation_steps
     if packed and wants_packing(batch):
         most = pass_tokens(MOST_TOKENS, accelerator.device)
-        return pack_split(batch, pieces, rank, world, most), packed_loss
-    return even_split(batch, pieces, config.length_buckets, rank, world), answer_loss
+        return pack_split(batch, pieces, rank, world, most)
+    return even_split(batch, pieces, config.length_buckets, rank, world)
 
 
 def backward(
-    model: Any, batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool = False
+    model: Any,
+    batch: Batch,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    packed: bool = False,
+    passes: Passes | None = None,
 ) -> torch.Tensor:
     """Add a batch's gradient; gives this process's part of the loss, a scalar.
 
-    With `packed` in rows without padding, see `hf_lgt.packing`, where the batch would have any.
+    Args:
+        model: as Accelerate prepared it.
+        batch: of all processes.
+        config: how it is cut.
+        accelerator: tells the processes.
+        packed: see `make_passes`.
+        passes: this process's, where they are made already.
     """
     world = accelerator.num_processes
-    passes, summed_loss = _passes(batch, config, accelerator, packed)
+    passes = make_passes(batch, config, accelerator, packed) if passes is None else passes
     total = torch.zeros((), device=accelerator.device)
     for i, work in enumerate(passes):
+        summed_loss: Any = answer_loss if isinstance(work, Pass) else packed_loss
         final = i == len(passes) - 1
         with nullcontext() if final else accelerator.no_sync(model):
             loss = summed_loss(model, work.to(accelerator.device)) / batch.answer_tokens

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, pass_tokens, plan_passes
+from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, moved, pass_tokens, plan_passes
 from hf_lgt.packing import MOST_TOKENS, Groups, packed_attention
 
 
@@ -81,9 +81,7 @@ class JoinedPackedPass:
 
     def to(self, device: torch.device) -> JoinedPackedPass:
         """A copy on a device."""
-        tensors = (self.input_ids, self.position_ids, self.keep, self.labels)
-        ids, numbers, keep, labels = (t.to(device, non_blocking=True) for t in tensors)
-        return JoinedPackedPass(ids, numbers, keep, labels, self.groups)
+        return moved(self, device)
 
 
 def padded_passes(joined: Joined, pieces: int, buckets: int, device: torch.device) -> list[Pass]:

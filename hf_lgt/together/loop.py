@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from hf_lgt import ahead
 from hf_lgt.allocator import keep_freed_memory
-from hf_lgt.batching import Pass
+from hf_lgt.attention import NAME as CAUSAL
+from hf_lgt.attention import attention_named, causal_fault
+from hf_lgt.batching import Pass, pinned
 from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config
@@ -25,13 +28,14 @@ from hf_lgt.errors import TrainingError
 from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.logs import count_lines
+from hf_lgt.optimizers import make_optimizer, make_schedule
 from hf_lgt.packing import choose_layout
 from hf_lgt.progress import bar
 from hf_lgt.sources import Source
 from hf_lgt.together.batches import Joined, JoinedPackedPass, packed_passes, padded_passes, run_losses
 from hf_lgt.together.stacking import stack, unstack
 from hf_lgt.train_log import TrainLog
-from hf_lgt.trainer import Evaluate, make_optimizer, make_schedule
+from hf_lgt.trainer import Evaluate
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class TogetherLoop:
         for member in members:
             member.model.to(accelerator.device)
         self.packed = choose_layout(train, members[0].model, accelerator.device)
+        self.asynchronous = ahead.asynchronous(accelerator.device)
+        self.causal = self.asynchronous and causal_fault(members[0].model) is None
         stacked: Any = stack([m.model for m in members])
         optimizer = make_optimizer(stacked, train, stacked=1)
         self.stacked, self.optimizer = accelerator.prepare(stacked, optimizer)
@@ -175,7 +181,9 @@ class TogetherLoop:
         share = 1 / torch.from_numpy(joined.answer_tokens).to(device, torch.float32, non_blocking=True)
         total = torch.zeros(len(self.members), device=device)
         for work in passes:
-            losses = run_losses(self.stacked, work.to(device), len(self.members)) * share
+            work = pinned(work, device)
+            with attention_named(self.bare, CAUSAL) if self.causal else nullcontext():
+                losses = run_losses(self.stacked, work.to(device), len(self.members)) * share
             self.accelerator.backward(losses.sum())
             total += losses.detach()
         return total

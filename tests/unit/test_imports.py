@@ -16,8 +16,8 @@ HEAVY += ("huggingface_hub",)
 # but the modules of its own package, such as `evaluation`. What stands side by side is apart.
 LAYERS = [
     ["data_builders"],
-    ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding"],
-    ["schema", "vocabulary", "locks", "logs", "interrupts", "heads", "allocator"],
+    ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding", "ahead"],
+    ["schema", "vocabulary", "locks", "logs", "interrupts", "heads", "allocator", "attention"],
     ["model_checks"],
     ["config_checks", "config_files"],
     ["config", "codec"],
@@ -29,7 +29,7 @@ LAYERS = [
     ["sources"],
     ["models", "checkpoints", "finite", "start_warnings"],
     ["resuming", "folders"],
-    ["preparing", "layout", "train_log"],
+    ["preparing", "layout", "train_log", "optimizers"],
     ["trainer", "evaluation"],
     ["data"],
     ["prepared"],

@@ -18,12 +18,12 @@ from hf_lgt.codec import Codec
 from hf_lgt.config import TrainConfig
 from hf_lgt.errors import TrainingError
 from hf_lgt.models import build_model
+from hf_lgt.optimizers import make_optimizer
 from hf_lgt.position_ids import Numbering
 from hf_lgt.sources import GeneratedSource
 from hf_lgt.together.batches import Joined, packed_passes, padded_passes, run_losses
 from hf_lgt.together.loop import Member, clip_each, fit_together
 from hf_lgt.together.stacking import UnstackableError, stack, stacking_fault, unstack
-from hf_lgt.trainer import make_optimizer
 from tests.conftest import ROOT
 from tests.unit.test_packing import FAMILIES, SMALL
 from tests.unit.test_run import interrupt, same_numbers, timeless

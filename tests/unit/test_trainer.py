@@ -11,8 +11,9 @@ from hf_lgt.codec import Codec
 from hf_lgt.config import TrainConfig
 from hf_lgt.errors import TrainingError
 from hf_lgt.models import build_model
+from hf_lgt.optimizers import make_optimizer, make_schedule
 from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import backward, make_optimizer, make_schedule
+from hf_lgt.trainer import backward
 
 
 def lines(path):
