@@ -4,31 +4,60 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from benchmarks.training import Setting
+from benchmarks.training import block_shapes
+from hf_lgt.batching import Batch
+
+CPU = torch.device("cpu")
 
 
-def matrix_products(setting: Setting, rounds: int) -> float:
+def wait_for(device: torch.device) -> None:
+    """Let a device end what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def matrix_products(
+    sizes: Any,
+    batches: Sequence[Batch],
+    rounds: int,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> float:
     """Operations a second of the matrix products of a training step without padding, and nothing else.
 
     Forward and both backward products of every linear layer, one layer's worth, on the tokens of a batch: the
     median of some rounds.
+
+    Args:
+        sizes: config of a Llama.
+        batches: of some steps.
+        rounds: how often.
+        device: that does them.
+        dtype: of the matrices.
     """
-    m = setting.config.model
-    tokens = round(sum(batch.tokens - len(batch.lengths) for batch in setting.batches) / len(setting.batches))
-    shapes = [(m.hidden_size, m.hidden_size)] * 4 + [(m.hidden_size, m.intermediate_size)] * 3
+    tokens = round(sum(batch.tokens - len(batch.lengths) for batch in batches) / len(batches))
+    shapes = block_shapes(sizes)
     rng = torch.Generator().manual_seed(0)
-    made = [(torch.randn(tokens, a, generator=rng), torch.randn(b, a, generator=rng)) for a, b in shapes]
-    written = [torch.randn(tokens, b, generator=rng) for _, b in shapes]
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=rng).to(device, dtype)
+
+    made = [(drawn(tokens, a), drawn(b, a)) for a, b in shapes]
+    written = [drawn(tokens, b) for _, b in shapes]
 
     def once() -> float:
+        wait_for(device)
         start = time.perf_counter()
         for (x, w), y in zip(made, written, strict=True):
             x @ w.T
             y @ w
             y.T @ x
+        wait_for(device)
         return time.perf_counter() - start
 
     once()

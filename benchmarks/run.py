@@ -2,6 +2,7 @@
 
     pip install -c constraints.txt -e '.[bench]'
     python benchmarks/run.py                  # about a quarter of an hour on two idle cores
+    python benchmarks/run.py --gpu            # on a machine with a GPU
 
 Writes benchmarks/speed.json and the table of benchmarks/README.md and README.md; --quick only prints.
 """
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
     if "training" in parts:
         for comparison, setting in training.compare(quick):
             own = comparison.to_dict()
-            peak = limits.matrix_products(setting, rounds)
+            peak = limits.matrix_products(setting.model().config, setting.batches, rounds)
             reached = setting.useful_flop / own["medians"]["hf_lgt"]
             own |= {"useful_flop": setting.useful_flop, "peak_flop_per_second": peak}
             found.append({**own, "share_of_peak": reached / peak})
@@ -55,6 +57,23 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
     }
 
 
+def measure_gpu(quick: bool) -> int:
+    """Run gpu.py and write what it measured; the status of the program."""
+    import torch
+
+    from benchmarks import gpu
+
+    if not quick and not torch.cuda.is_available():
+        print("error: --gpu: no GPU is at hand; --quick runs the same code on a CPU", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        text = json.dumps(gpu.measure(quick, Path(folder)), indent=1)
+    print(text)
+    if not quick:
+        SPEED.with_name("gpu.json").write_text(text + "\n")
+    return 0
+
+
 def peers() -> dict[str, str]:
     """Versions of what is compared with."""
     from importlib import metadata
@@ -69,8 +88,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument("--quick", action="store_true", help="few rounds and steps; writes nothing")
+    arguments.add_argument("--gpu", action="store_true", help="gpu.py alone; writes benchmarks/gpu.json")
     arguments.add_argument("--only", choices=PARTS, nargs="+", help="parts to run; writes nothing [all]")
     known = arguments.parse_args()
+    if known.gpu:
+        return measure_gpu(known.quick)
     measured = measure(known.only or list(PARTS), known.quick)
     from benchmarks.table import render, write_tables
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 STEPS, BATCH = 3, 32
 SMOLLM2_360M = {
     "hidden_size": 960,
@@ -92,9 +93,9 @@ def ours(overrides: list[str], out: Path) -> list[float]:
 def trainers(overrides: list[str], out: Path) -> list[float]:
     """Seconds of each step of `transformers.Trainer`."""
     import torch
-    from training_step import Clock, padded, ready_made
     from transformers import Trainer, TrainingArguments
 
+    from benchmarks.training import Clock, padded, rows_of
     from hf_lgt import load_config
     from hf_lgt.data import prepare_data
     from hf_lgt.prepared import make_model
@@ -130,7 +131,7 @@ def trainers(overrides: list[str], out: Path) -> list[float]:
         disable_tqdm=True,
     )
     torch.manual_seed(0)
-    examples = ready_made(data.source, STEPS)
+    examples = [row for step in range(STEPS) for row in rows_of(data.source.batch(step))]
     Trainer(
         model, settings, data_collator=padded(data.codec.pad_id), train_dataset=examples, callbacks=[clock]
     ).train()

@@ -13,8 +13,9 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -81,20 +82,35 @@ class Setting:
 
     @property
     def useful_flop(self) -> float:
-        """Mean operations of a step's matrix products on tokens that are no padding, backward included.
+        """Of a step, see `useful_flop`."""
+        return useful_flop(self.model().config, self.batches)
 
-        Forward: 2 a weight and token read; output layer at answer tokens alone; attention 2 n² D a layer
-        over an example of n tokens, for the half of the scores that a causal model needs. Backward: twice
-        that.
-        """
-        m = self.config.model
-        block = m.layers * (4 * m.hidden_size**2 + 3 * m.hidden_size * m.intermediate_size)
-        total = 0.0
-        for batch in self.batches:
-            read = batch.lengths - 1.0
-            total += 2 * block * read.sum() + 2 * m.layers * m.hidden_size * (read**2).sum()
-            total += 2 * self.codec.vocab_size * m.hidden_size * batch.answer_tokens
-        return 3 * total / len(self.batches)
+
+def block_shapes(sizes: Any) -> list[tuple[int, int]]:
+    """(in, out) of each matrix of one layer of a Llama, from its config."""
+    wide, own = sizes.hidden_size, sizes.hidden_size // sizes.num_attention_heads * sizes.num_key_value_heads
+    return [(wide, wide)] * 2 + [(wide, own)] * 2 + [(wide, sizes.intermediate_size)] * 3
+
+
+def useful_flop(sizes: Any, batches: Sequence[Batch]) -> float:
+    """Mean operations of a step's matrix products on tokens that are no padding, backward included.
+
+    Forward: 2 a weight and token read; output layer at answer tokens alone; attention 2 n² D a layer
+    over an example of n tokens, for the half of the scores that a causal model needs. Backward: twice
+    that.
+
+    Args:
+        sizes: config of a Llama.
+        batches: of some steps.
+    """
+    layers, wide = sizes.num_hidden_layers, sizes.hidden_size
+    block = layers * sum(a * b for a, b in block_shapes(sizes))
+    total = 0.0
+    for batch in batches:
+        read = batch.lengths - 1.0
+        total += 2 * block * read.sum() + 2 * layers * wide * (read**2).sum()
+        total += 2 * sizes.vocab_size * wide * batch.answer_tokens
+    return 3 * total / len(batches)
 
 
 def ours(setting: Setting) -> float:
@@ -138,10 +154,11 @@ def padded(pad_id: int) -> Callable[[list[dict[str, list[int]]]], dict[str, torc
     return collate
 
 
-def _common(setting: Setting) -> dict[str, object]:
-    train = setting.config.train
+def trainer_settings(config: Config) -> dict[str, object]:
+    """Arguments of `TrainingArguments` that come to a config's training."""
+    train = config.train
     return {
-        "output_dir": setting.config.output_dir,
+        "output_dir": config.output_dir,
         "max_steps": train.steps,
         "per_device_train_batch_size": train.batch_size,
         "learning_rate": train.learning_rate,
@@ -157,7 +174,7 @@ def _common(setting: Setting) -> dict[str, object]:
         "report_to": [],
         "dataloader_pin_memory": False,
         "disable_tqdm": True,
-        "bf16": False,
+        "bf16": train.precision == "bf16",
     }
 
 
@@ -166,7 +183,7 @@ def trainers(setting: Setting) -> float:
     examples = [row for batch in setting.batches for row in rows_of(batch)]
     model, clock = setting.model(), Clock()
     model.config.use_cache = False
-    settings = TrainingArguments(**_common(setting))
+    settings = TrainingArguments(**trainer_settings(setting.config))
     collate = padded(setting.codec.pad_id)
     Trainer(model, settings, data_collator=collate, train_dataset=examples, callbacks=[clock]).train()
     return setting.step_time(clock.ends)
@@ -179,7 +196,7 @@ def sft(setting: Setting, packed: bool) -> float:
 
     logging.getLogger("trl").setLevel(logging.ERROR)
     rows = [row for batch in setting.batches for row in rows_of(batch)]
-    model, clock, common = setting.model(), Clock(), _common(setting)
+    model, clock, common = setting.model(), Clock(), trainer_settings(setting.config)
     model.config.use_cache = False
     per_step = sum(len(row["input_ids"]) for row in rows) / len(setting.batches)
     share = 1.0

@@ -81,19 +81,18 @@ def draw_test_set(component: Component, length: int, examples: int, seed: int) -
         raise ValueError(f"a test set of {examples} examples")
     rng = stream(seed, "test", component.key, length)
     task, wanted = component.definition, 2 * examples
-    found: dict[int, None] = {}
+    found = np.empty(0, dtype=np.uint64)
     kept: list[Sample] = []
     barren = 0
     while len(found) < wanted and barren < PATIENCE * max(len(found), TEST_CHUNK // PATIENCE):
         drawn = task.sample(rng, length, TEST_CHUNK, **component.options)
-        fresh = []
-        for row, key in enumerate(prompt_hashes(drawn.prompt).tolist()):
-            if key not in found:
-                found[key] = None
-                fresh.append(row)
-        barren = 0 if fresh else barren + TEST_CHUNK
-        if fresh:
-            kept.append(drawn.take(np.array(fresh)))
+        hashes = prompt_hashes(drawn.prompt)
+        rows = np.sort(np.unique(hashes, return_index=True)[1])  # where each is drawn first
+        fresh = rows[~np.isin(hashes[rows], found)]
+        barren = 0 if len(fresh) else barren + TEST_CHUNK
+        if len(fresh):
+            found = np.concatenate([found, hashes[fresh]])
+            kept.append(drawn.take(fresh))
     every = _concatenate(kept)
     n = min(examples, len(every))
     held_out = n if len(every) >= wanted else min(n, len(every) // 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,15 @@ def strings(*texts: str) -> Strings:
     return Strings(out, lengths)
 
 
+@lru_cache
+def _both_cases(alphabet: str) -> Codes:
+    """Codes of the letters, int16 [letters], which nobody may change."""
+    return parse(alphabet + alphabet.upper())
+
+
 def draw_strings(rng: np.random.Generator, lengths: Counts, *, alphabet: str) -> Strings:
     """Draw strings of exactly `lengths` letters, uniform over both cases of `alphabet`."""
-    symbols = parse(alphabet + alphabet.upper())
+    symbols = _both_cases(alphabet)
     shape = (len(lengths), int(lengths.max(initial=1)))
     text = symbols[rng.integers(0, len(symbols), size=shape, dtype=np.uint8)]
     if lengths.min(initial=shape[1]) < shape[1]:
