@@ -2,6 +2,7 @@
 
     pip install -c constraints.txt -e '.[bench]'
     python benchmarks/run.py                  # about a quarter of an hour on two idle cores
+    python benchmarks/run.py --growth         # time and memory against sizes, some ten minutes
     python benchmarks/run.py --gpu            # on a machine with a GPU
 
 Writes benchmarks/speed.json and the table of benchmarks/README.md and README.md; --quick only prints.
@@ -24,14 +25,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is read from the Hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 SPEED = ROOT / "benchmarks" / "speed.json"
-PARTS = ("training", "evaluating", "data")
+PARTS = ("training", "evaluating", "data", "runs")
 
 
 def measure(parts: list[str], quick: bool) -> dict[str, Any]:
     """What speed.json holds."""
     import torch
 
-    from benchmarks import data, evaluating, limits, training
+    from benchmarks import data, evaluating, limits, many_runs, training
     from hf_lgt.environment import describe_environment
 
     begun, rounds = time.time(), 2 if quick else 5
@@ -48,6 +49,8 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
         found.append(evaluating.compare(quick).to_dict())
     if "data" in parts:
         found += [comparison.to_dict() for comparison in data.compare(quick)]
+    if "runs" in parts:
+        found += [comparison.to_dict() for comparison in [*many_runs.steps(quick), *many_runs.compare(quick)]]
     return {
         "seconds": time.time() - begun,
         "threads": torch.get_num_threads(),
@@ -55,6 +58,17 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
         "limits": about,
         "comparisons": found,
     }
+
+
+def measure_growth(quick: bool) -> int:
+    """Run growth.py, write what it measured and draw it; the status of the program."""
+    from benchmarks import growth
+
+    measured = growth.measure(quick)
+    if not quick:
+        SPEED.with_name("growth.json").write_text(json.dumps(measured, indent=1) + "\n")
+        growth.draw(measured, SPEED.with_name("growth.png"))
+    return 0
 
 
 def measure_gpu(quick: bool) -> int:
@@ -89,8 +103,13 @@ def main() -> int:
     )
     arguments.add_argument("--quick", action="store_true", help="few rounds and steps; writes nothing")
     arguments.add_argument("--gpu", action="store_true", help="gpu.py alone; writes benchmarks/gpu.json")
+    arguments.add_argument(
+        "--growth", action="store_true", help="growth.py alone; writes benchmarks/growth.json and growth.png"
+    )
     arguments.add_argument("--only", choices=PARTS, nargs="+", help="parts to run; writes nothing [all]")
     known = arguments.parse_args()
+    if known.growth:
+        return measure_growth(known.quick)
     if known.gpu:
         return measure_gpu(known.quick)
     measured = measure(known.only or list(PARTS), known.quick)
