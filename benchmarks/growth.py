@@ -183,33 +183,46 @@ def exponent(rows: Sequence[Mapping[str, float]], key: str) -> float | None:
     return math.log(last[key] / first[key]) / math.log(last["value"] / first["value"])
 
 
+COLORS = {"step": "C0", "drawing": "C2", "evaluation": "C4", "building": "C0", "memory": "C1"}
+
+
 def draw(measured: Mapping[str, Any], path: Path) -> None:
-    """A panel for each axis: seconds on the left, memory on the right, both logarithmic."""
+    """A panel for each axis, logarithmic: seconds on the left, memory on the right."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    colors = {"step": "C0", "drawing": "C2", "evaluation": "C4", "building": "C0", "memory": "C1"}
-    figure, panels = plt.subplots(2, 3, figsize=(13, 7.5), layout="constrained")
+    figure, panels = plt.subplots(2, 3, figsize=(14, 7.5), layout="constrained")
     for (name, own), panel in zip(measured["axes"].items(), panels.flat, strict=True):
-        values = [row["value"] for row in own["rows"]]
-        for key in (key for key in own["last_exponents"] if key != "memory"):
-            panel.plot(values, [row[key] for row in own["rows"]], "o-", color=colors[key], label=key)
-        panel.set(xscale="log", yscale="log", xlabel=own["label"], ylabel="seconds", title=name)
-        panel.set_xticks(values, [f"{value:,}" for value in values])
-        panel.minorticks_off()
-        lines, labels = panel.get_legend_handles_labels()
-        if "memory" in own["last_exponents"]:
-            other = panel.twinx()
-            mib = [max(row["memory"], 1) for row in own["rows"]]
-            lines += other.plot(values, mib, "s--", color=colors["memory"], label="memory")
-            labels.append("memory (right)")
-            other.set(yscale="log", ylabel="MiB above the imports")
-            other.minorticks_off()
-        panel.legend(lines, labels, fontsize=8, loc="upper left")
+        panel.set_title(name)
+        _panel(panel, own)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _panel(panel: Any, own: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    plain = FuncFormatter(lambda value, place: f"{value:g}")
+    values = [row["value"] for row in own["rows"]]
+    for key in (key for key in own["last_exponents"] if key != "memory"):
+        panel.plot(values, [row[key] for row in own["rows"]], "o-", color=COLORS[key], label=key)
+    panel.set(xscale="log", yscale="log", xlabel=own["label"], ylabel="seconds")
+    low, high = panel.get_ylim()
+    panel.set_ylim(min(low, high / 30), high * 3)  # room for the legend, and noise stays small
+    panel.set_xticks(values, [f"{value / 1024:g}k" if value > 2000 else str(value) for value in values])
+    panel.set_xticks([], minor=True)
+    panel.yaxis.set_major_formatter(plain)
+    lines, labels = panel.get_legend_handles_labels()
+    if "memory" in own["last_exponents"]:
+        other = panel.twinx()
+        mib = [row["memory"] for row in own["rows"]]
+        lines += other.plot(values, mib, "s--", color=COLORS["memory"], label="memory")
+        labels.append("memory (right)")
+        other.set(yscale="log", ylabel="MiB above the imports", ylim=(10, 3000))
+        other.yaxis.set_major_formatter(plain)
+    panel.legend(lines, labels, fontsize=8, loc="upper left", ncols=2)
 
 
 if __name__ == "__main__":

@@ -38,14 +38,15 @@ seeds: [{seeds}]
 """
 
 
-def compare(quick: bool) -> list[Comparison]:
+def compare(quick: bool) -> Comparison:
+    """Whole sweeps."""
     runs, steps, rounds = (4, 20, 1) if quick else (RUNS, STEPS, 5)
     sides = {
         OURS: lambda: sweep(runs, steps, "--together", str(runs // 2)),
         ALONE: lambda: sweep(runs, steps),
     }
     name = f"a sweep of {runs} runs of {steps} steps, batch {BATCH}"
-    return [alternate(name, sides, rounds, note=f"{runs // 2} runs a process, a process a core")]
+    return alternate(name, sides, rounds, note=f"{runs // 2} runs a process, a process a core")
 
 
 def sweep(runs: int, steps: int, *options: str) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from benchmarks.sides import OURS
+
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
@@ -20,7 +22,7 @@ def render(measured: Mapping[str, Any]) -> str:
         for peer, ratio in own["ratios"].items():
             target = own["target"].get(peer)
             rows.append((
-                own["name"], peer, _seconds(own["medians"]["hf_lgt"]), _seconds(own["medians"][peer]),
+                own["name"], peer, _seconds(own["medians"][OURS]), _seconds(own["medians"][peer]),
                 f"{ratio:.2f}", "" if target is None else f"{target:g}",
             ))  # fmt: skip
     headers = ("what", "compared with", "hf_lgt", "the other", "ratio", "aim")
@@ -43,6 +45,11 @@ def _told(measured: Mapping[str, Any]) -> list[str]:
                 f"shapes ({own['peak_flop_per_second'] / 1e9:.0f} GFLOP/s), counted on tokens that are no "
                 "padding."
             )
+        if "runs" in own:
+            ours, alone = (3600 * own["runs"] / own["medians"][side] for side in (OURS, *own["ratios"]))
+            told.append(f"{own['name']}: {ours:.0f} runs an hour together, {alone:.0f} one process a run.")
+    copied = measured["limits"]["memory_bytes_per_second"] / 1e9
+    told.append(f"A copy in memory reads and writes {copied:.0f} GB/s on this machine.")
     return told
 
 
