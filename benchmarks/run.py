@@ -64,10 +64,12 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
 def measure_growth(quick: bool) -> int:
     """Run growth.py, write what it measured and draw it; the status of the program."""
     from benchmarks import growth
+    from benchmarks.table import write_growth
 
     measured = growth.measure(quick)
     if not quick:
         SPEED.with_name("growth.json").write_text(json.dumps(measured, indent=1) + "\n")
+        write_growth(measured)
         growth.draw(measured, SPEED.with_name("growth.png"))
     return 0
 

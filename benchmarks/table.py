@@ -13,6 +13,7 @@ from benchmarks.sides import OURS
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+GROWTH = "<!-- growth: begin -->", "<!-- growth: end -->"
 
 
 def render(measured: Mapping[str, Any]) -> str:
@@ -57,15 +58,43 @@ def _seconds(value: float) -> str:
     return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.1f} ms"
 
 
-def between(text: str) -> str:
-    """What a page has between its markers."""
-    return text.split(BEGIN)[1].split(END)[0].strip()
+def render_growth(measured: Mapping[str, Any]) -> str:
+    """What growth.json holds, as a table: the ends of each axis, and the last power."""
+    rows = []
+    for own in measured["axes"].values():
+        first, last = own["rows"][0], own["rows"][-1]
+        for key, power in own["last_exponents"].items():
+            shown = _mebibytes if key == "memory" else _seconds
+            rows.append((
+                own["label"], f"{first['value']:,} to {last['value']:,}", key, shown(first[key]),
+                shown(last[key]), "" if power is None else f"{power:.1f}",
+            ))  # fmt: skip
+    headers = ("varied", "from, to", "measured", "first", "last", "last power")
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _mebibytes(value: float) -> str:
+    return f"{value:.0f} MiB"
+
+
+def between(text: str, begin: str = BEGIN, end: str = END) -> str:
+    """What a page has between two markers."""
+    return text.split(begin)[1].split(end)[0].strip()
 
 
 def write_tables(measured: Mapping[str, Any]) -> None:
-    """Write the table into the pages."""
+    """Write the table of speed into the pages."""
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        _, after = rest.split(END)
-        page.write_text(f"{before}{BEGIN}\n{render(measured)}\n{END}{after}", encoding="utf-8")
+        _put(page, render(measured), BEGIN, END)
+
+
+def write_growth(measured: Mapping[str, Any]) -> None:
+    """Write the table of growth into its page."""
+    _put(PAGES[1], render_growth(measured), *GROWTH)
+
+
+def _put(page: Path, table: str, begin: str, end: str) -> None:
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")

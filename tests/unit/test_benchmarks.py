@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from benchmarks.growth import exponent
 from benchmarks.sides import OURS, alternate
-from benchmarks.table import PAGES, between, render
+from benchmarks.table import GROWTH, PAGES, between, render, render_growth
 from tests.conftest import ROOT
 
 SPEED = ROOT / "benchmarks" / "speed.json"
@@ -18,6 +19,30 @@ def test_the_table_of_a_page_is_that_of_the_numbers(page):
     for own in measured["comparisons"]:
         assert set(own["values"]) == {OURS, *own["ratios"]}
         assert {len(values) for values in own["values"].values()} == {5}
+
+
+def test_the_table_of_growth_is_that_of_the_numbers():
+    measured = json.loads(SPEED.with_name("growth.json").read_text(encoding="utf-8"))
+    assert between(PAGES[1].read_text(encoding="utf-8"), *GROWTH) == render_growth(measured)
+    assert max(row["value"] for row in measured["axes"]["length"]["rows"]) == 256
+
+
+def test_the_gpu_benchmark_runs_on_what_there_is(tmp_path):
+    from benchmarks import gpu
+
+    measured = gpu.measure(True, tmp_path)
+    training, together = measured["comparisons"]
+    assert set(training["medians"]) == {OURS, "Trainer"}
+    assert training["useful_flop"] > 0
+    assert training["share_of_peak"] > 0
+    assert set(together["medians"]) == {OURS, "one run after the other"}
+    assert measured["evaluation"]["seconds"] > 0
+
+
+def test_a_growing_number_has_a_power():
+    rows = [{"value": 10, "step": 1.0}, {"value": 100, "step": 100.0}]
+    assert exponent(rows, "step") == pytest.approx(2.0)
+    assert exponent([{"value": 1, "step": 0.0}, rows[1]], "step") is None
 
 
 def test_sides_alternate_and_the_ratio_is_the_median_of_the_rounds():
