@@ -38,9 +38,14 @@ seeds: [{seeds}]
 """
 
 
+def count(quick: bool) -> int:
+    """Runs of a sweep."""
+    return 4 if quick else RUNS
+
+
 def compare(quick: bool) -> Comparison:
     """Whole sweeps."""
-    runs, steps, rounds = (4, 20, 1) if quick else (RUNS, STEPS, 5)
+    runs, steps, rounds = count(quick), 20 if quick else STEPS, 1 if quick else 5
     sides = {
         OURS: lambda: sweep(runs, steps, "--together", str(runs // 2)),
         ALONE: lambda: sweep(runs, steps),

@@ -51,7 +51,7 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
         found += [comparison.to_dict() for comparison in data.compare(quick)]
     if "runs" in parts:
         found += [comparison.to_dict() for comparison in many_runs.steps(quick)]
-        found.append({**many_runs.compare(quick).to_dict(), "runs": many_runs.RUNS})
+        found.append({**many_runs.compare(quick).to_dict(), "runs": many_runs.count(quick)})
     return {
         "seconds": time.time() - begun,
         "threads": torch.get_num_threads(),

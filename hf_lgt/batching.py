@@ -136,10 +136,16 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
     ids, scored = batch.ids[rows, :width], batch.scored[rows, :width]
     keep = np.flatnonzero(scored[:, 1:].any(axis=0))
     labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
-    numbers = None if batch.positions is None else torch.from_numpy(batch.positions[rows, : width - 1])
+    numbers = None
+    if batch.positions is not None:
+        numbers = torch.from_numpy(np.ascontiguousarray(batch.positions[rows, : width - 1]))
     halves = None if batch.halves is None else torch.from_numpy(batch.halves[rows])
     return Pass(
-        torch.from_numpy(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels), numbers, halves
+        torch.from_numpy(np.ascontiguousarray(ids[:, :-1])),
+        torch.from_numpy(keep),
+        torch.from_numpy(labels),
+        numbers,
+        halves,
     )
 
 

@@ -19,7 +19,7 @@ from hf_lgt.files import write_text
 from hf_lgt.folders import CHECKPOINT_FILE, recorded_checkpoint, recorded_data
 from hf_lgt.models import build_model, load_model
 from hf_lgt.packing import require_packing
-from hf_lgt.preparing import check_folder, origin_of, prepare_folder, settle
+from hf_lgt.preparing import check_folder, look_at_folder, origin_of, prepare_folder, settle
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.resuming import Beginning
 from hf_lgt.start_warnings import start_warnings
@@ -78,6 +78,11 @@ def _data_key(config: Config, start: Start | None, origin: Path | None) -> str:
     del settings["name"], settings["output_dir"], settings["seed"]["init"]
     commit = start.checkpoint.commit if start else None
     return json.dumps([settings, commit, recorded_data(origin).get("revision")], sort_keys=True)
+
+
+def folder_faults(ready: Prepared, overwrite: bool) -> list[str]:
+    """What keeps a run out of its folder; writes nothing."""
+    return look_at_folder(ready.config, overwrite, ready.data.about, resume=ready.begin)[0]
 
 
 def open_folder(

@@ -176,16 +176,8 @@ def prepare_folder(
         ConfigError: the folder must not be touched, or cannot be made.
         RunError: the disk is full.
     """
-    faults: list[str] = []
-    begin = Beginning()
     exists = has_files(config.run_dir)
-    try:
-        check_folder(config, overwrite, kind, resume)
-        begin = _beginning(config, overwrite, kind, resume)
-        if begin.run_dir and (faults := other_data_faults(begin.run_dir, data, kind)):
-            raise ConfigError(faults)
-    except ConfigError as error:
-        faults = error.faults
+    faults, begin = look_at_folder(config, overwrite, data, kind, resume)
     # all processes have looked at the folder before one of them changes it
     if faults := _agreed(config.run_dir, gathered((faults, begin.step))):
         raise ConfigError(faults)
@@ -203,6 +195,24 @@ def prepare_folder(
     elif begin.checkpoint:
         news.append(f"begins with {begin.checkpoint}, at step {begin.step}")
     return begin.checkpoint, news
+
+
+def look_at_folder(
+    config: Trained,
+    overwrite: bool,
+    data: Mapping[str, Any],
+    kind: Kind = RUN,
+    resume: str | Beginning = AUTO,
+) -> tuple[list[str], Beginning]:
+    """What keeps a run out of its folder, and where it would begin; see `prepare_folder`. Writes nothing."""
+    try:
+        check_folder(config, overwrite, kind, resume)
+        begin = _beginning(config, overwrite, kind, resume)
+        if overwrite and has_files(config.run_dir):
+            _check_removable(config.run_dir, kind)
+    except ConfigError as error:
+        return error.faults, Beginning()
+    return other_data_faults(begin.run_dir, data, kind) if begin.run_dir else [], begin
 
 
 def _agreed(run_dir: Path, seen: Sequence[tuple[list[str], int]]) -> list[str]:
@@ -249,7 +259,7 @@ def _fill(
     """
     run_dir = config.run_dir
     if has_files(run_dir) and overwrite:
-        _remove_run(run_dir, kind)
+        remove(Path(os.path.realpath(run_dir)))
     clear_drafts(run_dir.parent, run_dir.name)
     Path(os.path.realpath(run_dir)).mkdir(parents=True, exist_ok=True)
     for name in (".", *kind.folders):
@@ -267,8 +277,12 @@ def _fill(
         cut_logs(begin.run_dir, run_dir, begin.logs, begin.step)
 
 
-def _remove_run(run_dir: Path, kind: Kind) -> None:
+def _check_removable(run_dir: Path, kind: Kind) -> None:
+    """Refuse to remove what is no run.
+
+    Raises:
+        ConfigError: it is none.
+    """
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError([f"output_dir: {run_dir} holds files that are no run; --overwrite spares them"])
     kind.read_run(run_dir)  # a folder with somebody else's config.yaml is no run either
-    remove(Path(os.path.realpath(run_dir)))

@@ -197,7 +197,9 @@ class Loop:
         with self.log.paused():
             try:
                 # processes that need each other's weights cannot put an evaluation down apart
-                with nullcontext() if is_sharded(self.bare) else signals.at_once():
+                at_once = nullcontext() if is_sharded(self.bare) else signals.at_once()
+                # the bare model of a compiled one has no autocast of its own
+                with at_once, self.accelerator.autocast():
                     self.evaluate(self.bare, step)
             except (Interrupted, RuntimeError) as error:
                 # processes get a signal one after another: the first to stop leaves the others waiting

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Train a target task with its auxiliaries and evaluate it by length.")
     arguments.add_argument(
         "--config",
-        default=[str(DEFAULT)],
+        action="extend",
         nargs="+",
         help="YAML file [recipes/demo/transfer.yaml]; several are trained together in one process",
     )
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known, overrides = cli.parse(arguments, argv)
 
     def work() -> int:
-        configs = _configs(known.config, known.seeds, overrides)
-        if len(configs) > 1:
+        configs = _configs(known.config or [str(DEFAULT)], known.seeds, overrides)
+        if len(configs) > 1 or known.seeds is not None:
             _check_together(known)
             return _train_together(configs, known)
         cli.check_hub(known, "model")

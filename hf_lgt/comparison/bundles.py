@@ -79,12 +79,13 @@ def bundles(runs: Sequence[R], most: int, file_of: Callable[[R], Path]) -> list[
         file_of: gives the file that holds a run's config.
 
     Raises:
-        ConfigError: a run is of a kind that cannot be trained with others.
+        ConfigError: there may be more than one, and a run is of a kind that cannot be trained with others.
     """
     groups: dict[str, list[R]] = {}
     for run in runs:
         groups.setdefault(_key(run.config), []).append(run)
-    if faults := [fault for own in groups.values() for fault in together_faults([own[0].config])]:
+    faults = [fault for own in groups.values() for fault in together_faults([own[0].config])]
+    if faults and most > 1:
         raise ConfigError([f"--together: {fault}" for fault in dict.fromkeys(faults)])
     made = []
     for own in groups.values():
@@ -111,7 +112,8 @@ def _key(config: Config) -> str:
 def _vocabulary(config: Config) -> Mapping[str, object]:
     """What a run's vocabulary depends on beside its data section."""
     tasks = [c.task for c in config.mixture]  # in the order in which their tags are numbered
-    if config.data.source != "generated" or config.model.name_or_path is not None:
+    if config.data.source != "generated":
         return {"tasks": tasks}
     nodes = max(get_task(c.task).nodes(c.options) for c in config.mixture)
-    return {"tasks": other_tasks(tasks), "nodes": nodes}
+    # a checkpoint's tokenizer gets the tags of a run's own tasks only
+    return {"tasks": tasks if config.model.name_or_path else other_tasks(tasks), "nodes": nodes}

@@ -78,7 +78,9 @@ def run_all(
     cores = _cores()
     # a cluster that does not bind its jobs to cores tells only by this what a job may use
     cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
-    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
+    waiting_for = [item for item in planned if not item.finished]
+    at_once = max(1, min(jobs, len(waiting_for)))
+    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
     logs.mkdir(parents=True, exist_ok=True)
     going: set[subprocess.Popen[bytes]] = set()
     stopping: list[bool] = []
@@ -108,7 +110,7 @@ def run_all(
 
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, item) for item in planned if not item.finished]
+        waiting = [pool.submit(run, item) for item in waiting_for]
         try:
             for done in as_completed(waiting):
                 item, log, well = done.result()

@@ -90,18 +90,19 @@ def padded_passes(joined: Joined, pieces: int, buckets: int, device: torch.devic
     Args:
         joined: the batches.
         pieces: least number of passes, as far as there are examples.
-        buckets: passes, unless they would have more tokens than the device's caches hold.
+        buckets: passes, unless they would have many more tokens than `pass_tokens` says.
         device: of the model.
     """
     runs = len(joined.ids)
     tokens = runs * int(joined.lengths.sum())
-    buckets = max(buckets, -(-tokens // pass_tokens(MOST_TOKENS, device)))
+    pieces = max(pieces, -(-tokens // pass_tokens(MOST_TOKENS, device)))
     return [_padded(joined, rows, width) for rows, width in plan_passes(joined.lengths, pieces, buckets)]
 
 
 def _padded(joined: Joined, rows: NDArray[np.int64], width: int) -> Pass:
     """The pass of some rows of every run, padded to `width`; the last token is only predicted."""
-    ids, scored = (part[:, rows, :width].reshape(-1, width) for part in (joined.ids, joined.scored))
+    ids = joined.ids[:, rows, :width].reshape(-1, width)
+    scored = joined.scored[:, rows, :width].reshape(-1, width)
     keep = np.flatnonzero(scored[:, 1:].any(axis=0))
     labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
     numbers = halves = None
@@ -109,9 +110,12 @@ def _padded(joined: Joined, rows: NDArray[np.int64], width: int) -> Pass:
         numbers = torch.from_numpy(joined.positions[:, rows, : width - 1].reshape(-1, width - 1))
     if joined.halves is not None:
         halves = torch.from_numpy(joined.halves[:, rows].ravel())
-    return Pass(
-        torch.from_numpy(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels), numbers, halves
-    )
+    return Pass(_tensor(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels), numbers, halves)
+
+
+def _tensor(array: NDArray[np.int64]) -> torch.Tensor:
+    """In one piece, so that a GPU can fetch it from where it lies."""
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def packed_passes(joined: Joined, pieces: int, device: torch.device) -> list[JoinedPackedPass]:
@@ -143,10 +147,10 @@ def _packed(joined: Joined, rows: NDArray[np.int64]) -> JoinedPackedPass:
         numbers = joined.positions[:, rows, :width]
     lengths, counts = np.unique(read, return_counts=True)
     return JoinedPackedPass(
-        torch.from_numpy(ids[:, :, :-1][:, inside]),
-        torch.from_numpy(numbers[:, inside]),
+        _tensor(ids[:, :, :-1][:, inside]),
+        _tensor(numbers[:, inside]),
         torch.from_numpy(keep),
-        torch.from_numpy(labels),
+        _tensor(labels),
         tuple(zip(counts.tolist(), lengths.tolist(), strict=True)),
     )
 

@@ -24,7 +24,7 @@ from hf_lgt.batching import Pass, pinned
 from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config
-from hf_lgt.errors import TrainingError
+from hf_lgt.errors import RunError
 from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.logs import count_lines
@@ -59,7 +59,7 @@ def fit_together(
     *,
     evaluate_first: bool = False,
     progress: bool = True,
-) -> list[TrainingError | None]:
+) -> list[RunError | None]:
     """Train the models of several runs in place, as `hf_lgt.trainer.fit` trains one.
 
     Args:
@@ -72,7 +72,7 @@ def fit_together(
         For each run what went wrong in it, None where nothing did: its model is trained.
 
     Raises:
-        CheckpointError: a checkpoint is damaged or cannot be written.
+        CheckpointError: a checkpoint to go on from is damaged.
         TrainingError: a log cannot be written.
         Interrupted: SIGTERM or SIGINT came; a checkpoint of each run's last step was written.
     """
@@ -126,7 +126,7 @@ class TogetherLoop:
         self.bare = accelerator.unwrap_model(self.stacked, keep_torch_compile=False)
         sources = [m.source for m in members]
         self.watch = FiniteWatch(accelerator.device, sources, gradients=True)
-        self.failed: list[TrainingError | None] = [None] * len(members)
+        self.failed: list[RunError | None] = [None] * len(members)
         self.logs = [
             TrainLog(m.config.run_dir / "train.jsonl", accelerator, state, lambda: None)
             for m, state in zip(members, self.states, strict=True)
@@ -205,7 +205,7 @@ class TogetherLoop:
         going = self._going
         self._count_logs(going)  # as they are without this evaluation
         try:
-            with self._paused(going), signals.at_once():
+            with self._paused(going), signals.at_once(), self.accelerator.autocast():
                 for index in going:
                     member = self.members[index]
                     member.evaluate(unstack(self.bare, index, member.model), step)
@@ -224,9 +224,12 @@ class TogetherLoop:
         with self._paused(going):
             for index in going:
                 model = unstack(self.bare, index, self.members[index].model)
-                self.checkpoints[index].write(model, _state_of(optimizer, index), self.states[index])
+                try:
+                    self.checkpoints[index].write(model, _state_of(optimizer, index), self.states[index])
+                except RunError as error:  # the others go on
+                    self.failed[index] = error
 
-    def finish(self) -> list[TrainingError | None]:
+    def finish(self) -> list[RunError | None]:
         """Set the models to their trained weights; gives what went wrong in each run."""
         for index in self._going:
             unstack(self.bare, index, self.members[index].model)

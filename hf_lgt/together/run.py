@@ -12,9 +12,10 @@ import transformers
 from accelerate import Accelerator
 
 from hf_lgt.config import Config, ConfigError
-from hf_lgt.errors import TrainingError
+from hf_lgt.errors import RunError, TrainingError
+from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.layout import make_accelerator
-from hf_lgt.prepared import Prepared, open_folder, prepare
+from hf_lgt.prepared import Prepared, folder_faults, open_folder, prepare
 from hf_lgt.preparing import only_writer
 from hf_lgt.resuming import AUTO
 from hf_lgt.run import RunResult, evaluator, finished, result_of, save_run
@@ -49,24 +50,55 @@ def train_together(
     Raises:
         ConfigError: the configs do not suit each other, the models cannot be stacked, or one of them could
             not be trained alone either; nothing is written then.
-        TrainingError: the loss or a gradient of a run is not finite; the others are finished.
-        CheckpointError: a checkpoint or a model cannot be written.
+        TrainingError: something went wrong in some runs, as a loss that is not finite, a checkpoint that
+            cannot be written, or a folder that another process writes to; the others are finished.
         Interrupted: SIGTERM or SIGINT came; checkpoints were written if training had begun.
     """
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     if faults := together_faults(configs):
         raise ConfigError(faults)
-    todo = [config for config in configs if overwrite or finished(config) is None]
-    if todo:
+    if todo := _unfinished(configs, overwrite):
         accelerator = make_accelerator(todo[0])
         if accelerator.num_processes > 1:
             told = f"{accelerator.num_processes} processes were launched; runs are trained together in one"
             raise ConfigError([f"accelerate: {told}"])
         with ExitStack() as locks:
-            for config in todo:
-                locks.enter_context(only_writer(config, accelerator, say))
-            _train(todo, accelerator, overwrite, resume, progress, say)
+            held, refused = _hold(todo, accelerator, locks, say)
+            # another process may have finished some before their locks were taken
+            if todo := _unfinished(held, overwrite):
+                refused += _train(todo, accelerator, overwrite, resume, progress, say)
+        if refused:
+            told = "\n".join(f"  {config.run_dir}: {error}" for config, error in refused)
+            raise TrainingError(f"{len(refused)} of {len(configs)} runs went wrong:\n{told}")
     return [result_of(config) for config in configs]
+
+
+def _unfinished(configs: Sequence[Config], overwrite: bool) -> list[Config]:
+    return [config for config in configs if overwrite or finished(config) is None]
+
+
+Failed = list[tuple[Config, Exception]]
+
+
+def _hold(
+    configs: Sequence[Config], accelerator: Accelerator, locks: ExitStack, say: Callable[[str], None]
+) -> tuple[list[Config], Failed]:
+    """Take the locks of the runs' folders; gives those that were had, and why the others were not.
+
+    Raises:
+        ConfigError: none was had.
+    """
+    held: list[Config] = []
+    refused: Failed = []
+    for config in configs:
+        try:
+            locks.enter_context(only_writer(config, accelerator, say))
+            held.append(config)
+        except ConfigError as error:
+            refused.append((config, error))
+    if not held:
+        raise ConfigError([fault for _, error in refused for fault in getattr(error, "faults", [])])
+    return held, refused
 
 
 def _train(
@@ -76,8 +108,8 @@ def _train(
     resume: str,
     progress: bool,
     say: Callable[[str], None],
-) -> None:
-    """As `train_together`, for the only writer of the folders."""
+) -> Failed:
+    """As `train_together`, for the only writer of the folders; gives the runs that went wrong."""
     known: dict[str, Any] = {}
     faults: list[str] = []
     ready: list[Prepared] = []
@@ -86,18 +118,18 @@ def _train(
             ready.append(prepare(config, accelerator, overwrite, resume, progress, known))
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
+    for own in ready:
+        faults += [fault for fault in folder_faults(own, overwrite) if fault not in faults]
     faults = faults or _model_faults(ready)
     if faults:
         raise ConfigError(faults)
     tell = _each_once(say)
     places = [(own, open_folder(own, accelerator, overwrite, tell)) for own in ready]
-    failed: list[tuple[Config, TrainingError]] = []
+    failed: Failed = []
     # those that were stopped at different steps cannot take the same ones
     for _, group in itertools.groupby(sorted(places, key=_step), key=_step):
         failed += _fit(list(group), accelerator, progress)
-    if failed:
-        told = "\n".join(f"  {config.run_dir}: {error}" for config, error in failed)
-        raise TrainingError(f"{len(failed)} of {len(configs)} runs went wrong:\n{told}")
+    return failed
 
 
 def _each_once(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -128,9 +160,7 @@ def _model_faults(ready: Sequence[Prepared]) -> list[str]:
     return []
 
 
-def _fit(
-    places: Sequence[tuple[Prepared, Path | None]], accelerator: Accelerator, progress: bool
-) -> list[tuple[Config, TrainingError]]:
+def _fit(places: Sequence[tuple[Prepared, Path | None]], accelerator: Accelerator, progress: bool) -> Failed:
     """Train the runs that stand at one step, and save them; gives those that went wrong."""
     members = [
         Member(
@@ -145,10 +175,15 @@ def _fit(
     ]
     pretrained = members[0].config.model.init == "pretrained"
     errors = fit_together(members, accelerator, evaluate_first=pretrained, progress=progress)
-    failed = []
-    for (own, _), member, error in zip(places, members, errors, strict=True):
-        if error is None:
-            save_run(own.config, member.model, own.data)
-        else:
-            failed.append((own.config, error))
+    failed: Failed = []
+    with Signals() as signals:  # no run that is trained is lost for one that comes now
+        for (own, _), member, error in zip(places, members, errors, strict=True):
+            try:
+                if error is not None:
+                    raise error
+                save_run(own.config, member.model, own.data)
+            except RunError as fault:
+                failed.append((own.config, fault))
+    if signals.received:
+        raise Interrupted(signals.received, "stopped once the trained runs were saved")
     return failed

@@ -71,6 +71,7 @@ def test_a_comparison_trains_its_seeds_together(call_recipe, tmp_path):
         ("finetune.py", ["--seeds", "0,1", "--train.compile", "true"], "train.compile: true is not for runs"),
         ("finetune.py", ["--config", DEMO, DEMO], "name: 2 runs have the folder"),
         ("finetune.py", ["--config", DEMO, "no.yaml"], "no.yaml"),
+        ("finetune.py", ["--config", DEMO, "--config", DEMO], "name: 2 runs have the folder"),
         ("sweep.py", [ROOT / "recipes/controls/cpu.yaml", "--together", "2", "--executor", "slurm"],
          "--together: 2 is for --executor local"),
         ("sweep.py", [ROOT / "recipes/controls/cpu.yaml", "--together", "0"], "must be a whole number >= 1"),

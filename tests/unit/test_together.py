@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BloomConfig, GPTNeoXConfig, LlamaConfig, MistralConfig
 
 from hf_lgt import ConfigError, load_config, train, train_together
-from hf_lgt.batching import answer_loss, split
+from hf_lgt.batching import CPU_TOKENS, answer_loss, split
 from hf_lgt.checkpoints import list_checkpoints, verify
 from hf_lgt.codec import Codec
+from hf_lgt.comparison.bundles import bundles
 from hf_lgt.config import TrainConfig
 from hf_lgt.errors import TrainingError
+from hf_lgt.locks import RunLock
 from hf_lgt.models import build_model
 from hf_lgt.optimizers import make_optimizer
+from hf_lgt.packing import pack_split
 from hf_lgt.position_ids import Numbering
 from hf_lgt.sources import GeneratedSource
 from hf_lgt.together.batches import Joined, packed_passes, padded_passes, run_losses
@@ -351,3 +355,104 @@ def test_passes_hold_every_token_of_every_run_once(tiny, codec):
     scored = sum(int((work.labels >= 0).sum()) for work in packed_passes(joined, 3, CPU))
     assert scored == sum(b.answer_tokens for b in own) == int(joined.answer_tokens.sum())
     assert np.all(joined.lengths == np.max([np.sort(b.lengths) for b in own], axis=0))
+
+
+def test_passes_lie_in_one_piece(tiny, codec):
+    own = batches_of(tiny(), codec, 2, numbering=Numbering("randomized", 200))
+    works = [*padded_passes(Joined.of(own), 1, 3, CPU), *packed_passes(Joined.of(own), 2, CPU)]
+    works += [*split(own[0], 3), *pack_split(own[0], 2)]
+    for work in works:
+        parts = [getattr(work, field.name) for field in dataclasses.fields(work)]
+        assert all(part.is_contiguous() for part in parts if isinstance(part, torch.Tensor))
+
+
+def test_passes_of_equal_lengths_are_bounded_too(tiny, codec):
+    config = tiny("mixture=[{task: reverse, role: target, lengths: [8, 8]}]", "eval.lengths=[8,8]")
+    own = [batch.take(np.arange(160) % 16) for batch in batches_of(config, codec, 8)]
+    works = padded_passes(Joined.of(own), 1, 1, CPU)
+    assert len(works) > 4
+    assert max(work.input_ids.numel() for work in works) <= CPU_TOKENS
+    assert sum(work.input_ids.shape[0] for work in works) == 8 * 160
+
+
+def test_bf16_is_that_of_runs_alone(tiny):
+    settings = ["train.precision=bf16", "train.steps=6", "train.learning_rate=1.0e-2"]
+    together = train_together(three(tiny, "bf", *settings), progress=False)
+    for seed, result in enumerate(together):
+        alone = train(tiny("name=alone", f"seed.init={seed}", *settings), progress=False)
+        pairs = zip(result.records, alone.records, strict=True)
+        assert max(abs(a.token_accuracy - b.token_accuracy) for a, b in pairs) < 0.02
+        loss, other = (timeless(r.run_dir)[-1]["loss"] for r in (result, alone))
+        assert loss == pytest.approx(other, rel=1e-2)
+
+
+def test_evaluation_has_the_precision_of_training(tiny, codec):
+    config = tiny("train.precision=bf16", "train.steps=1")
+    config.run_dir.mkdir(parents=True)
+    seen = []
+
+    def note(model, step):
+        seen.append(model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits.dtype)
+
+    data = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)
+    member = Member(config, build_model(config.model, codec, 0), codec, data, note)
+    fit_together([member], Accelerator(mixed_precision="bf16"), progress=False)
+    assert seen == [torch.bfloat16]
+
+
+def test_a_run_that_another_process_writes_is_left_out(tiny):
+    configs = three(tiny, "runs")
+    lock = RunLock.acquire(configs[1].run_dir)
+    try:
+        with pytest.raises(TrainingError, match=r"1 of 3 runs went wrong:\n.*seed-1: .*another"):
+            train_together(configs, progress=False)
+    finally:
+        lock.release()
+    assert [(config.run_dir / "model").is_dir() for config in configs] == [True, False, True]
+    lock = RunLock.acquire(configs[1].run_dir)
+    try:
+        with pytest.raises(ConfigError, match="another"):
+            train_together(configs, progress=False)
+    finally:
+        lock.release()
+
+
+def test_nothing_is_removed_where_one_run_is_refused(again):
+    shutil.rmtree(again[1].run_dir)
+    again[1].run_dir.mkdir()
+    (again[1].run_dir / "thesis.txt").write_text("mine")
+    before = sorted(again[0].run_dir.rglob("*"))
+    with pytest.raises(ConfigError, match="holds files that are no run"):
+        train_together(again, overwrite=True, progress=False)
+    assert sorted(again[0].run_dir.rglob("*")) == before
+    assert (again[1].run_dir / "thesis.txt").read_text() == "mine"
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    config: object
+    log: str = "run.log"
+    arguments: tuple = ("alone",)
+
+
+def test_runs_are_put_together_by_shape_and_vocabulary(tiny):
+    maze = "mixture=[{{task: dfs_trace, role: target, lengths: [2, 4], options: {{side: {side}}}}}]"
+    configs = [
+        *(tiny(f"seed.init={seed}") for seed in range(5)),
+        tiny("name=wide", "model.hidden_size=64"),
+        *(tiny(f"name=maze{k}", maze.format(side=k), "eval.lengths=[2,4]") for k in (3, 4)),
+        tiny("name=alone", "mixture=[{task: reverse, role: target, lengths: [1, 4]}]", "eval.lengths=[1,4]"),
+    ]
+    made = bundles([Planned(config) for config in configs], 3, lambda run: Path(f"{run.config.name}.yaml"))
+    names = [[f"{run.config.name}-{run.config.seed.init}" for run in bundle.runs] for bundle in made]
+    assert names == [["tiny-0", "tiny-1", "tiny-2"], ["tiny-3", "tiny-4", "alone-0"],
+                     ["wide-0"], ["maze3-0"], ["maze4-0"]]  # fmt: skip
+    assert made[1].arguments == ("--config", "tiny.yaml", "tiny.yaml", "alone.yaml")
+    assert made[2].arguments == ("alone",)
+
+
+def test_without_the_option_every_run_is_welcome(tiny):
+    runs = [Planned(tiny(f"seed.init={seed}", "train.compile=true")) for seed in range(2)]
+    assert [len(bundle.runs) for bundle in bundles(runs, 1, lambda run: Path("x"))] == [1, 1]
+    with pytest.raises(ConfigError, match=r"--together: train\.compile: true is not for runs"):
+        bundles(runs, 2, lambda run: Path("x"))
