@@ -136,17 +136,14 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
     ids, scored = batch.ids[rows, :width], batch.scored[rows, :width]
     keep = np.flatnonzero(scored[:, 1:].any(axis=0))
     labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
-    numbers = None
-    if batch.positions is not None:
-        numbers = torch.from_numpy(np.ascontiguousarray(batch.positions[rows, : width - 1]))
-    halves = None if batch.halves is None else torch.from_numpy(batch.halves[rows])
-    return Pass(
-        torch.from_numpy(np.ascontiguousarray(ids[:, :-1])),
-        torch.from_numpy(keep),
-        torch.from_numpy(labels),
-        numbers,
-        halves,
-    )
+    numbers = None if batch.positions is None else tensor_of(batch.positions[rows, : width - 1])
+    halves = None if batch.halves is None else tensor_of(batch.halves[rows])
+    return Pass(tensor_of(ids[:, :-1]), tensor_of(keep), tensor_of(labels), numbers, halves)
+
+
+def tensor_of(array: NDArray[np.int64]) -> torch.Tensor:
+    """A tensor in one piece, so that a GPU can fetch it from where it lies."""
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:

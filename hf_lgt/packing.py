@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from transformers import AttentionInterface
 
 from hf_lgt.attention import CANNOT, attention_named, kind_fault, require_plain
-from hf_lgt.batching import Batch, moved
+from hf_lgt.batching import Batch, moved, tensor_of
 from hf_lgt.config import ConfigError, TrainConfig
 
 NAME = "hf_lgt_packed"
@@ -80,10 +80,10 @@ def pack(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:
         numbers = batch.positions[order, :width]
     lengths, counts = np.unique(read, return_counts=True)
     return PackedPass(
-        torch.from_numpy(ids[:, :-1][inside])[None],
-        torch.from_numpy(numbers[inside])[None],
-        torch.from_numpy(np.flatnonzero(scored[inside])),
-        torch.from_numpy(ids[:, 1:][scored]),
+        tensor_of(ids[:, :-1][inside])[None],
+        tensor_of(numbers[inside])[None],
+        tensor_of(np.flatnonzero(scored[inside])),
+        tensor_of(ids[:, 1:][scored]),
         tuple(zip(counts.tolist(), lengths.tolist(), strict=True)),
     )
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, moved, pass_tokens, plan_passes
+from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, moved, pass_tokens, plan_passes, tensor_of
 from hf_lgt.packing import MOST_TOKENS, Groups, packed_attention
 
 
@@ -107,15 +107,10 @@ def _padded(joined: Joined, rows: NDArray[np.int64], width: int) -> Pass:
     labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
     numbers = halves = None
     if joined.positions is not None:
-        numbers = torch.from_numpy(joined.positions[:, rows, : width - 1].reshape(-1, width - 1))
+        numbers = tensor_of(joined.positions[:, rows, : width - 1].reshape(-1, width - 1))
     if joined.halves is not None:
-        halves = torch.from_numpy(joined.halves[:, rows].ravel())
-    return Pass(_tensor(ids[:, :-1]), torch.from_numpy(keep), torch.from_numpy(labels), numbers, halves)
-
-
-def _tensor(array: NDArray[np.int64]) -> torch.Tensor:
-    """In one piece, so that a GPU can fetch it from where it lies."""
-    return torch.from_numpy(np.ascontiguousarray(array))
+        halves = tensor_of(joined.halves[:, rows].ravel())
+    return Pass(tensor_of(ids[:, :-1]), tensor_of(keep), tensor_of(labels), numbers, halves)
 
 
 def packed_passes(joined: Joined, pieces: int, device: torch.device) -> list[JoinedPackedPass]:
@@ -147,10 +142,10 @@ def _packed(joined: Joined, rows: NDArray[np.int64]) -> JoinedPackedPass:
         numbers = joined.positions[:, rows, :width]
     lengths, counts = np.unique(read, return_counts=True)
     return JoinedPackedPass(
-        _tensor(ids[:, :, :-1][:, inside]),
-        _tensor(numbers[:, inside]),
-        torch.from_numpy(keep),
-        _tensor(labels),
+        tensor_of(ids[:, :, :-1][:, inside]),
+        tensor_of(numbers[:, inside]),
+        tensor_of(keep),
+        tensor_of(labels),
         tuple(zip(counts.tolist(), lengths.tolist(), strict=True)),
     )
 

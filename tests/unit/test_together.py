@@ -19,6 +19,7 @@ from hf_lgt.codec import Codec
 from hf_lgt.comparison.bundles import bundles
 from hf_lgt.config import TrainConfig
 from hf_lgt.errors import TrainingError
+from hf_lgt.layout import make_accelerator
 from hf_lgt.locks import RunLock
 from hf_lgt.models import build_model
 from hf_lgt.optimizers import make_optimizer
@@ -396,7 +397,7 @@ def test_evaluation_has_the_precision_of_training(tiny, codec):
 
     data = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)
     member = Member(config, build_model(config.model, codec, 0), codec, data, note)
-    fit_together([member], Accelerator(mixed_precision="bf16"), progress=False)
+    fit_together([member], make_accelerator(config), progress=False)
     assert seen == [torch.bfloat16]
 
 
