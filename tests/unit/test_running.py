@@ -123,8 +123,9 @@ def test_the_users_number_of_threads_is_kept(runs, tmp_path, monkeypatch):
     runs(a="0")
     assert "with 7 threads" in (tmp_path / "logs" / "a.log").read_text()
     monkeypatch.delenv("OMP_NUM_THREADS")
-    runs(jobs=1000, b="0")
-    assert "with 1 threads" in (tmp_path / "logs" / "b.log").read_text()
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
+    runs(jobs=1000, b="0", c="0", d="0", e="0")
+    assert "with 1 threads" in (tmp_path / "logs" / "b.log").read_text(), "never less than one"
 
 
 def test_the_interpreter_is_this_one(runs, tmp_path):
@@ -137,5 +138,13 @@ def test_no_more_threads_than_slurm_gave_the_task(runs, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
-    runs(jobs=2, a="0")
+    runs(jobs=2, a="0", b="0", c="0")
     assert "with 3 threads" in (tmp_path / "logs" / "a.log").read_text()
+
+
+def test_the_cores_are_shared_among_the_runs_that_there_are(runs, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)))
+    runs(jobs=12, a="0", b="0")
+    assert "with 6 threads" in (tmp_path / "logs" / "a.log").read_text()
