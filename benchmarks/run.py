@@ -1,7 +1,7 @@
 """Every comparison side by side in one run: `python benchmarks/run.py [--quick]`.
 
     pip install -c constraints.txt -e '.[bench]'
-    python benchmarks/run.py                  # about a quarter of an hour on two idle cores
+    python benchmarks/run.py                  # 35 minutes on two slow idle cores
     python benchmarks/run.py --growth         # time and memory against sizes, some ten minutes
     python benchmarks/run.py --gpu            # on a machine with a GPU
 
