@@ -81,9 +81,10 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _tell_failed(failed: Sequence[tuple[Bundle[Planned], Path]]) -> int:
     from hf_lgt.comparison import last_error
 
-    for item, log in [(run, log) for bundle, log in failed for run in bundle.unfinished]:
-        print(f"error: {item.label}, seed {item.seed} failed; see {log}", file=sys.stderr)
-        print(last_error(log), file=sys.stderr)
+    for bundle, log in failed:
+        for item in bundle.unfinished:
+            print(f"error: {item.label}, seed {item.seed} failed; see {log}", file=sys.stderr)
+        print(last_error(log), file=sys.stderr)  # once for runs that were trained together
     return cli.RUN_ERROR
 
 

@@ -73,8 +73,7 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     print(f"{wanted} runs, {wanted - len(missing)} finished; logs in {folder / 'logs'}", flush=True)
     execute = _local if known.executor == "local" else _slurm
     failed = execute(known, spec, missing, folder)
-    for run, log in failed:
-        _tell_failed(run, log)
+    _tell_failed(failed)
     _show(folder)
     return cli.RUN_ERROR if failed else 0
 
@@ -139,11 +138,14 @@ def _slurm(
         )
 
 
-def _tell_failed(run: SweepRun, log: Path) -> None:
+def _tell_failed(failed: Sequence[tuple[SweepRun, Path]]) -> None:
     from hf_lgt.comparison import last_error
 
-    print(f"error: {run.id} ({run.label}) failed; see {log}", file=sys.stderr)
-    print(last_error(log), file=sys.stderr)
+    # those that were trained together have one log
+    for log in dict.fromkeys(log for _, log in failed):
+        for run in (run for run, own in failed if own == log):
+            print(f"error: {run.id} ({run.label}) failed; see {log}", file=sys.stderr)
+        print(last_error(log), file=sys.stderr)
 
 
 if __name__ == "__main__":
