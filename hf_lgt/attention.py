@@ -62,6 +62,16 @@ def kind_fault(model: Any) -> str | None:
     return None
 
 
+def causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
+) -> torch.Tensor:
+    """Causal attention, [b, heads, w, d] each; keys and values may have fewer heads."""
+    grouped = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped
+    )
+
+
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -74,16 +84,7 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention: [b, heads, w, d] each, gives [b, w, heads, d]."""
     require_plain(attention_mask, more)
-    out = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        is_causal=True,
-        scale=scaling,
-        dropout_p=dropout,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return out.transpose(1, 2), None
+    return causal(query, key, value, dropout, scaling).transpose(1, 2), None
 
 
 AttentionInterface.register(NAME, _attention)

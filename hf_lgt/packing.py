@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import AttentionInterface
 
-from hf_lgt.attention import CANNOT, attention_named, kind_fault, require_plain
+from hf_lgt.attention import CANNOT, attention_named, causal, kind_fault, require_plain
 from hf_lgt.batching import Batch, moved, tensor_of
 from hf_lgt.config import ConfigError, TrainConfig
 
@@ -43,16 +43,16 @@ _groups: ContextVar[Groups] = ContextVar("groups of the packed row")
 
 @dataclass(frozen=True)
 class PackedPass:
-    """What one forward pass takes."""
+    """What one forward pass takes: a row, or one of each of S models that are stacked (`hf_lgt.together`)."""
 
     input_ids: torch.Tensor
-    """int64 [1, N]"""
+    """int64 [S, N]"""
     position_ids: torch.Tensor
-    """int64 [1, N], the number of each token's position in its example"""
+    """int64 [1 or S, N], the number of each token's position in its example"""
     keep: torch.Tensor
-    """int64 [K], places in the row whose logits predict a scored token"""
+    """int64 [K], places in the rows whose logits predict a scored token of some row"""
     labels: torch.Tensor
-    """int64 [K], the tokens to predict"""
+    """int64 [K] of one row, [S, K] of several with `IGNORE` where it does not count: the tokens to predict"""
     groups: Groups
 
     def to(self, device: torch.device) -> PackedPass:
@@ -111,16 +111,21 @@ def pack_split(
     return [pack(batch, order[start::count, rank]) for start in range(count)]
 
 
-def packed_loss(model: Any, work: PackedPass) -> torch.Tensor:
-    """Cross entropy summed over the scored tokens of a pass, a float32 scalar; see `batching.answer_loss`."""
+def packed_logits(model: Any, work: PackedPass) -> torch.Tensor:
+    """Logits at the kept places only, [S, K, vocabulary]."""
     with packed_attention(model, work.groups):
-        logits = model(
+        logits: torch.Tensor = model(
             input_ids=work.input_ids,
             position_ids=work.position_ids,
             use_cache=False,
             logits_to_keep=work.keep,
-        ).logits[0]
-    return F.cross_entropy(logits.float(), work.labels, reduction="sum")
+        ).logits
+    return logits
+
+
+def packed_loss(model: Any, work: PackedPass) -> torch.Tensor:
+    """Cross entropy summed over the scored tokens of a pass, a float32 scalar; see `batching.answer_loss`."""
+    return F.cross_entropy(packed_logits(model, work)[0].float(), work.labels, reduction="sum")
 
 
 @contextmanager
@@ -159,9 +164,7 @@ def _attention(
     wrote = []
     for group, *own in zip(groups, *parts, strict=True):
         q, k, v = (t.reshape(-1, group[1], *t.shape[2:]).transpose(1, 2) for t in own)
-        out = F.scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        out = causal(q, k, v, dropout, scaling)
         wrote.append(out.transpose(1, 2).reshape(len(query), -1, *out.shape[1:2], out.shape[3]))
     return torch.cat(wrote, dim=1), None
 

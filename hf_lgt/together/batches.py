@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, moved, pass_tokens, plan_passes, tensor_of
-from hf_lgt.packing import MOST_TOKENS, Groups, packed_attention
+from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, pass_tokens, plan_passes, tensor_of
+from hf_lgt.packing import MOST_TOKENS, PackedPass, packed_logits
 
 
 @dataclass(frozen=True)
@@ -65,25 +65,6 @@ class Joined:
         )
 
 
-@dataclass(frozen=True)
-class JoinedPackedPass:
-    """What one forward pass of packed rows takes, one row of each run."""
-
-    input_ids: torch.Tensor
-    """int64 [S, N]"""
-    position_ids: torch.Tensor
-    """int64 [1 or S, N]"""
-    keep: torch.Tensor
-    """int64 [K], places in the rows whose logits predict a scored token of some run"""
-    labels: torch.Tensor
-    """int64 [S, K], the token to predict, `IGNORE` where it does not count"""
-    groups: Groups
-
-    def to(self, device: torch.device) -> JoinedPackedPass:
-        """A copy on a device."""
-        return moved(self, device)
-
-
 def padded_passes(joined: Joined, pieces: int, buckets: int, device: torch.device) -> list[Pass]:
     """Passes of [S * b, w] tokens, run by run.
 
@@ -113,7 +94,7 @@ def _padded(joined: Joined, rows: NDArray[np.int64], width: int) -> Pass:
     return Pass(tensor_of(ids[:, :-1]), tensor_of(keep), tensor_of(labels), numbers, halves)
 
 
-def packed_passes(joined: Joined, pieces: int, device: torch.device) -> list[JoinedPackedPass]:
+def packed_passes(joined: Joined, pieces: int, device: torch.device) -> list[PackedPass]:
     """Passes of [S, N] tokens, a row of each run; see `hf_lgt.packing`.
 
     Args:
@@ -127,7 +108,7 @@ def packed_passes(joined: Joined, pieces: int, device: torch.device) -> list[Joi
     return [_packed(joined, np.arange(start, count, passes)) for start in range(passes)]
 
 
-def _packed(joined: Joined, rows: NDArray[np.int64]) -> JoinedPackedPass:
+def _packed(joined: Joined, rows: NDArray[np.int64]) -> PackedPass:
     """The pass of some rows of every run, which are sorted by length."""
     read = joined.lengths[rows] - 1
     width = int(read.max())
@@ -141,7 +122,7 @@ def _packed(joined: Joined, rows: NDArray[np.int64]) -> JoinedPackedPass:
     else:
         numbers = joined.positions[:, rows, :width]
     lengths, counts = np.unique(read, return_counts=True)
-    return JoinedPackedPass(
+    return PackedPass(
         tensor_of(ids[:, :, :-1][:, inside]),
         tensor_of(numbers[:, inside]),
         tensor_of(keep),
@@ -150,18 +131,9 @@ def _packed(joined: Joined, rows: NDArray[np.int64]) -> JoinedPackedPass:
     )
 
 
-def run_losses(model: Any, work: Pass | JoinedPackedPass, runs: int) -> torch.Tensor:
+def run_losses(model: Any, work: Pass | PackedPass, runs: int) -> torch.Tensor:
     """Cross entropy summed over the scored tokens of each run, float32 [S]; see `batching.answer_loss`."""
-    if isinstance(work, Pass):
-        logits = logits_of(model, work)
-    else:
-        with packed_attention(model, work.groups):
-            logits = model(
-                input_ids=work.input_ids,
-                position_ids=work.position_ids,
-                use_cache=False,
-                logits_to_keep=work.keep,
-            ).logits
+    logits = logits_of(model, work) if isinstance(work, Pass) else packed_logits(model, work)
     each = F.cross_entropy(
         logits.flatten(0, 1).float(), work.labels.flatten(), ignore_index=IGNORE, reduction="none"
     )

@@ -29,10 +29,10 @@ from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.logs import count_lines
 from hf_lgt.optimizers import make_optimizer, make_schedule
-from hf_lgt.packing import choose_layout
+from hf_lgt.packing import PackedPass, choose_layout
 from hf_lgt.progress import bar
 from hf_lgt.sources import Source
-from hf_lgt.together.batches import Joined, JoinedPackedPass, packed_passes, padded_passes, run_losses
+from hf_lgt.together.batches import Joined, packed_passes, padded_passes, run_losses
 from hf_lgt.together.stacking import stack, unstack
 from hf_lgt.train_log import TrainLog
 from hf_lgt.trainer import Evaluate
@@ -173,7 +173,7 @@ class TogetherLoop:
         """Add the gradients of a step; gives each run's loss, [S]."""
         device, pieces = self.accelerator.device, self.train.gradient_accumulation_steps
         varied = bool((joined.lengths != joined.lengths[0]).any())
-        passes: Sequence[Pass | JoinedPackedPass]
+        passes: Sequence[Pass | PackedPass]
         if self.packed and varied and joined.halves is None:
             passes = packed_passes(joined, pieces, device)
         else:

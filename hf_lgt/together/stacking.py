@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hf_lgt.attention import CANNOT
 from hf_lgt.heads import bare_model
 
 
@@ -197,7 +198,7 @@ def stacking_fault(models: Sequence[Any]) -> str | None:
             together = stacked(input_ids=ids.repeat(len(models), 1), use_cache=False).logits
     except UnstackableError as error:
         return f"{kind}: {error}"
-    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except CANNOT as error:
         return f"{kind} does not run that way: {type(error).__name__}: {error}"
     finally:
         for model, mode in zip(models, modes, strict=True):
