@@ -246,19 +246,19 @@ def test_a_model_trained_from_the_hub_is_pushed_with_its_results(run, hub, tmp_p
 
 
 def test_an_interrupted_run_goes_on_with_the_rows_it_began_with(run, hub, tmp_path, corpus, monkeypatch):
-    import hf_lgt.trainer as trainer
+    from hf_lgt.checkpoints import CheckpointWriter
 
     arguments = tiny_arguments(f"output_dir={tmp_path / 'runs'}", *from_hub(corpus))
     arguments += ["--push_to_hub", "org/resumed"]
-    store, save = hub.store.repo("dataset", corpus), trainer.save_checkpoint
+    store, write = hub.store.repo("dataset", corpus), CheckpointWriter.write
     revision = store.resolve("main").sha
 
     def stop(*settings):
-        save(*settings)
+        write(*settings)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(trainer, "save_checkpoint", stop)
+        interrupted.setattr(CheckpointWriter, "write", stop)
         stopped = run("finetune.py", *arguments)
     assert stopped.returncode == 130
     assert hub.store.find("model", "org/resumed") is None
