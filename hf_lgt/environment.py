@@ -12,13 +12,14 @@ from typing import Any
 PACKAGES = ("hf-lgt", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy")
 
 
-def describe_environment(device: str, processes: int, layout: str = "NO") -> dict[str, Any]:
+def describe_environment(device: str, processes: int, layout: str = "NO", runs: int = 1) -> dict[str, Any]:
     """Plain data for ``environment.json``.
 
     Args:
         device: of this process.
         processes: that train together.
         layout: how they share the work out, as Accelerate names it: ``MULTI_GPU``, ``FSDP``, ...
+        runs: that one process trains together, see `hf_lgt.together`.
     """
     import torch
 
@@ -31,6 +32,7 @@ def describe_environment(device: str, processes: int, layout: str = "NO") -> dic
         "device_name": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),
         "processes": processes,
         "layout": layout,
+        "runs_together": runs,
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
     }

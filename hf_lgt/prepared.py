@@ -86,7 +86,11 @@ def folder_faults(ready: Prepared, overwrite: bool) -> list[str]:
 
 
 def open_folder(
-    ready: Prepared, accelerator: Accelerator, overwrite: bool, tell: Callable[[str], None]
+    ready: Prepared,
+    accelerator: Accelerator,
+    overwrite: bool,
+    tell: Callable[[str], None],
+    runs: int = 1,
 ) -> Path | None:
     """Make a run's folder and tell the user what there is to know; gives the checkpoint that it goes on from.
 
@@ -94,7 +98,9 @@ def open_folder(
         ConfigError: see `hf_lgt.preparing.prepare_folder`.
     """
     config, start, data = ready.config, ready.start, ready.data
-    resume_from, news = prepare_folder(config, overwrite, accelerator, data.about, resume=ready.begin)
+    resume_from, news = prepare_folder(
+        config, overwrite, accelerator, data.about, resume=ready.begin, runs=runs
+    )
     if start:
         if accelerator.is_main_process:
             about = json.dumps(start.checkpoint.about(), indent=1)

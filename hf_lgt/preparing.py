@@ -160,6 +160,7 @@ def prepare_folder(
     data: Mapping[str, Any],
     kind: Kind = RUN,
     resume: str | Beginning = AUTO,
+    runs: int = 1,
 ) -> tuple[Path | None, list[str]]:
     """Make the run's folder ready; gives the checkpoint to continue from, and news for the user.
 
@@ -171,6 +172,7 @@ def prepare_folder(
             run goes on with the same only. Empty for generated data.
         kind: of training.
         resume: from `settle`.
+        runs: that this process trains together.
 
     Raises:
         ConfigError: the folder must not be touched, or cannot be made.
@@ -183,7 +185,7 @@ def prepare_folder(
         raise ConfigError(faults)
     if accelerator.is_main_process:
         try:
-            _fill(config, overwrite, accelerator, data, kind, begin)
+            _fill(config, overwrite, accelerator, data, kind, begin, runs)
         except OSError as error:
             if is_full(error):
                 raise RunError(f"{config.run_dir}: {error.strerror}; {NO_ROOM}") from None
@@ -251,6 +253,7 @@ def _fill(
     data: Mapping[str, Any],
     kind: Kind,
     begin: Beginning,
+    runs: int,
 ) -> None:
     """Write what a run's folder holds before the first step.
 
@@ -271,7 +274,7 @@ def _fill(
     if data:
         write_text(run_dir / kind.data_file, json.dumps(data, indent=1) + "\n")
     layout = accelerator.distributed_type.value
-    about = describe_environment(str(accelerator.device), accelerator.num_processes, layout)
+    about = describe_environment(str(accelerator.device), accelerator.num_processes, layout, runs)
     write_text(run_dir / "environment.json", json.dumps(about, indent=1) + "\n")
     if begin.run_dir:
         cut_logs(begin.run_dir, run_dir, begin.logs, begin.step)

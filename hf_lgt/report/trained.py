@@ -169,9 +169,11 @@ def evaluation_words(config: Config) -> str:
 
 def _device_words(environment: Mapping[str, Any]) -> str:
     device, name = _text(environment.get("device")), _text(environment.get("device_name"))
-    processes = environment.get("processes")
     words = " ".join(word for word in (device, f"({name})" if name else "") if word)
-    return words + (f", {processes} processes" if type(processes) is int and processes > 1 else "")
+    for key, told in (("processes", "{} processes"), ("runs_together", "{} runs in one process")):
+        count = environment.get(key)
+        words += ", " + told.format(count) if type(count) is int and count > 1 else ""
+    return words
 
 
 def _software_words(environment: Mapping[str, Any]) -> str:

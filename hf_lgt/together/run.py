@@ -124,7 +124,7 @@ def _train(
     if faults:
         raise ConfigError(faults)
     tell = _each_once(say)
-    places = [(own, open_folder(own, accelerator, overwrite, tell)) for own in ready]
+    places = [(own, open_folder(own, accelerator, overwrite, tell, len(ready))) for own in ready]
     failed: Failed = []
     # those that were stopped at different steps cannot take the same ones
     for _, group in itertools.groupby(sorted(places, key=_step), key=_step):

@@ -216,7 +216,10 @@ def test_each_run_is_what_it_would_be_alone(tiny, trained, layout):
         together = [result.run_dir for result in train_together(configs, progress=False)]
     for seed, run_dir in enumerate(together):
         config = tiny(f"seed.init={seed}", "name=alone", f"train.layout={layout}")
-        assert close(run_dir, train(config, progress=False).run_dir)
+        alone = train(config, progress=False).run_dir
+        assert close(run_dir, alone)
+        recorded = [json.loads((run / "environment.json").read_text()) for run in (run_dir, alone)]
+        assert [environment["runs_together"] for environment in recorded] == [3, 1]
     assert timeless(together[0]) != timeless(together[1])
 
 
