@@ -16,6 +16,7 @@ from data_builders.hub import DestinationError, PushError, check_destination
 from data_builders.retry import redact
 from data_builders.texts import printable
 from hf_lgt.errors import ConfigError, RunError
+from hf_lgt.startup import rare_collections
 
 if TYPE_CHECKING:
     from hf_lgt.config import Config, Form
@@ -117,7 +118,7 @@ def guard(main: Callable[[], int]) -> int:
     from hf_lgt.interrupts import Interrupted, ended_by_sigterm
 
     try:
-        with ended_by_sigterm():
+        with ended_by_sigterm(), rare_collections():
             return main()
     except ConfigError as error:
         return _tell_faults(error.faults)

@@ -17,7 +17,7 @@ HEAVY += ("huggingface_hub",)
 LAYERS = [
     ["data_builders"],
     ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding", "ahead"],
-    ["schema", "vocabulary", "locks", "logs", "interrupts", "heads", "allocator", "attention"],
+    ["schema", "vocabulary", "locks", "logs", "interrupts", "heads", "allocator", "attention", "startup"],
     ["model_checks"],
     ["config_checks", "config_files"],
     ["config", "codec"],
