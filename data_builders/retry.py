@@ -36,6 +36,7 @@ SURE_SECRET = 16
 _KEYS = r"\blocal-[0-9A-Za-z]{40}\b|\bwandb_v[0-9]+_[0-9A-Za-z_]{20,}"
 _SIGNED = r"[?&#](?:[a-z_]*token|api[_-]?key|password|secret|sig(?:nature)?|key-pair-id|x-amz-[a-z-]+)="
 _LOGIN = r"//(?:[^/\s:@]*:[^/\s@]+|[^/\s:@]{20,})@"
+_CERTAIN = re.compile(rf"\bhf_[A-Za-z0-9]{{30,}}|{_KEYS}|{_LOGIN}|(?i:{_SIGNED})[^&\s]")
 
 
 def redact(text: str) -> str:
@@ -58,9 +59,13 @@ def holds_secret(text: str) -> bool:
 
     Narrower than `redact`, which takes what only looks like one, as after ``bearer``.
     """
-    certain = rf"\bhf_[A-Za-z0-9]{{30,}}|{_KEYS}|{_LOGIN}|(?i:{_SIGNED})[^&\s]"
+    return secret_finder()(text)
+
+
+def secret_finder() -> Callable[[str], bool]:
+    """`holds_secret` for many texts, as the environment is now, which is looked at once."""
     known = _environment_secrets(words=False)
-    return bool(re.search(certain, text)) or any(secret.search(text) for secret in known)
+    return lambda text: bool(_CERTAIN.search(text)) or any(secret.search(text) for secret in known)
 
 
 def _environment_secrets(words: bool = True) -> list[re.Pattern[str]]:

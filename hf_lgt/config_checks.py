@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -284,14 +286,31 @@ def _length_fault(
     limit = LARGEST if limit is None else limit
     # A bound before any array is made: no task writes fewer tokens than its length.
     if length <= min(limit, LONGEST_PROMPT):
+        task = get_task(c.task)
         try:
-            sample = get_task(c.task).sample(stream(0, "check"), length, 4, **c.options)
+            symbols, answer = _widths(task.rule, c.task, json.dumps(task.resolve(c.options)), length)
         except TaskError as error:
             return str(error)
-        symbols = sample.prompt.shape[1]
-        tokens = symbols + sample.target.shape[1] + 3  # BOS, tag, EOS
+        tokens = symbols + answer + 3  # BOS, tag, EOS
     if tokens > limit:
         return f"length {length} of {c.task} takes at least {tokens} tokens; {whose} {limit}"
     if symbols > LONGEST_PROMPT:
         return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
     return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _widths(rule: Callable[[Any], Any], task: str, options: str, length: int) -> tuple[int, int]:
+    """Symbols of the widest prompt and answer of a few examples; a sweep asks the same for all of its runs.
+
+    Args:
+        rule: the task's, as another one may get its name.
+        task: its name.
+        options: all of them, as JSON.
+        length: of each example.
+
+    Raises:
+        TaskError: there are no such examples.
+    """
+    sample = get_task(task).sample(stream(0, "check"), length, 4, **json.loads(options))
+    return sample.prompt.shape[1], sample.target.shape[1]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_builders.retry import holds_secret
+from data_builders.retry import holds_secret, secret_finder
 from hf_lgt import yaml12
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import short
@@ -20,18 +20,22 @@ SECRET = (
 
 def secret_faults(data: Any, place: str = "") -> Iterator[str]:
     """A fault for each value and key that holds a token or a password; none repeats it."""
+    yield from _secret_faults(data, place, secret_finder())
+
+
+def _secret_faults(data: Any, place: str, secret: Callable[[str], bool]) -> Iterator[str]:
     if isinstance(data, str):
-        if holds_secret(data):
+        if secret(data):
             yield f"{place}: {SECRET}"
     elif isinstance(data, list):
         for i, item in enumerate(data):
-            yield from secret_faults(item, f"{place}.{i}")
+            yield from _secret_faults(item, f"{place}.{i}", secret)
     elif isinstance(data, dict):
         for key, item in data.items():
-            if holds_secret(str(key)):
+            if secret(str(key)):
                 yield f"{place or 'config'}: a key here {SECRET}"
             else:
-                yield from secret_faults(item, f"{place}.{key}".removeprefix("."))
+                yield from _secret_faults(item, f"{place}.{key}".removeprefix("."), secret)
 
 
 def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

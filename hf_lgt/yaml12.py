@@ -6,6 +6,7 @@ Keys are always text here, and nothing is shared: what an alias repeats is a cop
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -126,7 +127,7 @@ def load(text: str) -> Any:
             one line that says where.
     """
     try:
-        return _own(yaml.load(text, Loader=_Loader), iter(range(MOST_VALUES)))
+        return _own(_parsed(text), iter(range(MOST_VALUES)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -135,6 +136,12 @@ def load(text: str) -> Any:
         raise YAMLError(f"character {error.position + 1} is not allowed in YAML") from None
     except RecursionError:
         raise YAMLError("it is nested too deeply") from None
+
+
+@functools.lru_cache(maxsize=128)
+def _parsed(text: str) -> Any:
+    """What a text holds, not to be changed; a sweep reads the same files for each of its runs."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def _own(value: Any, budget: Iterator[int]) -> Any:

@@ -8,6 +8,8 @@ import pytest
 from data_builders import Sample, TaskError, get_task, list_tasks, register_task, render, symbols
 from data_builders.registry import Family, Option, one_of, unknown, whole_number
 from data_builders.tasks import arithmetic
+from hf_lgt import ConfigError, load_config
+from tests.conftest import ROOT
 
 
 def draw_zeros(rng, lengths, *, letter, times):
@@ -26,13 +28,13 @@ FAMILY = Family(
 )
 
 
-def echo_task(name="echo_of_a_test", module=__name__):
+def echo_task(name="echo_of_a_test", module=__name__, repeats=1):
     def rule(texts):
         """The text itself."""
         rows = [symbols.parse(text) for text in texts]
         width = max(map(len, rows), default=1)
         codes = np.array([np.pad(row, (0, width - len(row))) for row in rows], dtype=np.int16)
-        return Sample(codes, codes)
+        return Sample(codes, np.tile(codes, repeats))
 
     rule.__name__ = rule.__qualname__ = name
     rule.__module__ = module
@@ -150,6 +152,19 @@ def test_a_reloaded_function_replaces_itself_and_keeps_its_tag(own_registry):
     assert list_tasks() == names
     assert get_task("echo_of_a_test").rule is again
     assert symbols.tag_code("echo_of_a_test") == code
+
+
+def test_a_config_is_checked_by_the_task_that_has_the_name_now(own_registry):
+    def config():
+        mixture = "[{task: echo_of_a_test, role: target, lengths: [1, 4]}]"
+        changes = [f"mixture={mixture}", "eval.lengths=[1, 4]", "model.max_positions=16"]
+        return load_config(ROOT / "recipes/demo/transfer.yaml", changes)
+
+    register_task(FAMILY)(echo_task())
+    assert config().mixture[0].task == "echo_of_a_test"
+    register_task(FAMILY)(echo_task(repeats=4))
+    with pytest.raises(ConfigError, match="length 4 of echo_of_a_test takes at least 23 tokens"):
+        config()
 
 
 # Options

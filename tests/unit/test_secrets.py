@@ -5,6 +5,7 @@ import pytest
 from data_builders.retry import holds_secret, redact
 from hf_lgt import ConfigError, load_config, yaml12
 from hf_lgt.config import config_from_dict
+from hf_lgt.config_files import secret_faults
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"
@@ -67,6 +68,10 @@ def test_secrets_of_the_environment(monkeypatch, name):
     monkeypatch.setenv(name, "of1odd+kind")
     assert redact("<of1odd+kind>") == "<***>"
     assert holds_secret("xof1odd+kindx")
+    # a value that was fine before a variable came is looked at again
+    assert [*secret_faults({"a": ["xof1odd+kindx"]})]
+    monkeypatch.delenv(name)
+    assert not [*secret_faults({"a": ["xof1odd+kindx"]})]
 
 
 def test_other_variables_are_none_and_short_or_plain_words_eat_no_text(monkeypatch):

@@ -85,6 +85,13 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(text, line, key):
     assert str(caught.value) == f"line {line}: key '{key}' stands here twice"
 
 
+def test_the_same_text_gives_values_of_its_own_each_time():
+    first = yaml12.load("{a: [1, {b: 2}]}")
+    first["a"][1]["b"] = 3
+    first["a"].append(4)
+    assert yaml12.load("{a: [1, {b: 2}]}") == {"a": [1, {"b": 2}]}
+
+
 def test_what_an_alias_repeats_is_a_copy():
     data = yaml12.load("a: &options {alphabet: [x]}\nb: *options\n")
     data["a"]["alphabet"].append("y")
