@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib.util
 import os
 import shutil
@@ -37,6 +38,9 @@ os.environ.update(
     OMP_NUM_THREADS="1",
 )
 
+# importing torch and transformers makes some million objects, among which nothing is garbage
+gc.set_threshold(10_000, *gc.get_threshold()[1:])
+
 ROOT = Path(__file__).parent.parent
 TINY = [
     "name=tiny",
@@ -52,6 +56,11 @@ TINY = [
     "eval.lengths=[1,10]",
     "eval.examples=32",
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest begins first, so that nothing goes on alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
 
 
 @pytest.fixture(scope="session")

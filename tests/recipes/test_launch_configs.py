@@ -13,7 +13,7 @@ from hf_lgt import yaml12
 from tests.conftest import TINY
 from tests.launching import CONFIGS, free_port, launch, log, ranks, start
 
-STEPS = 80
+STEPS = 48
 """so many that a launch can be stopped before the last"""
 # mazes, whose mistakes are sorted by generating; fewer test examples than there are processes
 OPTIONS = [

@@ -41,10 +41,21 @@ def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path):
     assert listed.stdout.count("to do") == 4
     assert not (tmp_path / "runs").exists(), "a dry run writes nothing"
 
+    # one that fails is told, and the others are summed up
+    first, folder = listed.stdout.split()[2], tmp_path / "runs" / "small"
+    with RunLock.acquire(tmp_path / "runs" / first):
+        failed = sweep("--jobs", 2)
+    assert failed.returncode == 1
+    assert "4 runs, 0 finished" in failed.stdout
+    assert f"error: {first} (transfer, train.learning_rate 0.001) failed; see" in failed.stderr
+    assert "is being written by process" in failed.stderr
+    assert "1 of 4 runs are not finished" in (folder / "sweep.md").read_text()
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*/seed-0/*")}
+
     done = sweep("--jobs", 2)
     assert (done.returncode, done.stderr.count("error:")) == (0, 0)
-    assert "4 runs, 0 finished" in done.stdout
-    folder = tmp_path / "runs" / "small"
+    assert "4 runs, 3 finished" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
     names = {"manifest.json", "sweep.md", "sweep.json", "curves.png", "reach.png", "configs", "logs"}
     assert {path.name for path in folder.iterdir()} == names
     assert len(json.loads((folder / "sweep.json").read_text())["cells"]) == 4
@@ -74,17 +85,6 @@ def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path):
     (other,) = (tmp_path / "runs").glob("small-*")
     assert (other / "sweep.md").is_file()
     assert (folder / "sweep.md").read_bytes() == tables
-
-
-def test_a_failed_run_is_told_and_the_others_are_summed_up(sweep, tmp_path):
-    first = sweep("--dry_run").stdout.split()[2]
-    run_dir = tmp_path / "runs" / first
-    with RunLock.acquire(run_dir):
-        done = sweep("--jobs", 2)
-    assert done.returncode == 1
-    assert f"error: {first} (transfer, train.learning_rate 0.001) failed; see" in done.stderr
-    assert "is being written by process" in done.stderr
-    assert "1 of 4 runs are not finished" in (tmp_path / "runs" / "small" / "sweep.md").read_text()
 
 
 @pytest.mark.parametrize(

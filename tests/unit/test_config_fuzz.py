@@ -72,27 +72,27 @@ def path(tmp_path_factory):
 
 
 @given(changed=changes)
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=120)
 def test_any_values_in_a_file(path, changed):
     path.write_text(yaml12.dump(merged(FULL, changed)), encoding="utf-8")
     check(lambda: load_config(path))
 
 
 @given(changed=changes)
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=120)
 def test_any_values_in_plain_data(changed):
     data = merged(FULL, changed)
     check(lambda: config_from_dict(data))
 
 
 @given(given_overrides=st.lists(overrides, min_size=1, max_size=3))
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=120)
 def test_any_overrides(given_overrides):
     check(lambda: load_config(DEMO, given_overrides))
 
 
 @given(content=st.binary(max_size=60) | texts.map(str.encode) | values.map(yaml12.dump).map(str.encode))
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=120)
 def test_any_file(path, content):
     path.write_bytes(content)
     check(lambda: load_config(path))
@@ -108,7 +108,7 @@ def test_any_base(path, below, above, name):
 
 
 @given(text=st.text("{}[]:,-?&*!|>'\"%@`#~ \n\tabc019.eE<=x", max_size=40))
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=120)
 def test_any_yaml_signs(path, text):
     path.write_text(f"base: {DEMO}\ntrain: {text}\n", encoding="utf-8")
     check(lambda: load_config(path, [f"model={text}"]))

@@ -386,6 +386,7 @@ TRAINED = [
     "mixture=[{task: copy_first_op, role: target, lengths: [1, 2], options: {base: 2}}]",
     "model={layers: 2, hidden_size: 32, heads: 2, intermediate_size: 128, max_positions: 40}",
     "train={steps: 400, batch_size: 64, learning_rate: 5e-3, eval_every: null, save_every: null}",
+    "train.length_buckets=1",
     "eval={lengths: [1, 4], examples: 16}",
 ]
 

@@ -328,6 +328,7 @@ TRAINED = [
     "model={layers: 2, hidden_size: 32, heads: 4, intermediate_size: 128, max_positions: 40}",
     "model.role_heads=disjoint",
     "train={steps: 300, batch_size: 64, learning_rate: 5e-3, eval_every: null, save_every: null}",
+    "train.length_buckets=1",
     "eval={lengths: [1, 4], examples: 16}",
 ]
 

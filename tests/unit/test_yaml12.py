@@ -129,7 +129,7 @@ def test_what_an_alias_repeats_is_a_copy():
         ("!!python/object/apply:os.getcwd []", "python/object/apply:os.getcwd' is not known here"),
         ("1" * 5000, "more than 1000 digits"),
         ("0x" + "f" * 5000, "more than 1000 digits"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 2000, "nested too deeply"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_one_line(text, told):
