@@ -155,7 +155,8 @@ class Loop:
         state, train, accelerator = self.state, self.config.train, self.accelerator
         batch, passes = (self._prepared or self._prepare)(state.step)
         # dropout, where a model has it, depends on the step alone too
-        torch.manual_seed(dropout_seed(self.config.seed.data, state.step, accelerator.process_index))
+        seed = dropout_seed(self.config.seed.data, state.step, accelerator.process_index)
+        seed_generators(seed, accelerator.device)
         rate = self.optimizer.param_groups[0]["lr"]
         with attention_named(self.bare, CAUSAL) if self.causal else nullcontext():
             loss = backward(self.wrapped, batch, train, accelerator, self.packed, passes)
@@ -240,8 +241,23 @@ def _save_activations(model: Any) -> None:
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of torch's global generator in a step of one process."""
+    """Seed of torch's global generators in a step of one process."""
     return int(stream(seed, "dropout", step, rank).integers(2**63))
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed what a pass on a device draws from, as `torch.manual_seed` does.
+
+    That one seeds every kind of device that torch knows of, and where there is none it keeps the calls with
+    their stacks: a millisecond a step.
+
+    Args:
+        seed: below 2**63.
+        device: of this process, the current one of its kind.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def make_passes(batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool = False) -> Passes:

@@ -13,7 +13,7 @@ from hf_lgt.errors import TrainingError
 from hf_lgt.models import build_model
 from hf_lgt.optimizers import make_optimizer, make_schedule
 from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import backward
+from hf_lgt.trainer import backward, seed_generators
 
 
 def lines(path):
@@ -134,3 +134,11 @@ def test_trackers_get_the_log(tiny):
     assert [step for step, _ in logged] == [step for step, _ in expected]
     assert [value for _, value in logged] == pytest.approx([value for _, value in expected])
     assert "exact_match/capitalize_reverse/length_004" in tags
+
+
+def test_passes_draw_what_torchs_own_seed_would_let_them_draw():
+    torch.manual_seed(2**62 + 3)
+    wanted = torch.rand(4)
+    torch.manual_seed(0)
+    seed_generators(2**62 + 3, torch.device("cpu"))
+    assert torch.equal(torch.rand(4), wanted)
