@@ -6,8 +6,10 @@ seeds or steps share nothing, and no draw depends on what was drawn before it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from data_builders.arrays import Sample
 from data_builders.mixture import Component, Mixture
+from data_builders.registry import Task, get_task
 from data_builders.symbols import PAD, Codes
 
 TEST_CHUNK = 1024
@@ -44,6 +47,29 @@ def prompt_hashes(prompts: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
     mixed ^= mixed >> np.uint64(29)
     hashes: NDArray[np.uint64] = (mixed * _WEIGHTS[: prompts.shape[1]]).sum(axis=1, dtype=np.uint64)
     return hashes
+
+
+def widths(task: Task, length: int, options: Mapping[str, Any]) -> tuple[int, int]:
+    """Symbols of the widest prompt and the widest answer of a few examples.
+
+    Kept, as a sweep asks the same for each of its runs.
+
+    Args:
+        task: to draw from.
+        length: of each example.
+        options: plain data, see `Task.options`.
+
+    Raises:
+        TaskError: there are no such examples.
+    """
+    return _widths(task.rule, task.name, length, json.dumps(dict(options)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _widths(rule: Callable[[Any], Sample], name: str, length: int, options: str) -> tuple[int, int]:
+    """As `widths`; the rule, as another one may get the name."""
+    sample = get_task(name).sample(stream(0, "check"), length, 4, **json.loads(options))
+    return sample.prompt.shape[1], sample.target.shape[1]
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_builders import TaskError
 from data_builders.mixture import component_faults
 from data_builders.registry import get_task, list_tasks, unknown
-from data_builders.sampling import LONGEST_PROMPT, stream
+from data_builders.sampling import LONGEST_PROMPT, stream, widths
 from data_builders.symbols import CONTROL_TEXT, TAG
 from data_builders.texts import CONTROLS
 from hf_lgt.model_checks import (
@@ -286,9 +284,8 @@ def _length_fault(
     limit = LARGEST if limit is None else limit
     # A bound before any array is made: no task writes fewer tokens than its length.
     if length <= min(limit, LONGEST_PROMPT):
-        task = get_task(c.task)
         try:
-            symbols, answer = _widths(task.rule, c.task, json.dumps(task.resolve(c.options)), length)
+            symbols, answer = widths(get_task(c.task), length, c.options)
         except TaskError as error:
             return str(error)
         tokens = symbols + answer + 3  # BOS, tag, EOS
@@ -297,20 +294,3 @@ def _length_fault(
     if symbols > LONGEST_PROMPT:
         return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
     return None
-
-
-@functools.lru_cache(maxsize=4096)
-def _widths(rule: Callable[[Any], Any], task: str, options: str, length: int) -> tuple[int, int]:
-    """Symbols of the widest prompt and answer of a few examples; a sweep asks the same for all of its runs.
-
-    Args:
-        rule: the task's, as another one may get its name.
-        task: its name.
-        options: all of them, as JSON.
-        length: of each example.
-
-    Raises:
-        TaskError: there are no such examples.
-    """
-    sample = get_task(task).sample(stream(0, "check"), length, 4, **json.loads(options))
-    return sample.prompt.shape[1], sample.target.shape[1]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from data_builders.coupling import numbers_needed
 from data_builders.registry import coupled_tasks, get_task, list_tasks
-from data_builders.sampling import stream
+from data_builders.sampling import stream, widths
 from hf_lgt.schema import ComponentConfig, Config, ModelConfig, PeftConfig, short
 
 Fault = tuple[tuple[str, ...], str]
@@ -163,10 +163,11 @@ def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | No
     size = limit if given is None else given
     if size is None or policy == "sequential":
         return None
-    sample, tags = task.sample(stream(0, "check"), length, 4, **c.options), config.data.tags
+    tags = config.data.tags
     if policy == "randomized":
-        need = sample.prompt.shape[1] + sample.target.shape[1] + (3 if tags else 2)  # BOS, tag, EOS
+        need = sum(widths(task, length, c.options)) + (3 if tags else 2)  # BOS, tag, EOS
     elif task.restarts:
+        sample = task.sample(stream(0, "check"), length, 4, **c.options)
         need = numbers_needed(sample, task.restarts, tags=tags)
     else:
         return None  # told already

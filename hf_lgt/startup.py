@@ -1,8 +1,8 @@
 """Quicker starts and ends of a program.
 
 Importing torch and transformers makes some million objects that stay. Python looks through them for garbage
-again and again while they come, and once more when the program ends: together 40 % of the time of an
-import of `hf_lgt.run` and what follows it (benchmarks/NOTES.md).
+again and again while they come, and once more when the program ends: a third of the time that an import of
+`hf_lgt.run` and the end of the program take (benchmarks/NOTES.md).
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from data_builders.sampling import stream
 from hf_lgt import ahead
 from hf_lgt.ahead import Ahead
 from hf_lgt.allocator import keep_freed_memory
@@ -26,6 +25,7 @@ from hf_lgt.batching import Batch, Pass, answer_loss, even_split, pass_tokens, p
 from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
+from hf_lgt.dropout import dropout_seed, seed_generators
 from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.logs import count_lines
@@ -238,26 +238,6 @@ def _save_activations(model: Any) -> None:
         if hasattr(model, f"{name}_enable"):
             getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
             return
-
-
-def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of torch's global generators in a step of one process."""
-    return int(stream(seed, "dropout", step, rank).integers(2**63))
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed what a pass on a device draws from, as `torch.manual_seed` does.
-
-    That one seeds every kind of device that torch knows of, and where there is none it keeps the calls with
-    their stacks: a millisecond a step.
-
-    Args:
-        seed: below 2**63.
-        device: of this process, the current one of its kind.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
 
 
 def make_passes(batch: Batch, config: TrainConfig, accelerator: Accelerator, packed: bool = False) -> Passes:

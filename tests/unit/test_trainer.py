@@ -9,11 +9,12 @@ from hf_lgt import train
 from hf_lgt.batching import answer_loss, split
 from hf_lgt.codec import Codec
 from hf_lgt.config import TrainConfig
+from hf_lgt.dropout import seed_generators
 from hf_lgt.errors import TrainingError
 from hf_lgt.models import build_model
 from hf_lgt.optimizers import make_optimizer, make_schedule
 from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import backward, seed_generators
+from hf_lgt.trainer import backward
 
 
 def lines(path):
