@@ -1,6 +1,6 @@
 """Train one run: `accelerate launch recipes/finetune.py [--config FILE] [--section.key VALUE ...]`.
 
-Without arguments it trains recipes/demo/transfer.yaml, a few minutes on two CPU cores. Several configs, or
+Without arguments it trains recipes/demo/transfer.yaml, some minutes on two CPU cores. Several configs, or
 --seeds, are trained together in one process, each with its own folder.
 """
 
