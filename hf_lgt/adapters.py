@@ -127,8 +127,14 @@ def load_adapted(model: Any, folder: Path) -> PeftModel:
     Args:
         model: the base model.
         folder: what `save_adapters` wrote.
+
+    Raises:
+        ConfigError: there are none in safetensors; PEFT would read a pickle, or ask the Hub.
     """
     from peft import PeftModel
+
+    if not (folder / ADAPTER_FILE).is_file():
+        raise ConfigError([f"{folder} cannot be loaded: it has no {ADAPTER_FILE}"])
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)

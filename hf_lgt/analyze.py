@@ -25,6 +25,7 @@ def find_states(subjects: Sequence[Subject], wanted: Wanted) -> dict[Subject, li
     for subject in subjects:
         low, high = min(subject.lengths), max(subject.lengths)
         settings = [f"eval.lengths=[{low},{high}]", "eval.every=1", f"eval.examples={wanted.examples}"]
+        settings += wanted.consent.overrides()
         for _, folder in subject.states:
             path = subject.run_dir if folder == subject.run_dir / "model" else folder
             try:

@@ -19,6 +19,7 @@ from data_builders.registry import unknown
 from data_builders.texts import printable
 from hf_lgt.config_checks import cross_faults
 from hf_lgt.config_files import SECRET, read_file, secret_faults, set_key
+from hf_lgt.consent import consent_faults
 from hf_lgt.errors import ConfigError
 from hf_lgt.model_checks import Fault
 from hf_lgt.schema import (
@@ -131,7 +132,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: with every fault.
     """
-    return load(RUN, path, overrides)
+    config = load(RUN, path, overrides)
+    if faults := consent_faults(path, overrides, config.model):
+        raise ConfigError([printable(fault) for fault in faults])
+    return config
 
 
 def config_from_dict(data: dict[str, Any]) -> Config:

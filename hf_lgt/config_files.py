@@ -38,22 +38,47 @@ def _secret_faults(data: Any, place: str, secret: Callable[[str], bool]) -> Iter
                 yield from _secret_faults(item, f"{place}.{key}".removeprefix("."), secret)
 
 
-def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
     """The keys of a config file, merged into those of the file that it is based on.
-
-    Args:
-        path: YAML file.
-        seen: files that are based on this one.
 
     Raises:
         ConfigError: it cannot be read, is no mapping, or is based on itself.
     """
-    file = f"base: config file {path}" if seen else f"config file {path}"
+    data: dict[str, Any] = {}
+    for _, own in reversed(file_chain(path)):
+        data = merge(data, own)
+    return data
+
+
+def file_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """A config file, the file that it is based on, and so on, each with its own keys.
+
+    Raises:
+        ConfigError: see `read_file`.
+    """
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    seen: set[Path] = set()
+    while True:
+        data = _read_one(path, based=bool(chain))
+        base = data.pop("base", None)
+        chain.append((path, data))
+        if (place := path.resolve()) in seen:
+            raise ConfigError([f"base: {path} is based on itself, by way of {len(seen)} file(s)"])
+        seen.add(place)
+        if base is None:
+            return chain
+        if not isinstance(base, str):
+            raise ConfigError([f"base: {short(base)} must be the path of a config file"])
+        path = path.parent / base
+
+
+def _read_one(path: Path, *, based: bool) -> dict[str, Any]:
+    """What stands in one config file; `based`: another one names it."""
+    file = f"base: config file {path}" if based else f"config file {path}"
     if holds_secret(str(path)):
-        raise ConfigError([f"{'base' if seen else '--config'}: {SECRET}"])
+        raise ConfigError([f"{'base' if based else '--config'}: {SECRET}"])
     try:
         text = path.read_text(encoding="utf-8")
-        place = path.resolve()
         data = yaml12.load(text)
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from None
@@ -62,19 +87,12 @@ def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError([f"{file} {reason}"]) from None
     except yaml12.YAMLError as error:
         raise ConfigError([f"{file} is not YAML: {_quoting_no_secret(error, text)}"]) from None
-    if place in seen:
-        raise ConfigError([f"base: {path} is based on itself, by way of {len(seen)} file(s)"])
-    if not isinstance(data, dict):
-        if secret := [*secret_faults(data, "config")]:
-            raise ConfigError(secret)
-        what = "is empty" if data is None else f"holds {short(data)}"
-        raise ConfigError([f"{file} {what}; it must hold keys, as in 'name: my-run'"])
-    base = data.pop("base", None)
-    if base is None:
+    if isinstance(data, dict):
         return data
-    if not isinstance(base, str):
-        raise ConfigError([f"base: {short(base)} must be the path of a config file"])
-    return merge(read_file(path.parent / base, (*seen, place)), data)
+    if secret := [*secret_faults(data, "config")]:
+        raise ConfigError(secret)
+    what = "is empty" if data is None else f"holds {short(data)}"
+    raise ConfigError([f"{file} {what}; it must hold keys, as in 'name: my-run'"])
 
 
 def read_mapping(data: Any, folder: Path, place: str) -> dict[str, Any]:

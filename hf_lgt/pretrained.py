@@ -100,6 +100,11 @@ def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
 
 
 def _require_config(folder: Path, what: str) -> None:
+    if (folder / "adapter_config.json").is_file():
+        # transformers would put them on the model, or take the base that they name for it
+        raise ConfigError(
+            [f"model.name_or_path: {what} holds adapters; merge them into their base, and name that"]
+        )
     if (folder / "config.json").is_file():
         return
     hint = f"; {short(str(folder / 'model'))} is one" if (folder / "model/config.json").is_file() else ""
@@ -220,7 +225,8 @@ def _has_weights(folder: Path, name: str) -> bool:
     try:
         index = json.loads((folder / f"{name}.index.json").read_text(encoding="utf-8"))
         shards = set(index["weight_map"].values())
-        return bool(shards) and all((folder / shard).is_file() for shard in shards)
+        # a shard lies beside its index, nowhere else on this disk
+        return bool(shards) and all(Path(s).name == s and (folder / s).is_file() for s in shards)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

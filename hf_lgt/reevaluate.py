@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from hf_lgt import yaml12
 from hf_lgt.adapters import load_adapted
 from hf_lgt.checkpoints import MANIFEST, verify
 from hf_lgt.codec import TextCodec
-from hf_lgt.config import Config, ConfigError, ModelConfig, load_config
+from hf_lgt.config import Config, ConfigError, load_config
 from hf_lgt.config_checks import length_faults
-from hf_lgt.config_files import read_file, set_key
+from hf_lgt.consent import Consent, consent_of, run_of
 from hf_lgt.data import load_codec, prepare_tests
 from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests
@@ -23,7 +23,7 @@ from hf_lgt.files import atomic_directory
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
 from hf_lgt.models import load_base, require_policies
 from hf_lgt.report.results import results_text, write_figures
-from hf_lgt.starts import context_length, open_start, readable
+from hf_lgt.starts import context_length, open_start, read_architecture, readable
 
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""
@@ -44,10 +44,8 @@ class Found:
     """where evaluations go by default"""
     run: Path | None = None
     """folder of the run that it comes from, if any"""
-    trust_remote_code: bool = False
-    """whether Python code in the folder is run"""
-    use_safetensors: bool = True
-    """whether ``pytorch_model.bin`` is refused"""
+    consent: Consent = field(default_factory=Consent)
+    """what the user allows to be done with code and pickles of the folder, and of its adapters' base"""
 
 
 def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -> Found:
@@ -56,13 +54,13 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     Args:
         path: a run's folder, a checkpoint of it, or a folder with a model of any origin.
         config: file that names the tasks; needed where the path belongs to no run.
-        overrides: ``section.key=value``.
+        overrides: ``section.key=value``, the user's own: they may allow code, see `hf_lgt.consent`.
 
     Raises:
         ConfigError: no model there, or no config; also every fault of the config.
     """
     path = Path(path).resolve()
-    run = next((p for p in (path, path.parent, path.parent.parent) if (p / "config.yaml").is_file()), None)
+    run = run_of(path)
     folder = path / "model" if run == path else path
     if run == path and not is_finished(path):
         raise ConfigError([f"{path} is not finished and has no model/; name one of its checkpoints/"])
@@ -71,26 +69,27 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
         raise ConfigError([f"{path}: no run and no model (no config.yaml, no config.json)"])
     if not run and adapted:
         raise ConfigError([f"{path} holds adapters without their run, which names their base; name the run"])
-    inside = not run and not config
-    if inside:
+    consent = consent_of(config, overrides, run or path)
+    if not run and not config:
         pushed = path / "run" / "config.yaml"  # where `hf_lgt.publish` puts it
         if not pushed.is_file():
             raise ConfigError([f"{path} belongs to no run; --config must name the tasks to evaluate"])
         config = str(pushed)
     file = config or str(run / "config.yaml") if run else str(config)
     trained = read_run_config(run) if run else None
+    if adapted and trained and trained.peft.method == "none":
+        raise ConfigError([f"{path} holds adapters, but {run}/config.yaml has none (peft.method 'none')"])
     overrides = [*_policy_of(trained, overrides), *overrides]
-    # a folder that somebody made does not allow its own code
-    code, safe, overrides = _consent(None if inside else file, overrides, trained)
     if not adapted and (trained is None or trained.model.name_or_path):
-        limit = _context(folder, code)
+        limit = _context(folder, consent)
         overrides = [*overrides, *([f"model.max_positions={limit}"] if limit else [])]
-    wanted = load_config(file, overrides)
+    # consent is for one command, not for the config that the evaluation keeps
+    wanted = load_config(file, [*overrides, *Consent().overrides()])
     name = folder.name.removeprefix("step-")
     step = int(name) if name.isdigit() else trained.train.steps if trained else 0
     # not into a run's folder, which a foreign model has none of: training would find it taken
     output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
-    return Found(folder, step, wanted, trained, output, run, code, safe)
+    return Found(folder, step, wanted, trained, output, run, consent)
 
 
 def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
@@ -117,43 +116,10 @@ def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
     return [*heads, *(f"{key}={value}" for key, value in said if key not in given)]
 
 
-def _consent(
-    file: str | None, overrides: Sequence[str], trained: Config | None
-) -> tuple[bool, bool, Sequence[str]]:
-    """What may be read of a folder, before its config can be checked: that takes the model's context.
-
-    Args:
-        file: a config that is the user's own, None if there is none.
-        overrides: ``section.key=value``.
-        trained: the run that the model comes from, if any.
-
-    Returns:
-        Whether code is run, whether weights must be safetensors, and the overrides. Where the config is
-        of no checkpoint, these take the two settings back, which are for the folder then.
-    """
-    data = read_file(Path(file)) if file else {}
-    for override in overrides:
-        set_key(data, override)  # faults are told when the config is read
-    model = data.get("model")
-    model = model if isinstance(model, dict) else {}
-    before = trained.model if trained else ModelConfig()
-    code = model.get("trust_remote_code", before.trust_remote_code) is True
-    safe = model.get("use_safetensors", before.use_safetensors) is not False
-    if trained is None and model.get("name_or_path") is None:
-        defaults = {"trust_remote_code": "false", "use_safetensors": "true"}
-        taken_back = [f"model.{key}={v}" for key, v in defaults.items() if isinstance(model.get(key), bool)]
-        overrides = [*overrides, *taken_back]
-    return code, safe, overrides
-
-
-def _context(folder: Path, trust_remote_code: bool) -> int | None:
+def _context(folder: Path, consent: Consent) -> int | None:
     """Longest sequence that a saved model takes, in tokens."""
-    from transformers import AutoConfig
-
     with readable(folder):
-        return context_length(
-            AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-        )
+        return context_length(read_architecture(folder, trust_remote_code=consent.trust_remote_code))
 
 
 def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
@@ -209,26 +175,28 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "loading weights" kind
+    code = found.consent.trust_remote_code
     with readable(found.folder):
         if (found.folder / MANIFEST).is_file():
             verify(found.folder)
-        codec = load_codec(found.folder, found.config, trust_remote_code=found.trust_remote_code)
+        codec = load_codec(found.folder, found.config, trust_remote_code=code)
         if (found.folder / "adapter_config.json").is_file():
             model: Any = _with_adapters(found, codec)
         else:
             _check_weights(found)
             model = AutoModelForCausalLM.from_pretrained(
                 found.folder,
+                config=read_architecture(found.folder, trust_remote_code=code),
                 local_files_only=True,
-                use_safetensors=True if found.use_safetensors else None,
-                trust_remote_code=found.trust_remote_code,
+                use_safetensors=True if found.consent.use_safetensors else None,
+                trust_remote_code=code,
             )
     require_policies(found.config.model, model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
 
 
 def _check_weights(found: Found) -> None:
-    if not found.use_safetensors or any(found.folder.glob("model*.safetensors")):
+    if not found.consent.use_safetensors or any(found.folder.glob("model*.safetensors")):
         return
     fault = f"{found.folder} cannot be loaded: it has no weights in safetensors (model.safetensors)"
     if any(found.folder.glob("pytorch_model*.bin")):
@@ -239,10 +207,11 @@ def _check_weights(found: Found) -> None:
 def _with_adapters(found: Found, codec: TextCodec) -> Any:
     """The base model of a run, as it was when the run began, with saved adapters."""
     assert found.trained is not None, "adapters belong to a run"
-    start = open_start(found.trained.model, recorded_checkpoint(found.run).get("commit"))
+    base = found.consent.applied(found.trained.model)
+    start = open_start(base, recorded_checkpoint(found.run).get("commit"))
     if faults := [f for _, f in length_faults(found.config, start.limit, "the context of its base is")]:
         raise ConfigError(faults)
-    return load_adapted(load_base(found.trained.model, start, codec.vocab_size), found.folder)
+    return load_adapted(load_base(base, start, codec.vocab_size), found.folder)
 
 
 def tests_of(found: Found, codec: TextCodec, model: Any) -> TestSets:

@@ -16,6 +16,7 @@ from hf_lgt.analysis.ranking import Measured, Question
 from hf_lgt.analysis.relatedness import relatedness
 from hf_lgt.comparison.controls import TRANSFER, given, stand_in
 from hf_lgt.config import Config, ConfigError, load_config
+from hf_lgt.consent import Consent
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.progress import bar
 from hf_lgt.reevaluate import find_model, load_model, tests_of
@@ -138,6 +139,7 @@ def measure(question: Question, runs: Sequence[SweepRun], *, progress: bool = Tr
     for run in bar(iterable=runs, desc="scores", unit="run", visible=progress):
         near, far = ranges(run.config)
         settings = [f"eval.lengths=[{near[0]},{far[-1]}]", f"eval.examples={question.examples}"]
+        settings += Consent.of(run.config.model).overrides()
         where = find_model(run.run_dir, None, settings)
         model, codec = load_model(where)
         tests = tests_of(where, codec, model)

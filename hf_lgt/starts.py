@@ -102,12 +102,8 @@ def open_config(checkpoint: Checkpoint, model: ModelConfig) -> PretrainedConfig:
     Raises:
         ConfigError: it cannot be read, or its positions are not those of a decoder.
     """
-    from transformers import AutoConfig
-
     with readable(checkpoint):
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=model.trust_remote_code
-        )
+        config = read_architecture(checkpoint.folder, trust_remote_code=model.trust_remote_code)
         config.get_text_config()  # fails where there are several
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(
@@ -116,6 +112,18 @@ def open_config(checkpoint: Checkpoint, model: ModelConfig) -> PretrainedConfig:
                 "model"
             ]
         )
+    return config
+
+
+def read_architecture(folder: Path, *, trust_remote_code: bool) -> PretrainedConfig:
+    """What stands in a model's ``config.json``, less what would fetch code."""
+    from transformers import AutoConfig
+
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trust_remote_code
+    )
+    if not trust_remote_code:
+        config._attn_implementation = None  # may name a kernel on the Hub
     return config
 
 

@@ -19,10 +19,12 @@ from data_builders.registry import unknown
 from hf_lgt import cli
 
 if TYPE_CHECKING:
+    from hf_lgt.consent import Consent
     from hf_lgt.report.pieces import Table
     from hf_lgt.sweeps.expand import SweepRun
     from hf_lgt.sweeps.spec import SweepSpec
 
+CONSENT = ("model.trust_remote_code", "model.use_safetensors")
 DEFAULT_CONFIG = "recipes/paper/strings_cpu.yaml"
 
 
@@ -32,8 +34,8 @@ class Kind(NamedTuple):
     about: str
     options: Callable[[argparse.ArgumentParser], None]
     work: Callable[[argparse.Namespace, Sequence[str]], list[Table]]
-    keys: bool = False
-    """whether keys of a config may be given"""
+    keys: Sequence[str] | None = CONSENT
+    """keys of a config that may be given; None: all"""
     place: str = "analysis/WHAT below the run or beside several"
     """where it is written by default"""
 
@@ -48,14 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         overview.error(unknown("analysis", overview.parse_args(words[:1]).what, KINDS))
     kind = KINDS[words[0]]
-    arguments = cli.parser(kind.about[0].upper() + kind.about[1:] + ".", keys=kind.keys)
+    arguments = cli.parser(kind.about[0].upper() + kind.about[1:] + ".", keys=kind.keys is None)
     arguments.prog += f" {words[0]}"
     kind.options(arguments)
     arguments.add_argument("--output", help=f"folder [{kind.place}]")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier analysis")
     known, overrides = cli.parse(arguments, words[1:])
-    if overrides and not kind.keys:
-        arguments.error(f"unknown option --{overrides[0].partition('=')[0]}")
+    given = [override.partition("=")[0] for override in overrides]
+    if stray := [key for key in given if kind.keys is not None and key not in kind.keys]:
+        arguments.error(f"unknown option --{stray[0]}")
 
     def work() -> int:
         for table in kind.work(known, overrides):
@@ -66,9 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _of_runs(arguments: argparse.ArgumentParser, lengths: str) -> None:
+    arguments.epilog = "--model.trust_remote_code true runs Python code that comes with a model"
     arguments.add_argument("runs", nargs="+", help="folders of runs, as seeds of one arm")
     arguments.add_argument("--lengths", type=cli.lengths, help=f"as 8,12,16 [{lengths}]")
     arguments.add_argument("--examples", type=cli.positive, default=256, help="a task and length [256]")
+
+
+def _consent(overrides: Sequence[str]) -> Consent:
+    from hf_lgt.consent import consent_of
+
+    return consent_of(None, overrides, Path())
 
 
 def _heads_options(arguments: argparse.ArgumentParser) -> None:
@@ -79,14 +89,16 @@ def _heads_options(arguments: argparse.ArgumentParser) -> None:
     )
 
 
-def _heads(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+def _heads(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
     from hf_lgt.analysis.subjects import Wanted, find_subjects
     from hf_lgt.analyze import find_states, look, output_folder
     from hf_lgt.report.heads import FILES, write_heads
 
     tasks = None if known.tasks is None else tuple(known.tasks.split(","))
     last = known.checkpoints == "last"
-    wanted = Wanted(tasks=tasks, lengths=known.lengths, last=last, examples=known.examples)
+    wanted = Wanted(
+        tasks=tasks, lengths=known.lengths, last=last, examples=known.examples, consent=_consent(overrides)
+    )
     subjects = find_subjects(known.runs, wanted)
     states = find_states(subjects, wanted)
     out = output_folder(subjects, "heads", FILES, known.output, known.overwrite)
@@ -100,13 +112,15 @@ def _necessity_options(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--k", type=cli.lengths, help="how many heads, as 1,2 [1,2]")
 
 
-def _necessity(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+def _necessity(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
     from hf_lgt.analysis.subjects import Wanted, find_subjects
     from hf_lgt.analyze import find_states, output_folder
     from hf_lgt.analyze_causes import look_necessity
     from hf_lgt.report.causes import NECESSITY_FILES, write_necessity
 
-    wanted = Wanted(lengths=known.lengths, long=True, last=True, examples=known.examples)
+    wanted = Wanted(
+        lengths=known.lengths, long=True, last=True, examples=known.examples, consent=_consent(overrides)
+    )
     subjects = find_subjects(known.runs, wanted)
     states = find_states(subjects, wanted)
     out = output_folder(subjects, "necessity", NECESSITY_FILES, known.output, known.overwrite)
@@ -123,13 +137,15 @@ def _patch_options(arguments: argparse.ArgumentParser) -> None:
     )
 
 
-def _patch(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+def _patch(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
     from hf_lgt.analysis.subjects import Wanted, find_subjects
     from hf_lgt.analyze import find_states, output_folder
     from hf_lgt.analyze_causes import look_patching, pair_up
     from hf_lgt.report.causes import PATCHING_FILES, write_patching
 
-    wanted = Wanted(lengths=known.lengths, long=True, last=True, examples=known.examples)
+    wanted = Wanted(
+        lengths=known.lengths, long=True, last=True, examples=known.examples, consent=_consent(overrides)
+    )
     donors = find_subjects(known.runs, wanted)
     pairs = pair_up(find_states(donors, wanted), known.into, wanted)
     out = output_folder(donors, "patch", PATCHING_FILES, known.output, known.overwrite)
@@ -234,13 +250,14 @@ KINDS = {
         "rank candidate auxiliaries of a target by short joint trainings",
         _related_options,
         _related,
-        keys=True,
+        keys=None,
         place="related beside the short runs",
     ),
     "predict": Kind(
         "judge those rankings by the transfer that a sweep measured",
         _predict_options,
         _predict,
+        keys=(),
         place="analysis/predict below the sweep",
     ),
 }

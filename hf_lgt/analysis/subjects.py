@@ -10,6 +10,7 @@ from pathlib import Path
 from hf_lgt.analysis.maps import MEASURES, TaskMaps, target_differences
 from hf_lgt.checkpoints import list_checkpoints
 from hf_lgt.config import Config, ConfigError
+from hf_lgt.consent import Consent
 from hf_lgt.evaluation.curves import smallest_length, summarize, training_lengths
 from hf_lgt.evaluation.records import RecordError, read_records
 from hf_lgt.evaluation.statistics import spearman, spearman_interval
@@ -31,6 +32,8 @@ class Wanted:
     examples: int = 256
     """test examples a task and length"""
     batch_tokens: int = 65_536
+    consent: Consent = field(default_factory=Consent)
+    """to code and pickles that come with the models"""
 
 
 @dataclass(frozen=True, eq=False)

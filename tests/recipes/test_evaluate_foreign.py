@@ -1,6 +1,7 @@
 """recipes/evaluate.py on folders that come with code or pickled weights: nothing of it is run unasked."""
 
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -112,25 +113,112 @@ def test_a_folder_cannot_allow_its_own_code(odd, evaluate, untagged):
 
 
 @pytest.mark.parametrize("peft", ["peft.method=none", "peft={method: lora, rank: 4}"])
-def test_runs_that_were_trained_with_code_are_evaluated_with_it(odd, evaluate, tmp_path, peft):
+def test_a_run_that_was_trained_with_code_is_evaluated_with_it_only_when_asked(
+    odd, evaluate, call_recipe, tmp_path, peft
+):
     config = checkpoints.config(odd.folder, tmp_path / "runs", "model.trust_remote_code=true", peft)
     run_dir = train(config, progress=False).run_dir
     last = [r for r in read_records(run_dir / "eval.jsonl") if r.step == 4]
-    called = evaluate(run_dir)
+    odd.mark.unlink()
+    yes = "--model.trust_remote_code=true"
+    for path in (run_dir, run_dir / "checkpoints/step-000004"):
+        for said in ((), ("--model.trust_remote_code", "false")):
+            called = call_recipe("evaluate.py", path, "--output", tmp_path / "no", *said)
+            assert called.returncode == 2
+            assert "needs Python code that comes with it; true runs it" in called.stderr
+    called = call_recipe("analyze.py", "heads", run_dir, "--checkpoints", "last")
+    assert called.returncode == 2
+    assert "needs Python code that comes with it; true runs it" in called.stderr
+    assert not odd.mark.exists()
+    assert not (tmp_path / "no").exists()
+    called = evaluate(run_dir, yes)
     assert called.returncode == 0, called.stderr
     if "none" in peft:  # merging rounds
         assert read_records(tmp_path / "e/eval.jsonl") == last
-    called = evaluate(run_dir / "checkpoints/step-000004", "--overwrite")
+    called = evaluate(run_dir / "checkpoints/step-000004", "--overwrite", yes)
     assert called.returncode == 0, called.stderr
     assert read_records(tmp_path / "e/eval.jsonl") == last
+    kept = yaml12.load((tmp_path / "e/config.yaml").read_text())
+    assert kept["model"]["trust_remote_code"] is False  # was for that command alone
+
+
+@pytest.fixture
+def downloaded(odd, untagged, tmp_path):
+    """A run somebody made, whose config allows what the run holds: code, and a pickle."""
+    run = tmp_path / "runs/somebody/seed-0"
+    run.mkdir(parents=True)
+    yes = {"trust_remote_code": True, "use_safetensors": False}
+    untagged({**MODELS["checkpoint"], **yes}).rename(run / "config.yaml")
+    odd.folder.rename(run / "model")
+    (run / "checkpoints").mkdir()
+    shutil.copytree(run / "model", run / "checkpoints/step-000004")
+    return run
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["run", "model", "checkpoint", "own", "base", "link", "inside", "heads", "necessity", "related base"],
+)
+def test_what_is_read_cannot_allow_its_own_code(downloaded, odd, call_recipe, untagged, tmp_path, way):
+    own = untagged(MODELS["checkpoint"])
+    based, link = own.with_name("based.yaml"), own.with_name("link.yaml")
+    based.write_text(yaml12.dump({"base": str(downloaded / "config.yaml"), "name": "x"}))
+    link.symlink_to(downloaded / "config.yaml")
+    calls = {
+        "run": ["evaluate.py", downloaded],
+        "model": ["evaluate.py", downloaded / "model"],
+        "checkpoint": ["evaluate.py", downloaded / "checkpoints/step-000004"],
+        "own": ["evaluate.py", downloaded, "--config", own],
+        "base": ["evaluate.py", downloaded, "--config", based],
+        "link": ["evaluate.py", downloaded, "--config", link],
+        "inside": ["evaluate.py", downloaded, "--config", downloaded / "config.yaml"],
+        "heads": ["analyze.py", "heads", downloaded, "--checkpoints", "last"],
+        "necessity": ["analyze.py", "necessity", downloaded, "--lengths", "4"],
+        "related base": ["finetune.py", "--config", based, f"--model.name_or_path={downloaded / 'model'}"],
+    }  # fmt: skip
+    called = call_recipe(*calls[way])
+    assert called.returncode == 2
+    assert "model.trust_remote_code" in called.stderr
+    assert not odd.mark.exists()
+
+
+def test_a_run_cannot_allow_its_own_pickle(call_recipe, untagged, tmp_path):
+    run = tmp_path / "runs/somebody/seed-0"
+    pickled(run / "model")
+    untagged({**MODELS["checkpoint"], "use_safetensors": False}).rename(run / "config.yaml")
+    called = call_recipe("evaluate.py", run)
+    assert called.returncode == 2
+    assert "it has no weights in safetensors (model.safetensors)" in called.stderr
+    called = call_recipe("evaluate.py", run, "--model.use_safetensors=false")
+    assert called.returncode == 0, called.stderr
+
+
+def test_adapters_are_not_read_from_a_pickle(call_recipe, tmp_path):
+    """PEFT takes a pickle where there are no safetensors."""
+    base = checkpoints.write(tmp_path / "base", "smollm")
+    config = checkpoints.config(base, tmp_path / "runs", "peft={method: lora, rank: 4}")
+    folder = train(config, progress=False).run_dir / "checkpoints/step-000004"
+    file = folder / "adapter_model.safetensors"
+    torch.save(load_file(file), folder / "adapter_model.bin")
+    file.unlink()
+    (folder / "manifest.json").unlink()
+    called = call_recipe("evaluate.py", folder)
+    assert called.returncode == 2
+    assert "it has no adapter_model.safetensors" in called.stderr
+
+
+def pickled(folder):
+    """A checkpoint whose weights are a pickle."""
+    checkpoints.write(folder, "smollm")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({k: v.clone() for k, v in tensors.items()}, folder / "pytorch_model.bin")
+    return folder
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_pickled_weights_are_read_only_when_asked(evaluate, untagged, tmp_path, model):
-    folder = checkpoints.write(tmp_path / "pickled", "smollm")
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    torch.save({k: v.clone() for k, v in tensors.items()}, folder / "pytorch_model.bin")
+    folder = pickled(tmp_path / "pickled")
     called = evaluate(folder, "--config", untagged(MODELS[model]))
     assert called.returncode == 2
     assert "cannot be loaded: it has no weights in safetensors (model.safetensors)" in called.stderr

@@ -31,6 +31,7 @@ LAYERS = [
     ],
     ["model_checks"],
     ["config_checks", "config_files"],
+    ["consent"],
     ["config", "codec"],
     ["batching", "columns", "position_ids", "shapes", "dropout"],
     ["revisions", "adapters", "packing"],

@@ -433,7 +433,20 @@ def test_adapters_without_their_base_are_no_checkpoint(broken):
         file.rename(broken.folder / "adapter_model.safetensors")
     (broken.folder / "config.json").unlink()
     (broken.folder / "adapter_config.json").write_text("{}")
-    assert "no config.json" in broken.fault()
+    assert "holds adapters; merge them into their base" in broken.fault()
+
+
+def test_adapters_beside_a_model_are_not_put_on_it(broken):
+    (broken.folder / "adapter_config.json").write_text('{"base_model_name_or_path": "../other"}')
+    assert "holds adapters; merge them into their base" in broken.fault()
+
+
+def test_shards_outside_the_folder_are_not_read(broken):
+    weights = broken.folder / "model.safetensors"
+    index = {"weight_map": {"x": "../elsewhere.safetensors"}}
+    (broken.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    weights.rename(broken.folder.parent / "elsewhere.safetensors")
+    assert "has no weights in safetensors" in broken.fault()
 
 
 def test_truncated_weights_are_told(broken):
