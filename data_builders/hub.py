@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_builders.retry import ASKING_ATTEMPTS, ATTEMPTS, again, quiet, reason
+from data_builders.retry import ASKING_ATTEMPTS, ATTEMPTS, again, known_secret, quiet, reason
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -143,6 +143,7 @@ def push_folder(
         The address of the commit.
 
     Raises:
+        DestinationError: a file holds a secret, or is a link.
         PushError: it did not go through after several attempts, or the Hub refused it.
     """
     from huggingface_hub import HfApi
@@ -150,6 +151,7 @@ def push_folder(
     api = HfApi()
     found = _files(folder) if names is None else {name: folder / name for name in names}
     files = {**found, **(also or {})}
+    check_public(files)
     repo: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
 
     def prepare() -> None:
@@ -171,6 +173,29 @@ def push_folder(
             f"pushing {folder} to {repo_id} did not go through: {reason(error)}; the repository shows what "
             "it did before (or all of this, if only the answer was lost), and the same command tries again"
         ) from None
+
+
+TEXTS = (".json", ".jsonl", ".jinja", ".md", ".txt", ".yaml")
+"""ends of files in which a secret would be read by anybody"""
+
+
+def check_public(files: Mapping[str, Path | bytes]) -> None:
+    """Refuse to publish a secret, such as a token that became a word of the vocabulary, or a linked file.
+
+    Raises:
+        DestinationError: names the file, not the secret.
+    """
+    for name, source in files.items():
+        if isinstance(source, Path) and source.is_symlink():
+            raise DestinationError(f"--push_to_hub: {name} is a link ({source}); nothing was pushed")
+        if not name.endswith(TEXTS):
+            continue
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        if known_secret(content.decode("utf-8", errors="replace")):
+            raise DestinationError(
+                f"--push_to_hub: {name} holds a token, or the value of a secret variable of the environment; "
+                "nothing was pushed. Take it out of the data, and train anew"
+            )
 
 
 OURS = {"dataset": "corpus.json", "model": "run/config.yaml"}

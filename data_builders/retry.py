@@ -41,17 +41,22 @@ _CERTAIN = re.compile(rf"\bhf_[A-Za-z0-9]{{30,}}|{_KEYS}|{_LOGIN}|(?i:{_SIGNED})
 
 def redact(text: str) -> str:
     """The text without access tokens, passwords in addresses, signatures and the environment's secrets."""
+    text = redact_tokens(text)
+    for secret in _environment_secrets():
+        text = secret.sub("***", text)
+    text = re.sub(r"(?i)(bearer\s+)[^\s'\",}]+", r"\1***", text)
+    text = re.sub(_LOGIN, "//***@", text)
+    return re.sub(rf"(?i)({_SIGNED})[^&\s'\"]+", r"\1***", text)
+
+
+def redact_tokens(text: str) -> str:
+    """The text without the token of this user's login, and what is a token of the Hub or of wandb."""
     from huggingface_hub import get_token
 
     token = (get_token() or "").strip()
     if len(token) >= SHORTEST_SECRET:
         text = text.replace(token, "***")
-    for secret in _environment_secrets():
-        text = secret.sub("***", text)
-    text = re.sub(rf"\bhf_[A-Za-z0-9]{{20,}}|{_KEYS}", "***", text)
-    text = re.sub(r"(?i)(bearer\s+)[^\s'\",}]+", r"\1***", text)
-    text = re.sub(_LOGIN, "//***@", text)
-    return re.sub(rf"(?i)({_SIGNED})[^&\s'\"]+", r"\1***", text)
+    return re.sub(rf"\bhf_[A-Za-z0-9]{{20,}}|{_KEYS}", "***", text)
 
 
 def holds_secret(text: str) -> bool:
@@ -60,6 +65,15 @@ def holds_secret(text: str) -> bool:
     Narrower than `redact`, which takes what only looks like one, as after ``bearer``.
     """
     return secret_finder()(text)
+
+
+def known_secret(text: str) -> bool:
+    """Whether a text that is to be published holds a token, or a secret of the environment.
+
+    Narrower than `holds_secret`: a vocabulary may hold pieces of addresses that only look like a secret.
+    """
+    known = _environment_secrets(words=False)
+    return redact_tokens(text) != text or any(secret.search(text) for secret in known)
 
 
 def secret_finder() -> Callable[[str], bool]:

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
 from data_builders import get_task
+from data_builders.retry import redact
 from data_builders.texts import code, fenced, plain, printable
 from hf_lgt import yaml12
 from hf_lgt.config import ComponentConfig, Config
@@ -76,6 +77,8 @@ def model_card(
         data: which rows a dataset gave, empty for generated data.
         base: the checkpoint that the run began with, empty for a model of its own.
     """
+    # rows of a dataset may hold a token, and a card is to be shared
+    examples = {task: (redact(prompt), redact(answer)) for task, (prompt, answer) in examples.items()}
     tasks = [_task_line(config, c, *examples[c.task]) for c in config.mixture]
     first = config.mixture[0].task
     prompt = (f"<{first}>" if config.data.tags else "") + examples[first][0]

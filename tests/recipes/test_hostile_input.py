@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 
+from data_builders.hub import DestinationError, push_folder
 from hf_lgt import yaml12
 from tests.conftest import ROOT
 from tests.unit.test_secrets import HF, WANDB
@@ -201,3 +202,30 @@ def test_no_secret_of_the_environment_is_left_anywhere(here):
     about = json.loads((here / "runs/hostile/seed-0/environment.json").read_text())
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", about["git_commit"] or "0" * 40)
     assert not [value for value in about.values() if "://" in str(value)]
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "MY_PASSWORD"])
+def test_a_secret_in_the_rows_is_not_published(call_recipe, here, hub, monkeypatch, name):
+    from hf_lgt.publish import push_run
+
+    secret = SECRETS[name]
+    call = write(here, ["a", "b"])
+    rows = here / "rows.jsonl"
+    rows.write_text(rows.read_text().replace('"prompt": "a ', f'"prompt": "a {secret} '))
+    if name != "HF_TOKEN":  # which the push needs
+        monkeypatch.setenv(name, secret)
+    assert call_recipe(*call).returncode == 0
+    run = here / "runs/hostile/seed-0"
+    card = (run / "model/README.md").read_text()
+    assert secret not in card
+    assert "a *** 2" in card
+    with pytest.raises(DestinationError, match=r"tokenizer\.json holds a token, or the value of a secret"):
+        push_run(run, "org/leaky")
+    assert hub.count("POST", "") == 0
+
+
+def test_a_linked_file_is_not_published(hub, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/notes.bin").symlink_to(ROOT / "README.md")
+    with pytest.raises(DestinationError, match=r"notes\.bin is a link"):
+        push_folder(tmp_path / "model", "org/links", repo_type="model", message="x")
