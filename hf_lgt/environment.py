@@ -1,4 +1,4 @@
-"""What a run ran on: versions, device, commit. Nothing secret, nothing of the user's environment."""
+"""What a run ran on: versions, device, commit. Nothing secret."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from hf_lgt.variables import kernel_variables
 
 PACKAGES = ("hf-lgt", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy")
 
@@ -35,6 +37,7 @@ def describe_environment(device: str, processes: int, layout: str = "NO", runs: 
         "runs_together": runs,
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "variables": kernel_variables(),
     }
 
 

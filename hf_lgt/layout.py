@@ -7,9 +7,18 @@ import os
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, ProjectConfiguration
+from accelerate.utils import (
+    DistributedType,
+    DynamoBackend,
+    FullyShardedDataParallelPlugin,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+    TorchDynamoPlugin,
+)
 
+from data_builders.retry import redact
 from hf_lgt.config import ConfigError, Trained
+from hf_lgt.variables import blamed, launch_faults
 
 MULTI_CPU, FSDP = DistributedType.MULTI_CPU, DistributedType.FSDP
 
@@ -20,17 +29,16 @@ def make_accelerator(config: Trained) -> Accelerator:
     Raises:
         ConfigError: the config, or the layout, does not suit this machine.
     """
+    if faults := launch_faults():
+        raise ConfigError(faults)
     # A second run in one process may ask for another precision, which the shared state refuses.
     AcceleratorState._reset_state()
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = Accelerator(
-        cpu=_must_use_cpu(),
-        mixed_precision=config.train.precision,
-        log_with=list(config.train.trackers) or None,
-        project_config=ProjectConfiguration(
-            project_dir=str(config.run_dir), logging_dir=str(config.run_dir / "trackers")
-        ),
-    )
+    try:
+        accelerator = _accelerator(config)
+    except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+        # an environment variable of a launcher that cannot be read
+        raise ConfigError([blamed(redact(" ".join(str(error).split()))[:300])]) from None
     _share_out_on_cpus(accelerator)
     faults = _layout_faults(accelerator, compiled=config.train.compile)
     if launched > accelerator.num_processes:
@@ -49,6 +57,20 @@ def make_accelerator(config: Trained) -> Accelerator:
     if faults:
         raise ConfigError(faults)
     return accelerator
+
+
+def _accelerator(config: Trained) -> Accelerator:
+    return Accelerator(
+        cpu=_must_use_cpu(),
+        mixed_precision=config.train.precision,
+        # both would be read from the environment, and change the loss and the model
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_plugin=TorchDynamoPlugin(DynamoBackend.NO, "default", False, use_regional_compilation=False),
+        log_with=list(config.train.trackers) or None,
+        project_config=ProjectConfiguration(
+            project_dir=str(config.run_dir), logging_dir=str(config.run_dir / "trackers")
+        ),
+    )
 
 
 def _must_use_cpu() -> bool:

@@ -24,6 +24,7 @@ from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, re
 from hf_lgt.models import load_base, require_policies
 from hf_lgt.report.results import results_text, write_figures
 from hf_lgt.starts import context_length, open_start, read_architecture, readable
+from hf_lgt.variables import arithmetic_faults
 
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""
@@ -171,6 +172,9 @@ def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | Non
 def load_model(found: Found) -> tuple[Any, TextCodec]:
     """The model, on the GPU if there is one, and its codec."""
     import torch
+
+    if faults := arithmetic_faults():
+        raise ConfigError(faults)
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

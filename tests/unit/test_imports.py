@@ -16,6 +16,7 @@ HEAVY += ("huggingface_hub",)
 # but the modules of its own package, such as `evaluation`. What stands side by side is apart.
 LAYERS = [
     ["data_builders"],
+    ["variables"],
     ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding", "ahead"],
     [
         "schema",

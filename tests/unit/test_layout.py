@@ -3,7 +3,9 @@ import json
 import pytest
 import torch
 
+from hf_lgt import ConfigError, train
 from hf_lgt.processes import LOST, told_of_others
+from hf_lgt.variables import launch_faults
 from tests.conftest import ROOT, TINY
 from tests.launching import free_port
 
@@ -84,3 +86,53 @@ def test_processes_that_do_not_see_each_other_are_refused(tmp_path, monkeypatch)
 def test_errors_between_processes_are_told_for_what_they_are(error, told):
     found = told_of_others(error)
     assert found is None if told is None else told in found
+
+
+def test_variables_that_the_config_has_a_key_for_change_nothing(tiny, monkeypatch):
+    """Accelerate would divide the loss, so that another gradient is clipped, and compile the model."""
+    steps = ("train.steps=2", "train.log_every=1", "train.eval_every=null", "train.save_every=null")
+    plain = train(tiny(*steps, "name=plain"), progress=False).run_dir
+    for name, value in {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8",
+        "ACCELERATE_DYNAMO_BACKEND": "eager",
+        "ACCELERATE_DYNAMO_USE_FULLGRAPH": "maybe",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "OMP_NUM_THREADS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    again = train(tiny(*steps, "name=again"), progress=False).run_dir
+    weights = "model/model.safetensors"
+    assert (again / weights).read_bytes() == (plain / weights).read_bytes()
+    assert json.loads((again / "environment.json").read_text())["variables"] == {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("ACCELERATE_USE_DEEPSPEED", "true", "DeepSpeed is not supported"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", "Megatron-LM is not supported"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "1", "are not supported"),
+        ("ACCELERATE_DEBUG_MODE", "abc", "abc"),
+        ("ACCELERATE_USE_CPU", "perhaps", "perhaps"),
+        ("NVIDIA_TF32_OVERRIDE", "1", "unset it"),
+        ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16", "unset it"),
+        ("WORLD_SIZE", "two", "to an integer"),
+    ],
+)
+def test_variables_that_would_change_the_numbers_are_refused_by_name(tiny, monkeypatch, name, value, reason):
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv(name, value)
+    config = tiny()
+    with pytest.raises(ConfigError) as caught:
+        train(config, progress=False)
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].startswith(f"environment variable {name}={value!r}: ")
+    assert reason in caught.value.faults[0]
+    assert not config.run_dir.exists()
+
+
+@pytest.mark.parametrize("value", ["0", "false", "STRICT", ""])
+def test_variables_that_change_nothing_are_fine(value):
+    assert launch_faults({"ONEDNN_DEFAULT_FPMATH_MODE": value, "FSDP_OFFLOAD_PARAMS": "true"}) == []
