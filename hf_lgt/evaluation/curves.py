@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -13,7 +14,7 @@ Curve = Mapping[int, float]
 """length -> exact match"""
 
 LEARNED = 0.5
-"""mean exact match of the auxiliaries on their own lengths below which a small gap is no transfer"""
+"""mean exact match on trained lengths from which a task is learned; below it a small gap is no transfer"""
 
 
 def curve(records: Iterable[EvalRecord], task: str) -> dict[int, float]:
@@ -115,23 +116,33 @@ class Summary:
     auxiliary_length: int
     curve: dict[int, float]
     regimes: Regimes
+    learned: bool | None
+    """whether what was trained on the longer lengths was learned there; None where it was not evaluated"""
     gap: float | None
-    """None without an auxiliary, or where the evaluation ends too early"""
+    """None without an auxiliary, where the evaluation ends too early, and where nothing was learned: two
+    curves near zero are alike, and show no transfer"""
     normalized_gap: float | None
     """None where `gap` is, or where both were trained up to the same length"""
     transfer: float | None
     auxiliary_mean: float | None
-    """mean exact match of the auxiliaries on lengths they were trained on: where it is low, nothing was
-    learned that could transfer, and a small gap means nothing"""
+    """mean exact match of the auxiliaries on lengths they were trained on"""
 
 
 def _trained_mean(records: Sequence[EvalRecord], auxiliaries: Sequence[tuple[str, int]]) -> float | None:
     """Mean exact match of the auxiliaries, each over the lengths it was trained up to."""
-    means = []
-    for task, longest in auxiliaries:
-        if values := [v for length, v in curve(records, task).items() if length <= longest]:
-            means.append(fmean(values))
-    return fmean(means) if means else None
+    means = [_mean_up_to(curve(records, task), longest) for task, longest in auxiliaries]
+    known = [mean for mean in means if mean is not None]
+    return fmean(known) if known else None
+
+
+def _mean_up_to(found: Curve, longest: int) -> float | None:
+    """Mean of a curve over lengths up to the longest; None where there are none."""
+    values = [v for length, v in found.items() if length <= longest]
+    return fmean(values) if values else None
+
+
+def _learned(mean: float | None) -> bool | None:
+    return None if mean is None else mean >= LEARNED
 
 
 def smallest_length(config: Config) -> int:
@@ -167,22 +178,26 @@ def summarize(
     auxiliary_length = max((length for _, length in auxiliaries), default=target_length)
     own = curve(records, name)
     against = auxiliary_curve or mean_curve([curve(records, task) for task, _ in auxiliaries])
+    found = regimes(own, target_length, auxiliary_length)
+    mean = _trained_mean(records, auxiliaries)
+    learned = _learned(mean if auxiliary_curve is None else _mean_up_to(against, auxiliary_length))
+    if learned and target_length > auxiliary_length:
+        learned = _learned(found.within)
     far, gap, normalized = max(target_length, auxiliary_length), None, None
-    try:
-        gap = generalization_gap(own, against, far, smallest=smallest)
-    except ValueError:
-        pass  # not evaluated over the whole range
-    else:
-        if target_length != auxiliary_length:
-            normalized = normalized_gap(gap, target_length, auxiliary_length)
+    if learned:
+        with suppress(ValueError):  # not evaluated over the whole range
+            gap = generalization_gap(own, against, far, smallest=smallest)
+    if gap is not None and target_length != auxiliary_length:
+        normalized = normalized_gap(gap, target_length, auxiliary_length)
     return Summary(
         target=name,
         target_length=target_length,
         auxiliary_length=auxiliary_length,
         curve=own,
-        regimes=regimes(own, target_length, auxiliary_length),
+        regimes=found,
+        learned=learned,
         gap=gap,
         normalized_gap=normalized,
         transfer=None if normalized is None else 1 - normalized,
-        auxiliary_mean=_trained_mean(records, auxiliaries),
+        auxiliary_mean=mean,
     )

@@ -155,8 +155,8 @@ def _auxiliary_lines(sweep: Sweep) -> list[str]:
     if not poor:
         return []
     return [
-        f"{arm}: the auxiliaries themselves were not learned from {', '.join(poor)}, so the gap and "
-        "the transfer there say nothing"
+        f"{arm}: the auxiliaries themselves were not learned from {', '.join(poor)}, so "
+        "there is no gap and no transfer there"
     ]
 
 

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from data_builders.texts import plain
 from hf_lgt.comparison import ArmResult
 from hf_lgt.config import Config
-from hf_lgt.evaluation.curves import LEARNED, Summary, curve, smallest_length, summarize, training_lengths
+from hf_lgt.evaluation.curves import Summary, curve, smallest_length, summarize, training_lengths
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.statistics import bootstrap_interval
@@ -70,17 +70,16 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
             f"{number(means.transfer)}, beyond {number(means.beyond)}; generalization gap "
             f"{number(s.gap)}, normalised {number(s.normalized_gap)}, transfer {number(s.transfer)}"
         )
-        if s.gap is None and s.auxiliary_mean is not None:
+        if s.gap is None and s.learned:
             far = max(s.target_length, s.auxiliary_length)
             lines.append(
                 f"{target}: no gap, because not all lengths from {smallest_length(config)} to {far} were "
                 f"evaluated ({_what_limits(config)})"
             )
-        mean = s.auxiliary_mean
-        if mean is not None and mean < LEARNED:
+        if s.learned is False:
             lines.append(
-                f"{target}: the auxiliaries themselves score {number(mean)} on their training lengths; "
-                "they were not learned, so the gap and the transfer say nothing"
+                f"{target}: the auxiliaries themselves score {number(s.auxiliary_mean)} on their training "
+                "lengths; they were not learned, so there is no gap and no transfer"
             )
     small = [f"{plain(r.task)} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
     if small:
@@ -170,32 +169,26 @@ def success_lines(results: Sequence[ArmResult]) -> list[str]:
     lines = []
     for arm, members in by_arm(results).items():
         known = [r.summary.transfer for r in members if r.summary.transfer is not None]
-        if not known:
+        unlearned = sum(r.summary.learned is False for r in members)
+        if not known and not unlearned:
             lines.append(f"{plain(arm)}: no transfer can be measured (no auxiliary to follow)")
             continue
-        # an arm without auxiliaries was measured against those of the first arm that has some
-        learned = _auxiliary_means(members) or _auxiliary_means(results)
-        if learned and fmean(learned) < LEARNED:
+        count = len(known) + unlearned
+        if not known:
             lines.append(
-                f"{plain(arm)}: the auxiliaries themselves score {number(fmean(learned))} on their training "
-                "lengths; they were not learned, so the gap and the transfer say nothing"
+                f"{plain(arm)}: the auxiliaries themselves were not learned on any of {count} seeds, so "
+                "there is no gap and no transfer"
             )
             continue
+        # a seed on which nothing was learned is no success
         won = sum(t >= SUCCESS for t in known)
-        low, high = wilson_interval(won, len(known))
+        low, high = wilson_interval(won, count)
+        without = f" of the {len(known)} whose auxiliaries were learned" if unlearned else ""
         lines.append(
-            f"{plain(arm)}: transfer {fmean(known):.3f}, success rate {won}/{len(known)} seeds "
+            f"{plain(arm)}: transfer {fmean(known):.3f}{without}, success rate {won}/{count} seeds "
             f"(95 % {low:.2f}–{high:.2f})"
         )
     return lines
-
-
-def _auxiliary_means(results: Sequence[ArmResult]) -> list[float]:
-    """Mean exact match of the auxiliaries, of each seed of the first arm that has some."""
-    arms = [r.arm for r in results if r.summary.auxiliary_mean is not None][:1]
-    return [
-        r.summary.auxiliary_mean for r in results if r.arm in arms and r.summary.auxiliary_mean is not None
-    ]
 
 
 def by_arm(results: Sequence[ArmResult]) -> Mapping[str, list[ArmResult]]:

@@ -50,11 +50,13 @@ def test_compare_runs_every_arm_once_and_keeps_what_is_finished(run, tmp_path):
     assert first.returncode == 0, first.stderr
     assert "6 runs, 0 finished" in first.stdout
     table = [line for line in first.stdout.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.split("|")] for line in table[1:] if not line.startswith("| ---")]
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table]
     arms = ("transfer", "target_alone", "control")
     assert rows[1:] == [[arm, what] for arm in arms for what in ("0", "3", "mean", "95 %")]
     # 12 steps teach nothing, and the table says that its transfer is none
-    assert first.stdout.count("they were not learned, so the gap and the transfer say nothing") == 3
+    assert first.stdout.count("were not learned on any of 2 seeds, so there is no gap and no transfer") == 3
+    assert all(row[-3:-1] == ["–", "–"] for row in cells)
     assert is_png(tmp_path / "demo" / "comparison.png")
     assert (tmp_path / "demo" / "comparison.md").read_text() in first.stdout
     logs = sorted(p.name for p in (tmp_path / "demo" / "logs").iterdir())

@@ -131,3 +131,12 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line):
 def test_missing_records_are_named(tmp_path):
     with pytest.raises(RecordError, match="No such file"):
         read_records(tmp_path / "eval.jsonl")
+
+
+@pytest.mark.parametrize("scores", [(0.0, 0.0), (0.01, 0.49)])
+def test_two_curves_near_zero_are_no_transfer(scores):
+    """An untrained run would have transfer .99."""
+    records = [record(task, n, score) for task, score in zip("ta", scores, strict=True) for n in range(1, 5)]
+    found = summarize(records, ("t", 2), [("a", 4)])
+    assert found.learned is False
+    assert (found.gap, found.normalized_gap, found.transfer) == (None, None, None)

@@ -189,9 +189,15 @@ def test_a_task_s_name_cannot_break_a_table(planned):
 
 def test_transfer_from_auxiliaries_that_were_not_learned_is_no_success(planned):
     results = collect(planned)
-    nothing = [dataclasses.replace(r.summary, auxiliary_mean=0.1, transfer=1.0) for r in results]
-    lines = success_lines([dataclasses.replace(r, summary=s) for r, s in zip(results, nothing, strict=True)])
-    assert all("were not learned, so the gap and the transfer say nothing" in line for line in lines)
+    nothing = {"learned": False, "gap": None, "normalized_gap": None, "transfer": None}
+    unlearned = [dataclasses.replace(r, summary=dataclasses.replace(r.summary, **nothing)) for r in results]
+    lines = success_lines(unlearned)
+    assert all("not learned on any of" in line and "no gap and no transfer" in line for line in lines)
+    # a seed on which they were not learned counts among those without success
+    own = [r for r in results if r.arm == results[0].arm]
+    (line,) = success_lines([*own, unlearned[0]])
+    assert f"of the {len(own)} whose auxiliaries were learned, success rate" in line
+    assert f"/{len(own) + 1} seeds" in line
 
 
 ODD = ["<script>", "a|b", "$\\frac$", "$", "_x", "a\nb", "\x1b[31m", "`" * 3, "](javascript:a)", "漢\u202e"]
