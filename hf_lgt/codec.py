@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from data_builders.arrays import Sample, join
 from data_builders.symbols import (
     BOS,
+    CHARACTERS,
     EOS,
     FIRST_NODE,
     LAST_NODE,
@@ -95,8 +96,8 @@ class TextCodec:
             tags: whether sequences carry their task's tag.
 
         Raises:
-            ValueError: the tokenizer has no end-of-sequence token, is no fast one, or has two tokens
-                with one id.
+            ValueError: the tokenizer has no end-of-sequence token, is no fast one, has two tokens with one
+                id, or does not give symbols back as they are.
         """
         known = set(tokenizer.get_vocab().values())
         wider = extended_tokenizer(
@@ -105,7 +106,11 @@ class TextCodec:
         codec = cls(wider, tags=tags)
         codec.inherited = max(known) + 1
         codec.added = tuple(range(codec.inherited, codec.vocab_size))
+        codec._check_symbols()
         return codec
+
+    def _check_symbols(self) -> None:
+        """Texts are checked row by row, see `altered`."""
 
     _by_symbols = False
     """whether texts are cut into our symbols"""
@@ -178,6 +183,17 @@ class TextCodec:
             return [False] * len(texts)
         core, mark = self._telling
         return [mark in piece.ids for piece in core.encode_batch_fast([*texts], add_special_tokens=False)]
+
+    def altered(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> list[str | None]:
+        """What the tokenizer gives back of each text, None where that is the text itself.
+
+        Args:
+            texts: what was put in.
+            ids: `tokenize` of them.
+        """
+        core = self.tokenizer.backend_tokenizer
+        back = core.decode_batch([list(row) for row in ids], skip_special_tokens=False)
+        return [None if text == given else given for text, given in zip(texts, back, strict=True)]
 
     def missing(self, text: str) -> list[str]:
         """The pieces of a text that have no token, and the control tokens that it must not hold."""
@@ -257,6 +273,19 @@ class Codec(TextCodec):
             tags: whether sequences carry their task's tag.
         """
         return cls(symbol_tokenizer(tasks, nodes), tags=tags)
+
+    def _check_symbols(self) -> None:
+        """Refuse a tokenizer that does not give the symbols back, as one whose decoder lowercases.
+
+        Raises:
+            ValueError: with an example.
+        """
+        text = "".join(CHARACTERS)
+        (back,) = self.altered([text], self.tokenize([text]))
+        if back is not None:
+            raise ValueError(
+                f"the tokenizer turns {text!r} into {back!r}; it must give symbols back as they are"
+            )
 
     def encode(self, sample: Sample, task: str) -> Encoded:
         """Token ids of full sequences.

@@ -66,9 +66,9 @@ def consent_of(file: str | Path | None, overrides: Sequence[str], reading: Path)
 
 
 def run_of(folder: Path) -> Path | None:
-    """The run that a model's folder is part of: RUN itself, RUN/model or RUN/checkpoints/step-000500."""
+    """The run that a model's folder is part of: RUN, RUN/model, RUN/adapter, RUN/checkpoints/step-000500."""
     places = [folder]
-    if folder.name == "model":
+    if folder.name in ("model", "adapter"):
         places.append(folder.parent)
     if folder.parent.name == "checkpoints":
         places.append(folder.parent.parent)

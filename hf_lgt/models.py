@@ -126,8 +126,24 @@ def load_model(config: ModelConfig, start: Start, codec: TextCodec, seed: int) -
             model = load_base(config, start, codec.vocab_size)
     if config.init != "random":
         _draw_rows(model, codec, seed)
+    decode_greedily(model, codec)
     require_policies(config, model)
     return model
+
+
+def decode_greedily(model: Any, codec: TextCodec) -> None:
+    """Let ``generate`` decode greedily up to the end token that training used.
+
+    A checkpoint may come with sampling, penalties or another end token in its ``generation_config.json``,
+    which would be saved with the trained weights and change what they write.
+    """
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id, do_sample=False
+    )
+    for config in (model.config, model.config.get_text_config()):
+        config.bos_token_id, config.eos_token_id = codec.bos_id, codec.eos_id
 
 
 def require_policies(config: ModelConfig, model: Any) -> None:

@@ -21,7 +21,7 @@ from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
-from hf_lgt.models import load_base, require_policies
+from hf_lgt.models import decode_greedily, load_base, require_policies
 from hf_lgt.report.results import results_text, write_figures
 from hf_lgt.starts import context_length, open_start, read_architecture, readable
 from hf_lgt.variables import arithmetic_faults
@@ -195,6 +195,7 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
                 use_safetensors=True if found.consent.use_safetensors else None,
                 trust_remote_code=code,
             )
+    decode_greedily(model, codec)  # as the cross-check of exact match does
     require_policies(found.config.model, model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
 

@@ -187,15 +187,21 @@ class _Reader:
     ) -> None:
         """Rows at the places `use` of a chunk as tokens, kept while no row is faulty."""
         heads = {tasks[i]: self._head(tasks[i]) for i in use}
-        asked, answers = (self.codec.tokenize([texts[i] for i in use]) for texts in (prompts, targets))
-        lost = [self.codec.dropped([texts[i] for i in use]) for texts in (prompts, targets)]
+        used = [[texts[i] for i in use] for texts in (prompts, targets)]
+        asked, answers = map(self.codec.tokenize, used)
+        lost = [self.codec.dropped(texts) for texts in used]
+        changed = [self.codec.altered(*both) for both in zip(used, (asked, answers), strict=True)]
         forbidden = self.codec.forbidden
         sequences, scored, before = [], [], []
-        for i, question, answer, *gone in zip(use, asked, answers, *lost, strict=True):
+        for place, (i, question, answer) in enumerate(zip(use, asked, answers, strict=True)):
             both = ("prompt", prompts[i], question), ("target", targets[i], answer)
-            for (column, text, ids), drops in zip(both, gone, strict=True):
-                if drops or not forbidden.isdisjoint(ids):
+            for (column, text, ids), drops, back in zip(both, lost, changed, strict=True):
+                if drops[place] or not forbidden.isdisjoint(ids):
                     self.fault(start + i, column, self._unreadable(text))
+                elif (given := back[place]) is not None:
+                    words = f"the tokenizer turns {short(text)} into {short(given)}"
+                    advice = "take a checkpoint whose tokenizer keeps text as it is, or change the rows"
+                    self.fault(start + i, column, f"{words}; {advice}")
             head = [*heads[tasks[i]], *question]
             sequence = [*head, *answer, self.codec.eos_id]
             if len(sequence) > self.most:

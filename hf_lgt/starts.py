@@ -14,6 +14,7 @@ from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.pretrained import Checkpoint, at_revision, resolve
 from hf_lgt.schema import short
+from hf_lgt.vocabulary import chat_template
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -157,7 +158,9 @@ def open_tokenizer(checkpoint: Checkpoint, model: ModelConfig) -> PreTrainedToke
                 key: getattr(tokenizer, key) for key in ("bos_token", "eos_token", "unk_token", "pad_token")
             }
             there = {k: v for k, v in named.items() if v is not None and core.token_to_id(v) is not None}
+            template = chat_template(tokenizer)
             tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **there)  # type: ignore[no-untyped-call]
+            tokenizer.chat_template = template
     if not tokenizer.is_fast:
         raise ConfigError(
             [f"model.name_or_path: {short(checkpoint.name)} has no fast tokenizer (tokenizer.json)"]

@@ -97,13 +97,23 @@ def extended_tokenizer(
     core = _without_holes(tokenizer.backend_tokenizer)
     core.no_padding()
     core.no_truncation()
-    if characters and core.decoder is None:
+    if core.decoder is None:
         core.decoder = decoders.Fuse()  # without one, tokens are joined by spaces
     texts = [*(CHARACTERS if characters else ""), *_special_texts(tags, nodes)]
     core.add_tokens([AddedToken(text, normalized=False, special=False) for text in texts])
     _check_ids(core.get_vocab())
     eos, pad = tokenizer.eos_token, tokenizer.pad_token
-    return _wrapped(core, bos=tokenizer.bos_token or eos, eos=eos, unk=tokenizer.unk_token, pad=pad)
+    wider = _wrapped(core, bos=tokenizer.bos_token or eos, eos=eos, unk=tokenizer.unk_token, pad=pad)
+    wider.chat_template = chat_template(tokenizer)
+    return wider
+
+
+def chat_template(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """A checkpoint's template of conversations, the default one of several; None where it has none."""
+    found: Any = tokenizer.chat_template
+    if isinstance(found, dict):
+        found = found.get("default")
+    return found if isinstance(found, str) else None
 
 
 def _without_holes(core: Any) -> Any:

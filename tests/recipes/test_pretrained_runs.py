@@ -127,6 +127,33 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, name, step)
 # ---- what is saved is what was trained
 
 
+def test_the_saved_model_decodes_greedily_and_stops_where_training_did(tmp_path):
+    folder = checkpoints.write(tmp_path / "base", "smollm")
+    odd = {
+        "eos_token_id": 2,
+        "do_sample": True,
+        "temperature": 1.5,
+        "repetition_penalty": 1.3,
+        "max_length": 9,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(odd))
+    model = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**model, "eos_token_id": 2}))
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    for peft in ("none", "lora"):
+        config = checkpoints.config(folder, tmp_path / peft, f"peft.method={peft}", "train.steps=1")
+        saved = train(config, progress=False).run_dir / "model"
+        again, tokenizer = AutoModelForCausalLM.from_pretrained(saved), AutoTokenizer.from_pretrained(saved)
+        kept = {
+            k: v for k, v in again.generation_config.to_diff_dict().items() if k != "transformers_version"
+        }
+        end = tokenizer.eos_token_id
+        assert kept == {"bos_token_id": 0, "eos_token_id": end, "pad_token_id": end, "do_sample": False}
+        assert again.config.eos_token_id == end
+        assert tokenizer.chat_template == template
+
+
 @pytest.mark.parametrize("name", ["smollm", "pythia", "gpt2"])
 def test_the_saved_model_has_the_logits_of_the_trained_one(done, name):
     run = done(name)
@@ -473,7 +500,7 @@ MISTAKES = {
     "sizes": (LOCAL, ["model.layers=3"], "model.layers: 3 is for a model of its own"),
     "texts of no dataset": (LOCAL, ["model.tokenizer=text"], "model.tokenizer: 'text' is for a dataset"),
     "a run": ("{run}", [], "is no model: it has no config.json; "),
-    "adapters": ("{run}/adapter", [], "is no model: it has no config.json"),
+    "adapters": ("{run}/adapter", [], "holds adapters; merge them into their base"),
 }
 
 

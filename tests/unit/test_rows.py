@@ -3,11 +3,14 @@ import tracemalloc
 import numpy as np
 import pytest
 from datasets import Dataset, Features, List, Value
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from hf_lgt import ConfigError
 from hf_lgt.codec import Codec, TextCodec
 from hf_lgt.rows import MOST_FAULTS, read_rows
 from hf_lgt.schema import DataConfig
+from tests import checkpoints
 
 WORDS = TextCodec.of_words(["a b c d hot cold? [x]"], tasks=["rev", "copy"])
 SYMBOLS = Codec.build(tasks=["rev"], nodes=9)
@@ -216,9 +219,6 @@ def test_an_empty_table_has_no_rows():
 
 
 def test_characters_that_a_checkpoints_tokenizer_drops_are_told():
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
     core = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "</s>": 2}, merges=[]))
     codec = TextCodec.of_pretrained(
         PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>"), tasks=["rev"]
@@ -228,3 +228,24 @@ def test_characters_that_a_checkpoints_tokenizer_drops_are_told():
         "data.path: row 1 of train, column 'prompt': the tokenizer cannot represent '€', in 'ab€b'",
         "data.path: row 2 of train, column 'target': the tokenizer cannot represent 'ß', in 'bß'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "prompt", "back"),
+    [
+        (normalizers.Lowercase(), "aBc=", "abc="),
+        (normalizers.NFKC(), "x²=", "x2="),
+        (normalizers.Strip(), " a ", "a"),
+        (normalizers.Replace("y", "z"), "xy", "xz"),
+    ],
+)
+def test_a_tokenizer_that_changes_text_is_refused_with_an_example(change, prompt, back):
+    """It would be trained on another text than the row holds, without a word."""
+    core = Tokenizer.from_str(checkpoints.core("smollm"))
+    core.normalizer = change
+    codec = TextCodec.of_pretrained(
+        PreTrainedTokenizerFast(tokenizer_object=core, eos_token=checkpoints.END), tasks=["rev"]
+    )
+    assert len(read([row(prompt="x")], codec=codec)) == 1
+    (fault,) = refused([row(prompt=prompt)], codec=codec)
+    assert f"row 0 of train, column 'prompt': the tokenizer turns {prompt!r} into {back!r}; take a" in fault

@@ -278,7 +278,7 @@ def of_letters(*, pre_tokenizer=None, normalizer=None, known="abc7 ", merges=(),
 
 def test_characters_that_are_dropped_are_told():
     codec = of_letters(merges=[("b", "c")])
-    assert codec.decode(codec.tokenize(["ab€c7"])) == ["a bc 7"], "the tokenizer is silent"
+    assert codec.decode(codec.tokenize(["ab€c7"])) == ["abc7"], "the tokenizer is silent"
     texts = ["abc7", "ab€c7", "a\n😀b€", "", "7 a</s>"]
     assert codec.dropped(texts) == [False, True, True, False, False]
     assert [codec.missing(text) for text in texts] == [[], ["€"], ["\n", "😀", "€"], [], ["</s>"]]
@@ -321,3 +321,10 @@ def test_an_unknown_token_of_the_vocabulary_that_has_no_name_is_told_too():
     assert codec.tokenizer.unk_token is None
     assert codec.missing("ab€") == ["€"]
     assert codec.tokenizer.backend_tokenizer.token_to_id("<?>") in codec.forbidden
+
+
+def test_a_decoder_that_changes_symbols_is_refused():
+    core = Tokenizer.from_str(checkpoints.core("smollm"))
+    core.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("B", "b")])
+    with pytest.raises(ValueError, match="it must give symbols back as they are"):
+        Codec.of_pretrained(PreTrainedTokenizerFast(tokenizer_object=core, eos_token=checkpoints.END))
