@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +20,7 @@ from accelerate.utils import (
 
 from data_builders.retry import redact
 from hf_lgt.config import ConfigError, Trained
+from hf_lgt.errors import TrainingError
 from hf_lgt.variables import blamed, launch_faults
 
 MULTI_CPU, FSDP = DistributedType.MULTI_CPU, DistributedType.FSDP
@@ -56,7 +59,39 @@ def make_accelerator(config: Trained) -> Accelerator:
         faults.append("train.precision: 'fp16' needs a GPU; on a CPU use 'no' or 'bf16'")
     if faults:
         raise ConfigError(faults)
+    if config.train.compile:
+        _try_compiler(accelerator.device)
     return accelerator
+
+
+def _try_compiler(device: torch.device) -> None:
+    """Compile a sum, so that a compiler that does not work is found before anything is written.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        with compiling():
+            torch.compile(lambda x: x * 2 + 1)(torch.ones(3, device=device))
+    except TrainingError as error:
+        raise ConfigError([str(error)]) from None
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Turns what torch's compiler raises into one message.
+
+    Raises:
+        TrainingError: nothing could be compiled.
+    """
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())[:300]
+        raise TrainingError(
+            f"train.compile: torch.compile failed ({reason}); install a C++ compiler that works, name it by "
+            "the environment variable CXX, or set train.compile to false"
+        ) from None
 
 
 def _accelerator(config: Trained) -> Accelerator:

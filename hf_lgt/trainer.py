@@ -28,6 +28,7 @@ from hf_lgt.config import TrainConfig, Trained
 from hf_lgt.dropout import dropout_seed, seed_generators
 from hf_lgt.finite import FiniteWatch
 from hf_lgt.interrupts import Interrupted, Signals
+from hf_lgt.layout import compiling
 from hf_lgt.logs import count_lines
 from hf_lgt.optimizers import make_optimizer, make_schedule
 from hf_lgt.packing import MOST_TOKENS, PackedPass, choose_layout, pack_split, packed_loss, wants_packing
@@ -90,7 +91,7 @@ def fit(
         desc=config.name,
         unit="step",
     )
-    with Signals() as signals, steps, closing(loop):
+    with Signals() as signals, steps, closing(loop), compiling() if train.compile else nullcontext():
         if resume_from or evaluate_first:
             loop.evaluate_if_due(signals)
         while state.step < train.steps:

@@ -188,3 +188,14 @@ def test_help_lists_the_keys_and_loads_nothing_heavy(recipe, tmp_path):
         assert meaning in told
     assert {name.split(".")[0] for name in modules.split()} & HEAVY == set()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compiler_that_does_not_work_is_reported_before_anything_is_written(
+    refused, monkeypatch, tmp_path_factory
+):
+    monkeypatch.setenv("CXX", "/bin/false")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+    monkeypatch.setenv("TORCH_LOGS", "-all")
+    error = refused("finetune.py", "--train.compile", "true")
+    assert "train.compile: torch.compile failed (InvalidCxxCompiler: No working C++ compiler found" in error
+    assert "or set train.compile to false" in error
