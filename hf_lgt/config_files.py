@@ -38,20 +38,30 @@ def _secret_faults(data: Any, place: str, secret: Callable[[str], bool]) -> Iter
                 yield from _secret_faults(item, f"{place}.{key}".removeprefix("."), secret)
 
 
-def read_file(path: Path) -> dict[str, Any]:
+CONSENT = ("trust_remote_code", "use_safetensors")
+"""keys below ``model`` that allow what comes with a model to be run or unpickled, see `hf_lgt.consent`"""
+
+
+def read_file(path: Path, *, based: bool = False) -> dict[str, Any]:
     """The keys of a config file, merged into those of the file that it is based on.
+
+    Args:
+        path: YAML file.
+        based: whether another file names it, and not the user.
 
     Raises:
         ConfigError: it cannot be read, is no mapping, or is based on itself.
     """
     data: dict[str, Any] = {}
-    for _, own in reversed(file_chain(path)):
+    for _, own in reversed(file_chain(path, based=based)):
         data = merge(data, own)
     return data
 
 
-def file_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+def file_chain(path: Path, *, based: bool = False) -> list[tuple[Path, dict[str, Any]]]:
     """A config file, the file that it is based on, and so on, each with its own keys.
+
+    A config that a run kept gives no consent to code where another file names it: the run may be a download.
 
     Raises:
         ConfigError: see `read_file`.
@@ -61,6 +71,10 @@ def file_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     while True:
         data = _read_one(path, based=bool(chain))
         base = data.pop("base", None)
+        kept_by_a_run = any((path.parent / name).is_dir() for name in ("model", "checkpoints"))
+        if based and kept_by_a_run and isinstance(model := data.get("model"), dict):
+            data["model"] = {key: value for key, value in model.items() if key not in CONSENT}
+        based = True
         chain.append((path, data))
         if (place := path.resolve()) in seen:
             raise ConfigError([f"base: {path} is based on itself, by way of {len(seen)} file(s)"])
@@ -117,7 +131,7 @@ def read_mapping(data: Any, folder: Path, place: str) -> dict[str, Any]:
     if not isinstance(base, str):
         raise ConfigError([f"{place}.base: {short(base)} must be the path of a config file"])
     try:
-        return merge(read_file(folder / base), own)
+        return merge(read_file(folder / base, based=True), own)
     except ConfigError as error:
         raise ConfigError([f"{place}: {fault}" for fault in error.faults]) from None
 

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.config_files import file_chain, merge, set_key
+from hf_lgt.config_files import CONSENT, file_chain, merge, set_key
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import ModelConfig, short
-
-KEYS = ("trust_remote_code", "use_safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Consent:
 
     @classmethod
     def of(cls, model: ModelConfig) -> Consent:
-        """The consent in a config that `check_own_consent` has passed."""
+        """The consent in a config that `consent_faults` has passed."""
         return cls(model.trust_remote_code, model.use_safetensors)
 
     def applied(self, model: ModelConfig) -> ModelConfig:
@@ -59,7 +57,7 @@ def consent_of(file: str | Path | None, overrides: Sequence[str], reading: Path)
     for override in overrides:
         set_key(data, override)  # its faults are reported when the whole config is read
     model = data.get("model")
-    said = {key: model[key] for key in KEYS if key in model} if isinstance(model, dict) else {}
+    said = {key: model[key] for key in CONSENT if key in model} if isinstance(model, dict) else {}
     if odd := [key for key, value in said.items() if not isinstance(value, bool)]:
         raise ConfigError([f"model.{key}: {short(said[key])} must be true or false" for key in odd])
     return Consent(**said)
@@ -91,7 +89,7 @@ def consent_faults(file: str | Path, overrides: Sequence[str], model: ModelConfi
     except (OSError, RuntimeError, ValueError):
         return []  # no path: reported where the checkpoint is looked for
     given = consent_of(file, overrides, run_of(folder) or folder)
-    values = {key: (getattr(asked, key), getattr(given, key)) for key in KEYS}
+    values = {key: (getattr(asked, key), getattr(given, key)) for key in CONSENT}
     return [
         f"model.{key}: {str(value).lower()} is said by a config that comes with the model itself; if you "
         f"trust it, give --model.{key} {str(value).lower()}"

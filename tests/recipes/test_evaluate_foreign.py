@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_lgt import train, yaml12
+from hf_lgt.config_files import read_mapping
 from hf_lgt.errors import ConfigError
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.starts import readable
@@ -238,3 +239,10 @@ def test_no_token_is_told_of_a_folder_that_cannot_be_loaded(tmp_path):
     with pytest.raises(ConfigError) as caught, readable(tmp_path):
         raise OSError("https://x.org/a?token=abc of hf_0123456789abcdef0123456789abcdef")
     assert caught.value.faults == [f"{tmp_path} cannot be loaded: OSError: https://x.org/a?token=*** of ***"]
+
+
+def test_a_config_that_a_run_kept_gives_no_consent_where_another_file_names_it(downloaded):
+    base, model = str(downloaded / "config.yaml"), {"name_or_path": str(downloaded / "model")}
+    read = read_mapping({"base": base, "model": model}, downloaded, "config")
+    assert read["model"]["name_or_path"] == model["name_or_path"]
+    assert not {"trust_remote_code", "use_safetensors"} & read["model"].keys()
