@@ -183,6 +183,13 @@ def test_what_is_read_cannot_allow_its_own_code(downloaded, odd, call_recipe, un
     assert not odd.mark.exists()
 
 
+def test_a_config_of_the_users_own_allows_code(downloaded, odd, call_recipe, untagged):
+    own = untagged({**MODELS["checkpoint"], "trust_remote_code": True})
+    called = call_recipe("evaluate.py", downloaded / "model", "--config", own)
+    assert called.returncode == 0, called.stderr
+    assert odd.mark.exists()
+
+
 def test_a_run_cannot_allow_its_own_pickle(call_recipe, untagged, tmp_path):
     run = tmp_path / "runs/somebody/seed-0"
     pickled(run / "model")
