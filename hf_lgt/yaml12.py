@@ -8,19 +8,45 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
+from data_builders.reading import read_text
+
 YAMLError = yaml.YAMLError
 
+LARGEST = 1 << 20
+"""bytes of a file; PyYAML takes some seconds for so many"""
 LONGEST_NUMBER = 1000
 """digits; longer whole numbers cannot even be printed"""
-MOST_VALUES = 100_000
+MOST_VALUES, MOST_CHARACTERS = 100_000, 1 << 20
 """of a document, each alias counted with all that it repeats"""
 
 NULLS = ("~", "null", "Null", "NULL")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+class _Budget:
+    """What a document may still hold."""
+
+    def __init__(self) -> None:
+        self._values, self._characters = MOST_VALUES, MOST_CHARACTERS
+
+    def take(self, value: Any) -> None:
+        """Count a value.
+
+        Raises:
+            yaml.YAMLError: there are too many, or they are too long together.
+        """
+        self._values -= 1
+        self._characters -= len(value) if isinstance(value, str) else 0
+        if self._values < 0:
+            raise YAMLError(f"it holds more than {MOST_VALUES} values")
+        if self._characters < 0:
+            raise YAMLError(f"its values have more than {MOST_CHARACTERS} characters together")
 
 
 def _int(text: str) -> int:
@@ -50,6 +76,14 @@ _SCALARS: list[tuple[str, str, list[str], Callable[[str], Any]]] = [
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._budget = _Budget()
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._budget.take(None)  # here too, so that a long document is refused before it is read to its end
+        return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -127,7 +161,7 @@ def load(text: str) -> Any:
             one line that says where.
     """
     try:
-        return _own(_parsed(text), iter(range(MOST_VALUES)))
+        return _own(_parsed(text), _Budget())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -138,21 +172,39 @@ def load(text: str) -> Any:
         raise YAMLError("it is nested too deeply") from None
 
 
+def read(path: Path) -> Any:
+    """As `load`, of a file.
+
+    Raises:
+        OSError: it cannot be read, see `data_builders.reading`.
+        yaml.YAMLError: as `load`.
+    """
+    return load(read_text(path, LARGEST))
+
+
 @functools.lru_cache(maxsize=128)
 def _parsed(text: str) -> Any:
     """What a text holds, not to be changed; a sweep reads the same files for each of its runs."""
-    return yaml.load(text, Loader=_Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    except (ValueError, OverflowError):
+        # PyYAML looks neither at the numbers of escapes, as "\UFFFFFFFF", nor at those of %YAML
+        mark = loader.get_mark()
+        place = f"line {mark.line + 1}, column {mark.column + 1}"
+        raise YAMLError(f"{place}: the number of a character or of a version is out of range") from None
+    finally:
+        loader.dispose()
 
 
-def _own(value: Any, budget: Iterator[int]) -> Any:
+def _own(value: Any, budget: _Budget) -> Any:
     """A copy that shares nothing, so that a change in one place stays there."""
-    if next(budget, None) is None:
-        raise YAMLError(f"it holds more than {MOST_VALUES} values")
+    budget.take(value)
     if isinstance(value, dict):
         return {_own(key, budget): _own(item, budget) for key, item in value.items()}
     if isinstance(value, list):
         return [_own(item, budget) for item in value]
-    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+    if isinstance(value, str) and _HALF.search(value):
         raise YAMLError(f"{value[:60]!r} is no valid text")
     return value
 

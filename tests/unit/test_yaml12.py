@@ -130,6 +130,11 @@ def test_what_an_alias_repeats_is_a_copy():
         ("1" * 5000, "more than 1000 digits"),
         ("0x" + "f" * 5000, "more than 1000 digits"),
         ("[" * 2000, "nested too deeply"),
+        ('"\\UFFFFFFFF"', "line 1, column 4: the number of a character"),
+        ('a: 1\nb: ["\\U7FFFFFFF"]', "line 2, column 8: the number of a character"),
+        ('"\\U00110000": 1', "line 1, column 4: the number of a character"),
+        ("%YAML " + "1" * 5000 + ".1\n---\na: 1", "line 1, column 7: the number of a character"),
+        ("%YAML 1." + "1" * 5000 + "\n---\na: 1", "line 1, column 9: the number of a character"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_one_line(text, told):
@@ -146,6 +151,17 @@ def test_aliases_of_aliases_do_not_fill_the_memory():
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     with pytest.raises(yaml12.YAMLError, match="more than 100000 values"):
         yaml12.load("\n".join(lines))
+
+
+def test_a_long_text_that_aliases_repeat_is_refused():
+    text = f"a: &a {'x' * 1_000_000}\nb: [" + "*a, " * 20_000 + "]"
+    with pytest.raises(yaml12.YAMLError, match="more than 1048576 characters together"):
+        yaml12.load(text)
+
+
+def test_a_document_with_too_many_values_is_refused_before_it_is_read_to_its_end():
+    with pytest.raises(yaml12.YAMLError, match="more than 100000 values"):
+        yaml12.load("- 1\n" * 200_000 + "]")
 
 
 def test_dump_keeps_the_order_of_keys_and_quotes_nothing_in_vain():
