@@ -99,7 +99,7 @@ def main() -> None:
         versions = {"python": platform.python_version(), "datasets": datasets.__version__}
         versions["pyarrow"] = pyarrow.__version__
         result = {"rounds": known.rounds, "versions": versions, "rows_per_second": medians}
-        known.json.write_text(json.dumps(result, indent=1) + "\n")
+        known.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def main() -> None:
         spread = f"{min(rates) / 1e6:.2f}-{max(rates) / 1e6:.2f}"
         print(f"{name:<20} {medians[name] / 1e6:6.2f} M examples/s  ({spread})")
     if known.json:
-        known.json.write_text(json.dumps({"length": known.length, "examples_per_second": medians}, indent=1))
+        known.json.write_text(
+            json.dumps({"length": known.length, "examples_per_second": medians}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def measure(tiny: bool, folder: Path) -> dict[str, Any]:
         base = folder / "base"
         make_checkpoint(base)
         own = folder / "smollm.yaml"
-        own.write_text("name: smollm\n")
+        own.write_text("name: smollm\n", encoding="utf-8")
         settings = [*SETTINGS, f"model.name_or_path={base}", *common, steps, "train.batch_size=256"]
         found.append(training("training step, SmolLM2-360M's sizes, batch 256",
                               Work(load_config(own, settings), 5, 10, rounds), {}))  # fmt: skip

@@ -126,11 +126,11 @@ def launch_point(processes: int) -> dict[str, float]:
         command += [str(RECIPES / "finetune.py"), f"--output_dir={folder}", "--train.steps=60"]
         command += ["--train.log_every=5", "--train.eval_every=null", "--train.save_every=null"]
         command += ["--eval.examples=4"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         if done.returncode:
             raise RuntimeError(done.stderr[-4000:])
         log = Path(folder) / "demo-transfer" / "seed-0" / "train.jsonl"
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     # the first ones include what a process does once
     rates = [line["examples_per_second"] for line in lines[3:]]
     return {"step": 128 / statistics.median(rates)}
@@ -163,7 +163,7 @@ def measure(quick: bool) -> dict[str, Any]:
             call = {"kind": axis.kind, "value": value, "overrides": list(overrides), "parts": axis.parts}
             command = [sys.executable, "-m", "benchmarks.growth", json.dumps(call)]
             done = subprocess.run(
-                command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+                command, capture_output=True, encoding="utf-8", env=environment, cwd=ROOT, check=False
             )
             if done.returncode:
                 raise RuntimeError(done.stderr[-4000:])

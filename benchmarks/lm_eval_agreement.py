@@ -148,7 +148,9 @@ def main() -> int:
     if known.json:
         about = describe_environment("cpu", 1)
         about["packages"]["lm_eval"] = metadata.version("lm_eval")
-        known.json.write_text(json.dumps({"environment": about, "cells": rows}, indent=1) + "\n")
+        known.json.write_text(
+            json.dumps({"environment": about, "cells": rows}, indent=1) + "\n", encoding="utf-8"
+        )
     return int(wrong > 0)
 
 

@@ -60,12 +60,12 @@ def sweep(runs: int, steps: int, *options: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sweep.yaml"
         base = RECIPES / "demo" / "transfer.yaml"
-        file.write_text(SWEEP.format(base=base, steps=steps, batch=BATCH, seeds=seeds))
+        file.write_text(SWEEP.format(base=base, steps=steps, batch=BATCH, seeds=seeds), encoding="utf-8")
         command = [sys.executable, str(RECIPES / "sweep.py"), str(file), f"--output_dir={folder}/runs"]
         environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
         begun = time.perf_counter()
         done = subprocess.run(
-            [*command, *options], capture_output=True, text=True, env=environment, check=False
+            [*command, *options], capture_output=True, encoding="utf-8", env=environment, check=False
         )
         seconds = time.perf_counter() - begun
         if done.returncode:

@@ -78,7 +78,8 @@ def make_corpus(number: int, rng: random.Random, work: Path) -> Corpus:
     config.write_text(
         json.dumps(
             {"base": str(ROOT / "recipes/demo/transfer.yaml"), "name": f"c-{number}", "mixture": mixture}
-        )
+        ),
+        encoding="utf-8",
     )
     arguments = ["--config", str(config), "--train_examples", str(rows), "--seed.data", str(seed)]
     arguments += ["--eval.lengths", "[1,10]", "--eval.examples", "8", "--push_to_hub", REPO]
@@ -263,7 +264,7 @@ def main() -> None:
     print(json.dumps({key: value for key, value in result.items() if key != "lines"}, indent=1))
     print(f"{time.perf_counter() - start:.0f} s")
     if known.json:
-        known.json.write_text(json.dumps(result, indent=1) + "\n")
+        known.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

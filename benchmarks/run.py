@@ -68,7 +68,7 @@ def measure_growth(quick: bool) -> int:
 
     measured = growth.measure(quick)
     if not quick:
-        SPEED.with_name("growth.json").write_text(json.dumps(measured, indent=1) + "\n")
+        SPEED.with_name("growth.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         write_growth(measured)
         growth.draw(measured, SPEED.with_name("growth.png"))
     return 0
@@ -87,7 +87,7 @@ def measure_gpu(quick: bool) -> int:
         text = json.dumps(gpu.measure(quick, Path(folder)), indent=1)
     print(text)
     if not quick:
-        SPEED.with_name("gpu.json").write_text(text + "\n")
+        SPEED.with_name("gpu.json").write_text(text + "\n", encoding="utf-8")
     return 0
 
 
@@ -120,7 +120,7 @@ def main() -> int:
 
     print(render(measured))
     if not known.quick and not known.only:
-        SPEED.write_text(json.dumps(measured, indent=1) + "\n")
+        SPEED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         write_tables(measured)
     return 0
 

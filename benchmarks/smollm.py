@@ -83,10 +83,10 @@ def ours(overrides: list[str], out: Path) -> list[float]:
     import finetune
 
     own = out / "config.yaml"
-    own.write_text("name: smollm\n")
+    own.write_text("name: smollm\n", encoding="utf-8")
     if finetune.main(["--config", str(own), *(f"--{o}" for o in [*overrides, f"output_dir={out}"])]):
         raise SystemExit(1)
-    lines = (out / "smollm" / "seed-0" / "train.jsonl").read_text().splitlines()
+    lines = (out / "smollm" / "seed-0" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     return [BATCH / json.loads(line)["examples_per_second"] for line in lines]
 
 
@@ -102,7 +102,7 @@ def trainers(overrides: list[str], out: Path) -> list[float]:
     from hf_lgt.starts import open_start
 
     own = out / "config.yaml"
-    own.write_text("name: smollm\n")
+    own.write_text("name: smollm\n", encoding="utf-8")
     config = load_config(own, [*overrides, f"output_dir={out}"])
     start = open_start(config.model)
     data = prepare_data(config, None, start)
@@ -171,14 +171,14 @@ def main() -> None:
         make_checkpoint(Path(base))
         for variant in known.only:
             command = [sys.executable, __file__, "--only", variant, "--base", base]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
             if done.returncode:
                 raise SystemExit(done.stderr[-4000:])
             results.append(json.loads(done.stdout.splitlines()[-1]))
             shown = statistics.median(results[-1]["seconds_a_step"])
             print(f"{variant:22} {shown:6.1f} s a step, peak {results[-1]['peak_gib']:.2f} GiB", flush=True)
     if known.json:
-        known.json.write_text(json.dumps(results, indent=1) + "\n")
+        known.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

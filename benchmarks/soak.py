@@ -57,7 +57,10 @@ def run(folder: Path, steps: int, every: float) -> tuple[list[tuple[int, float]]
     words = [f"--{key}={value}" for key, value in options.items()]
     log, samples = folder / "soak/seed-0/train.jsonl", []
     began = time.perf_counter()
-    with open(folder / "out.txt", "w") as out, bar(total=steps, unit="step", desc="soak") as shown:
+    with (
+        open(folder / "out.txt", "w", encoding="utf-8") as out,
+        bar(total=steps, unit="step", desc="soak") as shown,
+    ):
         child = subprocess.Popen(
             [sys.executable, str(recipe), *words],
             stdout=out, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -71,7 +74,7 @@ def run(folder: Path, steps: int, every: float) -> tuple[list[tuple[int, float]]
             shown.update(samples[-1][0] - shown.n)
             time.sleep(every)
     if child.wait():
-        raise SystemExit((folder / "out.txt").read_text()[-2000:])
+        raise SystemExit((folder / "out.txt").read_text(encoding="utf-8")[-2000:])
     return samples, time.perf_counter() - began
 
 
@@ -85,7 +88,7 @@ def count(log: Path) -> int:
     """Lines of a log, each of which must parse."""
     if log.name == "eval.jsonl":
         return len(read_records(log))
-    return len([json.loads(line)["loss"] for line in log.read_text().splitlines()])
+    return len([json.loads(line)["loss"] for line in log.read_text(encoding="utf-8").splitlines()])
 
 
 def summary(samples: list[tuple[int, float]], steps: int) -> dict[str, object]:

@@ -19,6 +19,7 @@ import yaml
 
 from data_builders.mixture import Component
 from data_builders.plan import CorpusPlan
+from data_builders.reading import UnreadableFileError, read_text
 from data_builders.registry import TaskError
 from data_builders.sampling import stream
 from data_builders.symbols import SYMBOL_PATTERN
@@ -226,8 +227,8 @@ def _is_ours(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     try:
-        head, _, text = path.read_text(encoding="utf-8").partition("\n")
-    except ValueError:  # no UTF-8
+        head, _, text = read_text(path).partition("\n")
+    except UnreadableFileError:
         return False
     return head == f"{HEAD}{_checksum(text)}"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from data_builders.code import digest
 from data_builders.hub import IGNORED
+from data_builders.reading import read_json
 
 MARKER = "corpus.json"
 """the file of a written corpus that says what it was made of"""
@@ -36,10 +37,10 @@ def write_marker(
 def read_marker(folder: Path) -> dict[str, Any] | None:
     """What `MARKER` says of a written corpus; None where there is none."""
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = read_json(folder / MARKER)
         parts = [marker["rows"], marker["files"], *marker["files"].values()]
         whole = isinstance(marker["fingerprint"], str) and all(isinstance(part, dict) for part in parts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, TypeError, AttributeError):
         return None
     return marker if whole else None
 

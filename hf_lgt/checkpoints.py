@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import read_json, read_text
 from hf_lgt.adapters import ADAPTER_FILE, is_adapted, read_adapters, save_adapters
 from hf_lgt.codec import TextCodec
 from hf_lgt.errors import CheckpointError, RunError, TrainingError
@@ -93,9 +94,9 @@ def save_checkpoint(
         # to a file of ours: to one of its own torch does not say why it cannot be written
         with open(draft / "optimizer.pt", "wb") as file:
             torch.save(dict(optimizer), file)
-        (draft / "state.json").write_text(json.dumps(asdict(state)) + "\n")
+        (draft / "state.json").write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
         hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
-        (draft / MANIFEST).write_text(_manifest(hashes))
+        (draft / MANIFEST).write_text(_manifest(hashes), encoding="utf-8")
     return path
 
 
@@ -225,7 +226,7 @@ def verify(path: Path) -> None:
         CheckpointError: a file is missing or differs; names it.
     """
     try:
-        text = (path / MANIFEST).read_text()
+        text = read_text(path / MANIFEST)
         hashes = json.loads(text)
         weights = ADAPTED if ADAPTED & hashes.keys() else WHOLE
         if missing := (NEEDED | weights).difference(hashes):
@@ -246,8 +247,23 @@ def verify(path: Path) -> None:
 
 
 def read_state(path: Path) -> LoopState:
-    """The counters of a verified checkpoint."""
-    return LoopState(**json.loads((path / "state.json").read_text()))
+    """The counters of a verified checkpoint.
+
+    Raises:
+        CheckpointError: its file holds something else.
+    """
+    file = path / "state.json"
+    try:
+        state = LoopState(**read_json(file))
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} is not whole: {file.name}: {error.strerror}") from None
+    except TypeError:
+        state = LoopState(step=-1)
+    counts = [state.step, state.examples, state.tokens]
+    counts += state.logs.values() if isinstance(state.logs, dict) else [-1]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise CheckpointError(f"checkpoint {path} is not whole: {file.name} holds no counters of a training")
+    return state
 
 
 def load_checkpoint(path: Path, model: Any) -> tuple[LoopState, dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import UnreadableFileError, read_text
 from data_builders.retry import holds_secret, secret_finder
 from hf_lgt import yaml12
 from hf_lgt.errors import ConfigError
@@ -92,13 +93,12 @@ def _read_one(path: Path, *, based: bool) -> dict[str, Any]:
     if holds_secret(str(path)):
         raise ConfigError([f"{'base' if based else '--config'}: {SECRET}"])
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, yaml12.LARGEST)
         data = yaml12.load(text)
+    except UnreadableFileError as error:
+        raise ConfigError([f"{file} {error.strerror}"]) from None
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from None
-    except ValueError as error:
-        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "is no path of a file"
-        raise ConfigError([f"{file} {reason}"]) from None
     except yaml12.YAMLError as error:
         raise ConfigError([f"{file} is not YAML: {_quoting_no_secret(error, text)}"]) from None
     if isinstance(data, dict):

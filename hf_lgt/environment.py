@@ -62,6 +62,7 @@ def _commit() -> str | None:
 
 def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
+        ["git", "-C", str(root), *arguments],
+        capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10,
+    )  # fmt: skip
     return done.stdout.strip()

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_builders.reading import open_regular
+
 _DRAFT = re.compile(r"\.(?P<name>.+)\.\d+-[0-9a-f]{8}(?P<old>\.old)?(?P<suffix>\.[A-Za-z0-9]+)?", re.DOTALL)
 
 
@@ -140,7 +142,9 @@ def append_text(path: Path, text: str) -> None:
         OSError: as when the disk is full.
     """
     data = text.encode("utf-8")
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    # without waiting for whoever should read a pipe of this name
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags, 0o666)
     try:
         before = os.fstat(handle).st_size
         try:
@@ -191,8 +195,12 @@ def is_full(error: OSError) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's contents, in hexadecimal digits."""
-    with open(path, "rb") as file:
+    """Hash of a regular file's contents, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read, see `data_builders.reading`.
+    """
+    with open_regular(path) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import read_json
 from hf_lgt import yaml12
 from hf_lgt.config import Config, ConfigError, Trained, config_from_dict
 from hf_lgt.files import is_draft
@@ -87,12 +87,14 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         ConfigError: there is none that can be read.
     """
     try:
-        data = yaml12.load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml12.YAMLError):
-        data = None
-    if not isinstance(data, dict):
-        raise ConfigError([f"{run_dir} is no run: it has no config.yaml that can be read"])
-    return data
+        data = yaml12.read(run_dir / "config.yaml")
+    except (OSError, yaml12.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    else:
+        if isinstance(data, dict):
+            return data
+        reason = "holds no keys"
+    raise ConfigError([f"{run_dir} is no run: it has no config.yaml that can be read ({reason})"])
 
 
 def refusals(config: Trained, finished_is_fine: bool = False, kind: Kind = RUN) -> list[str]:
@@ -122,15 +124,13 @@ def other_data_faults(run_dir: Path, data: Mapping[str, Any], kind: Kind) -> lis
     """Whether the data are others than when the run began."""
     file = run_dir / kind.data_file
     try:
-        before = json.loads(file.read_text(encoding="utf-8")) if data else None
+        before = read_json(file) if data else None
     except FileNotFoundError:
         return []
-    except ValueError:
-        return [f"{file} is not JSON; --overwrite begins the run anew"]
-    if not data:
+    except OSError as error:
+        return [f"{file}: {error.strerror}; --overwrite begins the run anew"]
+    if before is None:
         return []
-    if not isinstance(before, dict):
-        return [f"{file} is not what a run writes; --overwrite begins the run anew"]
     if before.get("fingerprint") == data["fingerprint"]:
         return []
     return [kind.other_data(run_dir, before, data)]
@@ -151,10 +151,8 @@ def recorded(run_dir: Path | None, name: str) -> dict[str, Any]:
     if run_dir is None:
         return {}
     try:
-        data = json.loads((run_dir / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(data, dict):
+        data = read_json(run_dir / name)
+    except OSError:
         return {}
     texts = ("revision", "commit")
     return {key: value for key, value in data.items() if key not in texts or isinstance(value, str)}

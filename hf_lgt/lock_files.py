@@ -100,10 +100,11 @@ def look(path: Path) -> Seen:
 @contextmanager
 def opened(path: Path, flags: int) -> Iterator[int]:
     """The descriptor of a file, closed at the end and on exec; for reading alone where that is allowed."""
+    at_once = getattr(os, "O_NONBLOCK", 0)  # not waiting for somebody at the other end of a pipe of this name
     try:
-        handle = os.open(path, flags)
+        handle = os.open(path, flags | at_once)
     except PermissionError:
-        handle = os.open(path, os.O_RDONLY)  # of another user; enough to see who holds it
+        handle = os.open(path, os.O_RDONLY | at_once)  # of another user; enough to see who holds it
     try:
         yield handle
     finally:
@@ -192,7 +193,7 @@ def host() -> str:
 def boot() -> str:
     """Differs after each start of a machine and between machines, even two of one name."""
     try:
-        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return host()
 
@@ -209,7 +210,12 @@ def process_mark(pid: int) -> str | None:
     """When a process began, on a clock that nobody sets; None if none with this pid runs."""
     try:
         # the command's name, in brackets, may hold spaces and brackets
-        fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = (
+            (_PROC / str(pid) / "stat")
+            .read_text(errors="replace", encoding="utf-8")
+            .rpartition(")")[2]
+            .split()
+        )
         return None if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError, ValueError):
         if (_PROC / "self/stat").exists():

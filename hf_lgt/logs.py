@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from data_builders.reading import LARGEST_LOG, open_regular, read_bytes
 from hf_lgt.errors import CheckpointError, TrainingError
 from hf_lgt.files import append_text, sync, write_text
 
@@ -32,9 +34,10 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
 def count_lines(run_dir: Path) -> dict[str, int]:
     """Lines of each log of a run, which are flushed to disk first."""
     counts = {}
-    for path in sorted(run_dir.glob("*.jsonl")):
+    for path in sorted(path for path in run_dir.glob("*.jsonl") if path.is_file()):
         sync(path)
-        counts[path.name] = path.read_bytes().count(b"\n")
+        with open_regular(path) as file:
+            counts[path.name] = sum(block.count(b"\n") for block in iter(partial(file.read, 1 << 20), b""))
     return counts
 
 
@@ -47,9 +50,14 @@ def kept_lines(path: Path, count: int, step: int) -> list[str]:
         step: of the checkpoint.
 
     Raises:
-        CheckpointError: it lacks some of them, or they are damaged; names the line.
+        CheckpointError: it cannot be read, or lacks some of them, or they are damaged; names the line.
     """
-    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+    try:
+        text = read_bytes(path, LARGEST_LOG).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        text = ""
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
     lines = text.split("\n")[:-1][:count]  # what has no end was being written when the run was stopped
     for i, line in enumerate(lines, 1):
         if not 0 <= step_of(line) <= step:

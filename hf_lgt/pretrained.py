@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import read_json
 from data_builders.registry import unknown
 from data_builders.retry import ASKING_ATTEMPTS, again, quiet, redact
 from hf_lgt.config import ModelConfig
@@ -43,10 +43,9 @@ class Checkpoint:
     def pretraining(self) -> dict[str, Any] | None:
         """What is written down of its pretraining, if anything."""
         try:
-            found = json.loads((self.folder / PRETRAINING_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_json(self.folder / PRETRAINING_FILE)
+        except OSError:
             return None
-        return found if isinstance(found, dict) else None
 
     def about(self) -> dict[str, Any]:
         """Plain data for ``checkpoint.json``."""
@@ -223,11 +222,11 @@ def _has_weights(folder: Path, name: str) -> bool:
     if (folder / name).is_file():
         return True
     try:
-        index = json.loads((folder / f"{name}.index.json").read_text(encoding="utf-8"))
+        index = read_json(folder / f"{name}.index.json")
         shards = set(index["weight_map"].values())
         # a shard lies beside its index, nowhere else on this disk
         return bool(shards) and all(Path(s).name == s and (folder / s).is_file() for s in shards)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.hub import push_folder
+from data_builders.reading import read_json
 from hf_lgt import yaml12
 from hf_lgt.evaluation.records import last_step, read_records
 from hf_lgt.folders import CHECKPOINT_FILE, DATA_FILE, read_run_config, recorded_checkpoint
@@ -54,16 +55,16 @@ def push_run(
         f"run/{name}": run_dir / name for name in RUN_FILES if (run_dir / name).is_file()
     }
     about = run_dir / DATA_FILE
-    data = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    data = read_json(about) if about.is_file() else {}
     base = recorded_checkpoint(run_dir)
     also["run/config.yaml"] = yaml12.dump(public_config(config, data, base)).encode()
     if base and not base.get("on_hub"):
-        base = {**base, "name_or_path": Path(base["name_or_path"]).name}
+        base = {**base, "name_or_path": Path(str(base.get("name_or_path"))).name}
     if base:
         also[f"run/{CHECKPOINT_FILE}"] = (json.dumps(base, indent=1) + "\n").encode()
     also |= _adapters(run_dir / "adapter", base)
     if data and not on_hub(data):
-        also[f"run/{DATA_FILE}"] = json.dumps({**data, "path": Path(data["path"]).name}).encode()
+        also[f"run/{DATA_FILE}"] = json.dumps({**data, "path": Path(str(data.get("path"))).name}).encode()
     if results := hub_results(config, records, data):
         also[RESULTS_FILE] = results.encode()
     return push_folder(
@@ -85,7 +86,7 @@ def _adapters(folder: Path, base: Mapping[str, Any]) -> dict[str, Path | bytes]:
     if not folder.is_dir():
         return {}
     files: dict[str, Path | bytes] = {f"adapter/{file.name}": file for file in sorted(folder.iterdir())}
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    settings = read_json(folder / "adapter_config.json")
     settings["base_model_name_or_path"] = base.get("name_or_path")
     files["adapter/adapter_config.json"] = (json.dumps(settings, indent=2) + "\n").encode()
     return files

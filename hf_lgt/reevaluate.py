@@ -141,8 +141,8 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a path that cannot be is told now
     records = _evaluate(model, tests, found)
     with atomic_directory(out, replace=overwrite) as draft:
-        (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records))
-        (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()))
+        (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
+        (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
         figures = write_figures(found.config, records, draft)
     say(results_text(found.config, records))
     say(f"figure: {', '.join(str(out / figure.name) for figure in figures)}")

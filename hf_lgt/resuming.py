@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from data_builders.reading import LARGEST_LOG, read_bytes
 from hf_lgt.checkpoints import LoopState, list_checkpoints, read_state, verify
 from hf_lgt.errors import CheckpointError, ConfigError
 from hf_lgt.logs import kept_lines, step_of
@@ -120,6 +121,7 @@ def _by_step(run_dir: Path, state: LoopState, logs: Sequence[str]) -> dict[str, 
     for name in logs:
         most = state.step if name == logs[0] else state.step - 1
         file = run_dir / name
-        steps = [step_of(line) for line in file.read_bytes().splitlines()] if file.is_file() else []
+        lines = read_bytes(file, LARGEST_LOG).splitlines() if file.is_file() else []
+        steps = [step_of(line) for line in lines]
         counts[name] = next((i for i, step in enumerate(steps) if not 0 <= step <= most), len(steps))
     return counts

@@ -16,9 +16,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from data_builders.reading import read_text
 from data_builders.registry import unknown
 from hf_lgt.errors import ConfigError
-from hf_lgt.files import atomic_directory, scratch_folder, write_text
+from hf_lgt.files import atomic_directory, scratch_folder, sha256, write_text
 
 MAIN = "main"
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -38,10 +39,18 @@ def list_revisions(repository: Path) -> dict[str, str]:
         name = file.relative_to(refs).as_posix()
         if not file.is_file() or any(part.startswith(".") for part in name.split("/")):
             continue  # a folder, or a file that is being written
-        commit = file.read_text(encoding="utf-8", errors="replace").strip()
+        commit = _commit_of(file)
         if _COMMIT.fullmatch(commit) and (repository / "snapshots" / commit).is_dir():
             found[name] = commit
     return dict(sorted(found.items(), key=lambda item: natural_order(item[0])))
+
+
+def _commit_of(ref: Path) -> str:
+    """What a branch's file says, empty where it cannot be read."""
+    try:
+        return read_text(ref).strip()
+    except OSError:
+        return ""
 
 
 def snapshot(repository: Path, revision: str | None = None, *, key: str = "model.revision") -> Path:
@@ -97,7 +106,7 @@ def write_revision(
     with scratch_folder(repository) as draft:
         fill(draft)
         commit = content_hash(draft)
-        before = ref.read_text(encoding="utf-8").strip() if ref.is_file() else commit
+        before = _commit_of(ref) if ref.is_file() else commit
         if before != commit and not move:
             raise FileExistsError(f"{ref} names {before}; the new files are {commit}")
         _keep(draft, repository / "snapshots" / commit)
@@ -110,8 +119,8 @@ def content_hash(folder: Path) -> str:
     """SHA-1 over the paths and contents of a folder's files, 40 hexadecimal digits."""
     digest = hashlib.sha1(usedforsecurity=False)
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name, content = file.relative_to(folder).as_posix().encode(), hashlib.sha256(file.read_bytes())
-        digest.update(b"%d %s %s" % (len(name), name, content.digest()))
+        name, content = file.relative_to(folder).as_posix().encode(), bytes.fromhex(sha256(file))
+        digest.update(b"%d %s %s" % (len(name), name, content))
     return digest.hexdigest()
 
 

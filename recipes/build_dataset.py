@@ -7,7 +7,6 @@ With --lm_eval its test rows become tasks of lm-evaluation-harness, see recipes/
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -209,8 +208,9 @@ def _show(output: Path) -> None:
     from tabulate import tabulate
 
     from data_builders.marker import MARKER
+    from data_builders.reading import read_json
 
-    rows = json.loads((output / MARKER).read_text(encoding="utf-8"))["rows"]
+    rows = read_json(output / MARKER)["rows"]
     table: list[list[Any]] = [[name, splits["train"], splits["test"]] for name, splits in rows.items()]
     print(tabulate(table, headers=["configuration", "train", "test"], tablefmt="github"))
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from data_builders import get_task
+from data_builders.reading import holds_text
 from hf_lgt import yaml12
 from hf_lgt.config import Config, ConfigError
 from hf_lgt.files import write_text
@@ -99,7 +100,7 @@ def bundles(runs: Sequence[R], most: int, file_of: Callable[[R], Path]) -> list[
 def write_config(file: Path, config: Config) -> None:
     """Write a run's config, settled, unless the file says the same already."""
     text = yaml12.dump(config.to_dict())
-    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+    if not holds_text(file, text):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import UnreadableFileError, holds_text, read_json
 from data_builders.texts import CONTROLS
 from hf_lgt.errors import ConfigError
 from hf_lgt.files import write_text
@@ -92,7 +93,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     data = {"format": FORMAT, **dataclasses.asdict(manifest)}
     text = json.dumps(data, indent=1) + "\n"
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not holds_text(path, text):
         write_text(path, text)
     return path
 
@@ -105,12 +106,12 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = read_json(path)
+    except UnreadableFileError as error:
+        raise ConfigError([f"{path} {error.strerror}; run the recipe that made it again"]) from None
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
-    except (ValueError, RecursionError):
-        raise ConfigError([f"{path} is not JSON; run the recipe that made it again"]) from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    if data.get("format") != FORMAT:
         raise ConfigError([f"{path} is no manifest of format {FORMAT}; run the recipe that made it again"])
     try:
         runs = tuple(_entry(item) for item in data["runs"])

@@ -75,8 +75,8 @@ def load_comparison(path: str | Path) -> Comparison:
     path = Path(path)
     file = path / "compare.yaml" if path.is_dir() else path
     try:
-        data: Any = yaml12.load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml12.YAMLError) as error:
+        data: Any = yaml12.read(file)
+    except (OSError, yaml12.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ConfigError([f"comparison {file}: {reason}"]) from None
     if not isinstance(data, dict):

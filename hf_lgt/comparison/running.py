@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from data_builders.reading import end
 from hf_lgt.config import Config, ConfigError, ModelConfig
 from hf_lgt.data import open_data
 from hf_lgt.folders import is_finished
@@ -51,6 +52,8 @@ class Checkable(Protocol):
 J = TypeVar("J", bound=Job)
 USER_ERROR = 2
 """a recipe's status after a mistake of the user's"""
+LONGEST_LOG_END = 1 << 20
+"""bytes in which the last error of a run is looked for"""
 
 
 def run_all(
@@ -192,6 +195,9 @@ def _to_run(planned: Sequence[Checkable]) -> list[Checkable]:
 
 def last_error(log: Path) -> str:
     """What a run said last of why it failed."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = end(log, LONGEST_LOG_END).decode("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return f"  {log}: {error.strerror}"
     starts = [i for i, line in enumerate(lines) if line.startswith(("error:", "Traceback"))]
     return "\n".join(f"  {line}" for line in (lines[starts[-1] :] if starts else lines[-3:])[:12])

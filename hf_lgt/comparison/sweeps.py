@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from data_builders.reading import read_json
 from hf_lgt.comparison.arms import read_evaluations
 from hf_lgt.comparison.checkpoints import Checkpoint
 from hf_lgt.comparison.planning import Planned
@@ -190,12 +190,12 @@ def _result(item: Planned, records: Sequence[EvalRecord], loaded: dict[str, Any]
 def _read_loaded(path: Path) -> dict[str, Any]:
     """A run's ``checkpoint.json``, empty where there is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"{path}: {getattr(error, 'strerror', None) or 'is not JSON'}"]) from None
-    if not isinstance(data, dict) or not isinstance(data.get("pretraining") or {}, dict):
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    if not isinstance(data.get("pretraining") or {}, dict):
         raise ConfigError([f"{path}: must say what was loaded: name_or_path, revision, commit, pretraining"])
     return data
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import LARGEST_LOG, read_bytes
 from data_builders.texts import CONTROLS
 from hf_lgt.errors import RunError
 
@@ -58,7 +59,7 @@ def read_records(path: str | Path) -> list[EvalRecord]:
     path = Path(path)
     try:
         # bytes, so that only the faulty line is told of, and no sign within a name ends a line
-        lines = path.read_bytes().splitlines()
+        lines = read_bytes(path, LARGEST_LOG).splitlines()
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None
     if not lines:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from data_builders.hub import push_folder
+from data_builders.reading import read_json
 from hf_lgt import yaml12
 from hf_lgt.pretraining.config import PretrainConfig
 from hf_lgt.pretraining.report import FIGURE, public_config
@@ -36,7 +36,7 @@ def push_revisions(
             the others.
     """
     run_dir = config.run_dir
-    about = json.loads((run_dir / KIND.data_file).read_text(encoding="utf-8"))
+    about = read_json(run_dir / KIND.data_file)
     settings = yaml12.dump(public_config(config, about)).encode()
     names = [name for name in list_revisions(run_dir) if name != MAIN]
     pushed = {}

@@ -248,7 +248,9 @@ class Evaluator:
             self.prepared.codec.save(folder)
             card = revision_card(self.config, self.prepared.about, measured)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            (folder / "pretraining.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
+            (folder / "pretraining.json").write_text(
+                json.dumps(asdict(measured), indent=1) + "\n", encoding="utf-8"
+            )
 
         # what an interrupted start left of later steps is written anew
         name = f"step-{measured.step}"

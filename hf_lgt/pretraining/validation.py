@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_builders.reading import LARGEST_LOG, read_bytes
 from hf_lgt.batching import answer_loss, make_pass
+from hf_lgt.evaluation.records import LARGEST, RecordError
 from hf_lgt.logs import append_lines
 from hf_lgt.pretraining.source import block_batch
 
@@ -74,7 +75,28 @@ def append(run_dir: Path, measured: Measured) -> None:
 
 
 def read(run_dir: Path) -> list[Measured]:
-    """All lines of a folder's log; none where nothing was measured yet."""
+    """All lines of a folder's log; none where nothing was measured yet.
+
+    Raises:
+        RecordError: the log cannot be read, or a line is no measurement.
+    """
     path = run_dir / LOG
-    lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ()
-    return [Measured(**json.loads(line)) for line in lines]
+    try:
+        lines = read_bytes(path, LARGEST_LOG).splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    return [_parse(line, f"{path}, line {i}") for i, line in enumerate(lines, 1)]
+
+
+def _parse(line: bytes, where: str) -> Measured:
+    try:
+        measured = Measured(**json.loads(line))
+        counts, losses = (measured.step, measured.tokens), (measured.validation_loss, measured.bits_per_byte)
+        fine = all(type(n) is int and 0 <= n <= LARGEST for n in counts) and all(map(math.isfinite, losses))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        fine = False
+    if not fine:
+        raise RecordError(f"{where} is not a measurement: {line[:60].decode('utf-8', 'replace')!a}")
+    return measured

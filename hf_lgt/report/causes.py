@@ -99,7 +99,7 @@ def _write(
     folder: Path, name: str, title: str, tables: list[Table], data: Any, figure: Figure, replace: bool
 ) -> list[Table]:
     with atomic_directory(folder, replace=replace) as draft:
-        (draft / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+        (draft / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         text = "\n\n".join([f"# {title}", *(table.markdown() for table in tables)])
         (draft / f"{name}.md").write_text(text + "\n", encoding="utf-8")
         save_figure(figure, draft / f"{name}.png")

@@ -33,7 +33,9 @@ def write_heads(found: Sequence[Looked], folder: Path, *, replace: bool = False)
     tables = [_difference_table(found), _correlation_table(related)]
     tables = [table for table in tables if table.rows]
     with atomic_directory(folder, replace=replace) as draft:
-        (draft / "heads.json").write_text(json.dumps(_data(found, related), indent=1) + "\n")
+        (draft / "heads.json").write_text(
+            json.dumps(_data(found, related), indent=1) + "\n", encoding="utf-8"
+        )
         np.savez_compressed(draft / "heads.npz", **_arrays(found))
         text = "\n\n".join(["# Heads", *(table.markdown() for table in tables)])
         (draft / "heads.md").write_text(text + "\n", encoding="utf-8")

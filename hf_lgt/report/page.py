@@ -15,6 +15,7 @@ from urllib.parse import quote
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from data_builders.reading import beginning
 from data_builders.texts import printable
 from hf_lgt import yaml12
 from hf_lgt.errors import ConfigError
@@ -64,7 +65,7 @@ def check_output(output: Path) -> None:
     others = [name for name in names if name not in (INDEX, FIGURES)]
     if names and not others:
         index = output / INDEX
-        ours = index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:2000]
+        ours = index.is_file() and GENERATOR.encode() in beginning(index, 2000)
         others = [] if ours else names
         figures = output / FIGURES
         if figures.is_dir():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_builders.reading import read_json
 from hf_lgt.analysis.prediction import CHOSEN, Pair, Predictor
 from hf_lgt.analysis.ranking import Measured, Place, Question, rank
 from hf_lgt.analysis.relatedness import SCORES
@@ -53,7 +54,7 @@ def write_related(
         "runs": [asdict(own) for own in measured],
     }
     with atomic_directory(folder, replace=replace) as draft:
-        (draft / "related.json").write_text(json.dumps(data, indent=1) + "\n")
+        (draft / "related.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         text = f"# Auxiliaries for {question.target}\n\n{table.markdown()}\n"
         (draft / "related.md").write_text(text, encoding="utf-8")
         save_figure(_ranking_figure(question, rankings, by), draft / "related.png")
@@ -118,9 +119,11 @@ def read_related(folder: Path) -> tuple[str, dict[str, dict[str, float | None]]]
     """
     path = folder / "related.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         found: dict[str, dict[str, list[float | None]]] = {}
         for run in data["runs"]:
+            if not isinstance(run["candidate"], str):
+                raise ValueError("a candidate must be a task's name")
             own = found.setdefault(run["candidate"], {name: [] for name in SCORES})
             for name in SCORES:
                 own[name].append(_score(run["found"]["scores"][name]))
@@ -131,7 +134,7 @@ def read_related(folder: Path) -> tuple[str, dict[str, dict[str, float | None]]]
         return str(data["target"]), means
     except OSError as error:
         raise ConfigError([f"--related: {path}: {error.strerror}"]) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError([f"--related: {path} is no ranking that analyze.py related wrote"]) from None
 
 
@@ -166,7 +169,7 @@ def write_prediction(
         ],
     }
     with atomic_directory(folder, replace=replace) as draft:
-        (draft / "prediction.json").write_text(json.dumps(data, indent=1) + "\n")
+        (draft / "prediction.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         text = "\n\n".join(["# Predicted and measured transfer", *(table.markdown() for table in tables)])
         (draft / "prediction.md").write_text(text + "\n", encoding="utf-8")
         save_figure(_matrix_figure(pairs), draft / "transfer.png")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import open_regular
 from hf_lgt.config import ComponentConfig, Config
 from hf_lgt.evaluation.curves import curve
+from hf_lgt.evaluation.records import LARGEST
 from hf_lgt.folders import recorded, recorded_checkpoint, recorded_data
 from hf_lgt.report.experiments import Experiment, Run
 from hf_lgt.report.model_card import on_hub
@@ -126,14 +127,28 @@ def parameters(run_dir: Path) -> int | None:
     total = 0
     for path in sorted((run_dir / "model").glob("*.safetensors")):
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 head: Any = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), LONGEST_HEAD)))
-            total += sum(
-                math.prod(tensor["shape"]) for name, tensor in head.items() if name != "__metadata__"
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            total += sum(_size(tensor["shape"]) for name, tensor in head.items() if name != "__metadata__")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # it is the model's loader that tells of damaged weights
     return total or None
+
+
+def _size(shape: Any) -> int:
+    """Numbers of a tensor, as the head of its file says.
+
+    Raises:
+        ValueError: it says nothing that can be.
+    """
+    size = 1
+    for width in shape:
+        if type(width) is not int or not 0 <= width <= LARGEST:
+            raise ValueError("no width of a tensor")
+        size *= width
+        if size > LARGEST:
+            raise ValueError("larger than any file")
+    return size
 
 
 def _count(number: int) -> str:

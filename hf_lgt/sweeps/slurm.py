@@ -7,7 +7,6 @@ submitted: whatever happens to this process, the next call finds its jobs again 
 
 from __future__ import annotations
 
-import json
 import secrets
 import signal
 import time
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_builders.reading import read_json
 from hf_lgt.errors import RunError
 from hf_lgt.files import append_text
 from hf_lgt.folders import is_finished
@@ -199,8 +199,8 @@ class _Driver:
     def _reported(self, place: Place) -> list[str]:
         """Runs of a task that failed by themselves, whatever was tried."""
         try:
-            failed = json.loads(self._report(place).read_text(encoding="utf-8"))["failed"]
-        except (OSError, ValueError, KeyError, TypeError):
+            failed = read_json(self._report(place)).get("failed")
+        except OSError:
             return []
         return [str(run) for run in failed] if isinstance(failed, list) else []
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import read_json
 from data_builders.texts import line
 from hf_lgt.errors import ConfigError, RunError
 from hf_lgt.files import write_text
@@ -49,7 +50,7 @@ class Jobs:
         self.all: dict[str, Submission] = {}
         """name -> submission"""
         try:
-            data: Any = json.loads(self.path.read_text(encoding="utf-8"))
+            data: Any = read_json(self.path)
             if data["format"] != FORMAT:
                 raise ValueError(data["format"])
             for item in data["submissions"]:
@@ -57,7 +58,7 @@ class Jobs:
                 self.all[item["name"]] = Submission(str(item["name"]), str(item["job"]), tasks)
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(
                 [f"{self.path} is not what a sweep writes; remove it once none of its jobs is in the queue"]
             ) from None
@@ -135,7 +136,9 @@ def queued() -> dict[Place, tuple[str, str]] | None:
     """All of this user's tasks that wait or run: their states and jobs; None where Slurm gives no answer."""
     command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%F %K %T %j"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=COMMAND_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode:

@@ -183,7 +183,8 @@ def _test(settings: SlurmSettings) -> str:
             ["sbatch", "--test-only", *flags],
             input="#!/bin/bash\ntrue\n",
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=COMMAND_SECONDS,
         )
     except subprocess.TimeoutExpired:

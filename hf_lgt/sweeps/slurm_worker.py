@@ -83,7 +83,7 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         try:
             command = [sys.executable, "-m", __name__]
-            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8")
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         assert self._child.stdin
@@ -147,13 +147,13 @@ def _still_runs() -> bool:
     job = os.environ.get("SLURM_JOB_ID", "")
     asked = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
     with suppress(OSError, subprocess.TimeoutExpired):
-        return subprocess.run(asked, capture_output=True, text=True, timeout=20).stdout.strip() == "RUNNING"
+        return subprocess.run(asked, capture_output=True, timeout=20).stdout.strip() == b"RUNNING"
     return False
 
 
 def main() -> int:
     """Do the runs of the task that stands on standard input."""
-    told = json.load(sys.stdin)
+    told = json.load(sys.stdin.buffer)  # UTF-8, whatever the locale is
     runs = [
         TaskRun(run["id"], Path(run["run_dir"]), tuple(run["arguments"]), run["log"]) for run in told["runs"]
     ]

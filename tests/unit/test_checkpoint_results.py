@@ -318,7 +318,7 @@ def test_every_file_that_cannot_be_read_is_told(planned):
     assert len(faults) == 3
     assert "eval.jsonl: No such file" in faults[0]
     assert "checkpoint.json: is not JSON" in faults[1]
-    assert "checkpoint.json: must say what was loaded" in faults[2]
+    assert "checkpoint.json: holds no JSON object" in faults[2]
 
 
 def test_the_data_hold_every_run_checkpoint_and_trend(alone):

@@ -57,7 +57,7 @@ def test_arms_lie_beside_the_comparison_wherever_it_is_read_from(folder, tmp_pat
         (b"transfer.yaml", "must hold the keys name, arms and seeds"),
         (b"name: [", "line 1"),
         (b"name: a\nname: b\n", "key 'name' stands here twice"),
-        (b"\xff\xfe", "can't decode"),
+        (b"\xff\xfe", "is not UTF-8 text"),
     ],
 )
 def test_a_file_that_is_no_comparison_is_told_by_its_name(tmp_path, content, told):

@@ -289,7 +289,7 @@ def test_a_file_that_is_its_own_base_is_told(file):
     ("base", "told"),
     [
         ("nowhere.yaml", "nowhere.yaml: No such file or directory"),
-        (".", "Is a directory"),
+        (".", "is a folder, not a file"),
         ("5", "base: 5 must be the path of a config file"),
         ("[a.yaml]", "base: ['a.yaml'] must be the path of a config file"),
         ('"a\\0b"', "is no path of a file"),
@@ -343,7 +343,7 @@ def test_a_missing_file_is_told_by_its_name(tmp_path):
     assert faults_of(tmp_path / "nowhere.yaml") == [
         f"config file {tmp_path / 'nowhere.yaml'}: No such file or directory"
     ]
-    assert faults_of(tmp_path) == [f"config file {tmp_path}: Is a directory"]
+    assert faults_of(tmp_path) == [f"config file {tmp_path} is a folder, not a file"]
 
 
 def test_a_link_that_leads_to_itself_is_told(tmp_path):
