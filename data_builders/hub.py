@@ -55,7 +55,11 @@ def check_destination(repo_id: str, revision: str | None, repo_type: str) -> Non
         raise DestinationError(f"{where} must name whose it is, as in my-org/{repo_id}")
     if revision is not None and not _names_branch(revision):
         raise DestinationError(f"--revision: {revision!r} must be the name of a branch")
-    if not get_token():
+    try:
+        token = get_token()
+    except Exception as error:  # the file that keeps it, or who gives it for a while
+        raise DestinationError(f"{where}: the access token cannot be read: {reason(error)}") from None
+    if not token:
         raise DestinationError(f"{where} needs a token that may write: run 'hf auth login', or set HF_TOKEN")
     try:
         user: Any = again(lambda: HfApi().whoami(), lambda line: None, where, ASKING_ATTEMPTS)

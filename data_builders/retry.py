@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from data_builders.reading import read_text
+
 Result = TypeVar("Result")
 
 TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
@@ -51,12 +53,23 @@ def redact(text: str) -> str:
 
 def redact_tokens(text: str) -> str:
     """The text without the token of this user's login, and what is a token of the Hub or of wandb."""
-    from huggingface_hub import get_token
-
-    token = (get_token() or "").strip()
+    token = _stored_token()
     if len(token) >= SHORTEST_SECRET:
         text = text.replace(token, "***")
     return re.sub(rf"\bhf_[A-Za-z0-9]{{20,}}|{_KEYS}", "***", text)
+
+
+def _stored_token() -> str:
+    """The token that ``hf auth login`` keeps, empty where there is none that can be read.
+
+    Not by `huggingface_hub.get_token`, which raises there, and may ask the network.
+    """
+    from huggingface_hub import constants
+
+    try:
+        return read_text(constants.HF_TOKEN_PATH).strip()
+    except OSError:
+        return ""
 
 
 def holds_secret(text: str) -> bool:
@@ -117,7 +130,7 @@ def quiet() -> Iterator[None]:
 
     loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx", "httpx2")]
     filters = [(logger, _Redacted()) for logger in loggers]
-    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    hide = (sys.stderr is None or not sys.stderr.isatty()) and not are_progress_bars_disabled()
     if hide:
         disable_progress_bars()
     for logger, secrets in filters:

@@ -17,6 +17,7 @@ from data_builders.retry import redact
 from data_builders.texts import printable
 from hf_lgt.errors import ConfigError, RunError
 from hf_lgt.startup import rare_collections
+from hf_lgt.streams import failure, make_tolerant
 
 if TYPE_CHECKING:
     from hf_lgt.config import Config, Form
@@ -61,6 +62,7 @@ def parser(
         keys: whether there is a config.
         form: imports and gives the config's kind; None: that of a run.
     """
+    make_tolerant()  # whatever a recipe writes comes after this
     made = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
     made.lists_keys = keys
     if form is not None:
@@ -113,8 +115,13 @@ def guard(main: Callable[[], int]) -> int:
 
     Returns:
         The recipe's own status; 2 after a user's mistake, 1 for a run that could not go on, 143 when stopped
-        by SIGTERM and 130 when interrupted (SIGINT).
+        by SIGTERM and 130 when interrupted (SIGINT). Where all went well but standard output could not be
+        written, 141 if nobody read it any more (SIGPIPE), else 1.
     """
+    return _guarded(main) or _unwritten()
+
+
+def _guarded(main: Callable[[], int]) -> int:
     from hf_lgt.interrupts import Interrupted, ended_by_sigterm
 
     try:
@@ -136,10 +143,6 @@ def guard(main: Callable[[], int]) -> int:
         return _tell_error(error, all_meet_it=True)
     except RunError as error:
         return _tell_error(error)
-    except BrokenPipeError:
-        # who read the output has seen enough; Python would complain again when it closes the stream
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except OSError as error:
         return _tell_os_error(error)
     except RuntimeError as error:
@@ -148,6 +151,16 @@ def guard(main: Callable[[], int]) -> int:
         if (told := told_of_others(error)) is None:
             raise
         return _tell_error(RunError(told))
+
+
+def _unwritten() -> int:
+    error = failure()
+    if error is None:
+        return 0
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE
+    told = f"standard output could not be written: {error.strerror}; what was written to files is whole"
+    return _tell_error(RunError(told), all_meet_it=True)
 
 
 def _is_main() -> bool:

@@ -83,7 +83,9 @@ def run_all(
     cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
     waiting_for = [item for item in planned if not item.finished]
     at_once = max(1, min(jobs, len(waiting_for)))
-    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
+    settings = {"PYTHONIOENCODING": "utf-8"}  # a log is a file like any other, whatever the locale
+    if "OMP_NUM_THREADS" not in os.environ:
+        settings["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
     logs.mkdir(parents=True, exist_ok=True)
     going: set[subprocess.Popen[bytes]] = set()
     stopping: list[bool] = []
@@ -95,7 +97,7 @@ def run_all(
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **threads},
+                env={**os.environ, **settings},
             )
             going.add(child)
             try:

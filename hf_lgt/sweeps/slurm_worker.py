@@ -22,6 +22,7 @@ from hf_lgt.comparison.running import run_all
 from hf_lgt.files import write_text
 from hf_lgt.folders import is_finished
 from hf_lgt.interrupts import Interrupted
+from hf_lgt.streams import make_tolerant
 
 MOST_FRUITLESS = 3
 """times in a row that a task is queued again although no run got to another checkpoint"""
@@ -153,6 +154,7 @@ def _still_runs() -> bool:
 
 def main() -> int:
     """Do the runs of the task that stands on standard input."""
+    make_tolerant()
     told = json.load(sys.stdin.buffer)  # UTF-8, whatever the locale is
     runs = [
         TaskRun(run["id"], Path(run["run_dir"]), tuple(run["arguments"]), run["log"]) for run in told["runs"]

@@ -17,7 +17,18 @@ HEAVY += ("huggingface_hub",)
 LAYERS = [
     ["data_builders"],
     ["variables"],
-    ["yaml12", "files", "environment", "progress", "errors", "lock_files", "processes", "sharding", "ahead"],
+    [
+        "yaml12",
+        "files",
+        "environment",
+        "progress",
+        "errors",
+        "lock_files",
+        "processes",
+        "sharding",
+        "ahead",
+        "streams",
+    ],
     [
         "schema",
         "vocabulary",

@@ -1,9 +1,14 @@
 """Tokens and passwords: never in a config, never in what is told."""
 
+import os
+from pathlib import Path
+
+import huggingface_hub
 import pytest
 
+from data_builders.hub import DestinationError, check_destination
 from data_builders.retry import holds_secret, redact
-from hf_lgt import ConfigError, load_config, yaml12
+from hf_lgt import ConfigError, cli, load_config, yaml12
 from hf_lgt.config import config_from_dict
 from hf_lgt.config_files import secret_faults
 from tests.conftest import ROOT
@@ -172,3 +177,30 @@ def test_words_on_the_command_line_are_told_without_secrets_and_controls(call_re
     assert done.returncode == 2
     assert "error:" in done.stderr
     assert not [bad for bad in (*PARTS, "\x1b") if bad in done.stderr]
+
+
+def be_pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, be_pipe, lambda path: path.write_bytes(b"\xff\xfe"), None])
+def test_a_stored_token_that_cannot_be_read_hides_no_error(tmp_path, monkeypatch, capsys, make):
+    if make:
+        make(tmp_path / "token")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert cli.guard(lambda: cli.load(DEMO, ["train.steps=-5"])) == 2
+    assert capsys.readouterr().err == "error: 1 fault:\n  train.steps: -5 must be at least 1\n"
+
+
+def test_a_stored_token_is_taken_out(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("oauth-token-of-login\n")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert redact("with oauth-token-of-login") == "with ***"
+
+
+def test_a_push_with_a_stored_token_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "token").mkdir()
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(DestinationError, match="the access token cannot be read: IsADirectoryError"):
+        check_destination("org/name", None, "model")
