@@ -1,27 +1,128 @@
-"""A short form of `tests.fuzz`: hostile configs and datasets through the real recipe."""
+"""A short form of `tests.fuzz`: hostile input through the real recipes; and that it finds what is wrong."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT
+from tests.fuzz.running import MARKER, WORK, Case, run_case
 
 
-def test_hostile_configs_and_datasets_end_well(tmp_path):
+def test_hostile_input_ends_well(tmp_path):
     """In a process of its own, which must not reach out whatever the other tests set up."""
-    words = ["--configs", "60", "--datasets", "25", "--seed", "1", "--output", tmp_path / "fuzz.json"]
+    words = ["--configs", "60", "--datasets", "25", "--recipes", "40", "--seed", "1", "--output"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", *map(str, words)],
+        [sys.executable, "-m", "tests.fuzz", *words, str(tmp_path / "fuzz.json")],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "fuzz.json").read_text())
-    assert found["faults"] == []
+    assert found.pop("faults") == []
     for name, cases in (("configs", 60), ("datasets", 25)):
-        counts = found[name]
-        assert counts["cases"] == cases
+        assert found[name]["cases"] == cases
         # both ways of ending well are tried
-        assert min(counts["accepted"], counts["refused"]) >= 4
+        assert min(found[name]["accepted"], found[name]["refused"]) >= 4
+    recipes = [counts for name, counts in found.items() if name.startswith("recipe ")]
+    assert len(recipes) == 8
+    assert sum(counts["cases"] for counts in recipes) == 40
+    assert min(sum(counts[way] for counts in recipes) for way in ("accepted", "refused")) >= 8
+
+
+def _raises(argv):
+    raise KeyError("nobody caught this")
+
+
+def _refuses_and_writes(argv):
+    Path("left").mkdir()
+    print("error: 1 fault:", file=sys.stderr)
+    return 2
+
+
+def _refuses_and_changes(argv):
+    Path("there").write_text("another")
+    print("error: 1 fault:", file=sys.stderr)
+    return 2
+
+
+def _writes_elsewhere(argv):
+    Path("../stray").write_text("x")
+    return 0
+
+
+def _leaves_a_draft(argv):
+    Path("home").mkdir()
+    Path("home/.file.1-0123abcd").write_text("x")
+    return 0
+
+
+def _colours(argv):
+    print("a\x1b[31mb")
+    return 0
+
+
+def _turns(argv):
+    print("a\u202eb", file=sys.stderr)
+    return 0
+
+
+def _sleeps(argv):
+    time.sleep(60)
+
+
+def _is_killed(argv):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _says_nothing(argv):
+    return 1
+
+
+def _runs_foreign_code(argv):
+    Path.cwd().parents[len(WORK.parts) - 1].joinpath(MARKER).write_text("x")
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("main", "why"),
+    [
+        (_raises, "KeyError: 'nobody caught this' at "),
+        (_refuses_and_writes, "stray files ['/deep/down/work/left']"),
+        (_refuses_and_changes, "stray files ['/deep/down/work/there']"),
+        (_writes_elsewhere, "stray files ['/deep/down/stray']"),
+        (_leaves_a_draft, "stray files ['/deep/down/work/home/.file.1-0123abcd']"),
+        (_colours, "control characters"),
+        (_turns, "control characters"),
+        (_sleeps, "hangs: "),
+        (_is_killed, "ended with -11"),
+        (_says_nothing, "no error line"),
+        (_runs_foreign_code, "a stranger's code was run"),
+        (lambda argv: 3, "status 3"),
+    ],
+)
+def test_what_is_wrong_is_found(main, why):
+    """Each way of ending badly, by a recipe that does it on purpose."""
+    case = Case(["x"], {"there": b"as it was"})
+    # short for the one that sleeps; the others end at once, however busy the machine is
+    limit_s = 1 if main is _sleeps else 120
+    ended = run_case(main, lambda argv: ([Path("home")], []), case, limit_s=limit_s)
+    assert ended.why.startswith(why)
+
+
+def test_what_a_recipe_may_write_is_no_fault():
+    def main(argv):
+        Path("home/made").mkdir(parents=True)
+        Path("home/made/file").write_text(" ".join(argv))
+        print("written")
+        return 0
+
+    ended = run_case(main, lambda argv: ([Path("home")], ["--more"]), Case(["x"]))
+    assert (ended.status, ended.why, ended.argv, ended.said) == ("0", None, ["x", "--more"], "written\n")

@@ -1,4 +1,4 @@
-"""What `tests.fuzz` throws at the recipe: strategies of configs, of overrides and of datasets."""
+"""What `tests.fuzz` trains with: strategies of configs, of overrides and of datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from hf_lgt import yaml12
 from hf_lgt.config import config_from_dict
-from tests.fuzz import MODEL, Case
+from tests.fuzz.planned import MODEL
+from tests.fuzz.running import Case
 from tests.merging import merged
 
 CONFIG = "config.yaml"
