@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_builders.reading import open_regular
@@ -22,7 +22,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder that appears at `path` whole or not at all.
 
     Yields a folder beside `path`; when the block ends well, its files are flushed to disk and it is
-    renamed, else it is removed.
+    renamed, else it is removed, and so are the folders above it that were missing.
 
     Args:
         path: where the folder will be.
@@ -35,24 +35,64 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     before = _identity(path)
     if before and not replace:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = _beside(path.name, path)
     old = draft.with_name(f"{draft.name}.old")
-    draft.mkdir()
-    overtaken = False
+    with parents_of(path):
+        draft.mkdir()
+        overtaken = False
+        try:
+            yield draft
+            for file in draft.rglob("*"):
+                sync(file)
+            sync(draft)
+            overtaken = not _swap(draft, path, old, before)
+            if overtaken:
+                told = (
+                    f"something else was put or changed there meanwhile; the new folder was left at {draft}"
+                )
+                raise FileExistsError(errno.EEXIST, told, str(path))
+            sync(path.parent)
+        finally:
+            if not overtaken:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def parents_of(path: Path) -> Iterator[None]:
+    """The folders above a path: those that are missing are made, and removed again if they stay empty.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    made: list[Path] = []
     try:
-        yield draft
-        for file in draft.rglob("*"):
-            sync(file)
-        sync(draft)
-        overtaken = not _swap(draft, path, old, before)
-        if overtaken:
-            told = f"something else was put or changed there meanwhile; the new folder was left at {draft}"
-            raise FileExistsError(errno.EEXIST, told, str(path))
-        sync(path.parent)
+        make_folders(path.parent, made)
+        yield
     finally:
-        if not overtaken:
-            shutil.rmtree(draft, ignore_errors=True)
+        remove_empty(made)
+
+
+def make_folders(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it; `made` gets each that was missing, the outermost first.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    missing = [p for p in (folder, *folder.parents) if not p.is_dir()]
+    for each in reversed(missing):
+        with suppress(FileExistsError):
+            each.mkdir()
+            made.append(each)
+    if not folder.is_dir():
+        folder.mkdir()  # a file has its name: let the system say so
+
+
+def remove_empty(made: list[Path]) -> None:
+    """Remove those of the folders that `make_folders` made that are empty."""
+    for folder in reversed(made):
+        with suppress(OSError):
+            folder.rmdir()
+    made.clear()
 
 
 def _swap(draft: Path, path: Path, old: Path, before: tuple[int, ...] | None) -> bool:
@@ -118,15 +158,15 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """The path of a file beside `path` that replaces it when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix stays last: writers of figures go by it
     draft = _beside(path.stem, path, path.suffix)
-    try:
-        yield draft
-        sync(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with parents_of(path):
+        try:
+            yield draft
+            sync(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

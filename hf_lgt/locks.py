@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hf_lgt import lock_files
 from hf_lgt.errors import ConfigError, RunError
-from hf_lgt.files import is_full
+from hf_lgt.files import is_full, make_folders, remove_empty
 from hf_lgt.lock_files import Holder, Seen, boot, look, place, process_mark
 
 ATTEMPTS = 200
@@ -80,7 +80,7 @@ class RunLock:
         try:
             lock = _take(cls, path, run_dir, times, say, made)
         except BaseException as error:
-            _remove_empty(made)
+            remove_empty(made)
             if isinstance(error, OSError) and not is_full(error):
                 raise ConfigError([f"output_dir: {path.parent}: {error.strerror or error}"]) from None
             raise
@@ -121,7 +121,7 @@ class RunLock:
             if self._is_mine():
                 self.path.unlink()
         self._drop()
-        _remove_empty(self._made)
+        remove_empty(self._made)
 
     def _is_mine(self) -> bool:
         return Holder.read(look(self.path).text).token == self.mine.token
@@ -193,7 +193,7 @@ def refusal(run_dir: Path, holder: Holder) -> str:
 def _take(cls: type[RunLock], path: Path, run_dir: Path, times: Times, say: Say, made: list[Path]) -> RunLock:
     for _ in range(ATTEMPTS):
         with suppress(FileNotFoundError):  # a folder or file that another process has just removed
-            _make_parents(path.parent, made)
+            make_folders(path.parent, made)
             draft, mine, handle = _draft(path)
             lock = cls(path, mine, handle, made)
             won = False
@@ -281,20 +281,3 @@ def _moves(path: Path, holder: Holder, times: Times, say: Say) -> bool:
         if look(path) != first:
             return True
     return False
-
-
-def _make_parents(folder: Path, made: list[Path]) -> None:
-    missing = [p for p in (folder, *folder.parents) if not p.is_dir()]
-    for each in reversed(missing):
-        with suppress(FileExistsError):
-            each.mkdir()
-            made.append(each)
-    if not folder.is_dir():
-        folder.mkdir()  # a file has its name: let the system say so
-
-
-def _remove_empty(made: list[Path]) -> None:
-    for folder in reversed(made):
-        with suppress(OSError):
-            folder.rmdir()
-    made.clear()

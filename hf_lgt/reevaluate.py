@@ -19,7 +19,7 @@ from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
-from hf_lgt.files import atomic_directory
+from hf_lgt.files import atomic_directory, parents_of
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
 from hf_lgt.models import decode_greedily, load_base, require_policies
 from hf_lgt.report.results import results_text, write_figures
@@ -138,12 +138,12 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
         raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
     model, codec = load_model(found)
     tests = tests_of(found, codec, model)
-    out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a path that cannot be is told now
-    records = _evaluate(model, tests, found)
-    with atomic_directory(out, replace=overwrite) as draft:
-        (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
-        (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
-        figures = write_figures(found.config, records, draft)
+    with parents_of(out):  # before the work: a path that cannot be is reported now
+        records = _evaluate(model, tests, found)
+        with atomic_directory(out, replace=overwrite) as draft:
+            (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
+            (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
+            figures = write_figures(found.config, records, draft)
     say(results_text(found.config, records))
     say(f"figure: {', '.join(str(out / figure.name) for figure in figures)}")
     return out

@@ -253,3 +253,15 @@ def test_a_config_that_a_run_kept_gives_no_consent_where_another_file_names_it(d
     read = read_mapping({"base": base, "model": model}, downloaded, "config")
     assert read["model"]["name_or_path"] == model["name_or_path"]
     assert not {"trust_remote_code", "use_safetensors"} & read["model"].keys()
+
+
+def test_a_refused_evaluation_leaves_nothing(tmp_path, call_recipe):
+    """Also where only the test set shows what is wrong: here, that the tokenizer has no tags."""
+    model = checkpoints.write(tmp_path / "model")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml12.dump({**checkpoints.settings("x", tmp_path / "out"), "model": {}}))
+    for option in ([], ["--output", tmp_path / "some" / "where" / "else"]):
+        done = call_recipe("evaluate.py", model, "--config", config, *option)
+        assert done.returncode == 2
+        assert "the tokenizer lacks" in done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "model"]

@@ -22,6 +22,16 @@ def test_a_folder_does_not_appear_when_writing_fails(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("write", [atomic_directory, atomic_file])
+def test_folders_above_do_not_stay_when_writing_fails(tmp_path, write):
+    write_text(tmp_path / "there" / "other", "precious")
+    for path in (tmp_path / "a" / "b" / "it", tmp_path / "there" / "c" / "it"):
+        with pytest.raises(OSError, match="disk full"), write(path):
+            raise OSError("disk full")
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == ["other"]
+
+
 def test_a_folder_is_replaced_only_when_asked_and_only_when_the_new_one_is_there(tmp_path):
     path = tmp_path / "it"
     write_text(path / "old", "precious")
