@@ -16,6 +16,7 @@ from data_builders.hub import DestinationError, PushError, check_destination
 from data_builders.retry import redact
 from data_builders.texts import printable
 from hf_lgt.errors import ConfigError, RunError
+from hf_lgt.output import inert_output
 from hf_lgt.startup import rare_collections
 from hf_lgt.streams import failure, make_tolerant
 
@@ -125,7 +126,7 @@ def _guarded(main: Callable[[], int]) -> int:
     from hf_lgt.interrupts import Interrupted, ended_by_sigterm
 
     try:
-        with ended_by_sigterm(), rare_collections():
+        with ended_by_sigterm(), rare_collections(), inert_output():
             return main()
     except ConfigError as error:
         return _tell_faults(error.faults)

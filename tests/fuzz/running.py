@@ -124,6 +124,7 @@ def fork(work: Callable[[], int], folder: Path, out: Path | int, error: Path | i
             io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", errors, line_buffering=True)
             for number, errors in ((1, "strict"), (2, "backslashreplace"))
         )
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
         _fresh_bars()
         faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
         status = work()

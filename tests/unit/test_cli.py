@@ -212,3 +212,18 @@ def test_what_is_no_list_of_different_seeds_is_told(text):
     (fault,) = caught.value.faults
     assert fault.startswith("--seeds: [")
     assert fault.endswith("must be a list of different whole numbers >= 0")
+
+
+def test_control_characters_are_printed_as_escapes(capsys):
+    """Bars keep what they move with, on standard error alone."""
+
+    def main():
+        sys.stdout.write("a\x1b[31m\r\u202e\ud800\tb\n")
+        sys.stderr.writelines(["c\x9bd", "\n"])
+        sys.stderr.write("\r 10%\x1b[A\x1b[2Jx")
+        return 0
+
+    assert cli.guard(main) == 0
+    out, err = capsys.readouterr()
+    assert out == "a\\x1b[31m\\r\\u202e\\ud800\tb\n"
+    assert err == "c\\x9bd\n\r 10%\x1b[A\\x1b[2Jx"

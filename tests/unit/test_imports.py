@@ -39,6 +39,7 @@ LAYERS = [
         "allocator",
         "attention",
         "startup",
+        "output",
         "dropout",
     ],
     ["model_checks"],
