@@ -45,6 +45,19 @@ def check_columns(data: DataConfig, key: str, dataset: Any) -> None:
         raise ConfigError(faults)
 
 
+def check_masks(data: DataConfig, train: Any, test: Any) -> list[str]:
+    """What is wrong where one split alone says what counts: the other's numbers would mean something else."""
+    name = data.columns.get("loss_mask", "loss_mask")
+    splits = {data.train_split: train, data.test_split: test}
+    lacking = [split for split, dataset in splits.items() if name not in dataset.column_names]
+    if len(lacking) != 1 or len(splits) != 2:
+        return []
+    return [
+        f"data.columns: {lacking[0]} has no column {name!r} although the other split has it; add it (null in "
+        "a row: all of its target counts), or remove it from the other"
+    ]
+
+
 def listed(names: Iterable[str]) -> str:
     """Names of columns, those that could be misread as text in quotes."""
     return ", ".join(
@@ -66,13 +79,15 @@ def _type_fault(split: str, dataset: Any, name: str, kinds: tuple[str, ...], who
     row, value = next(odd, (None, None))
     wanted = "whole numbers" if whole else "text"
     words = f"data.columns: column {name!r} of {split} holds {_kind(dataset, name)}, not {wanted}"
-    return [words if row is None else f"{words}: row {row} is {short(value)}"]
+    if row is not None:
+        words += f": row {row} is {short(value)}"
+    return [words if whole else f"{words}; store it as text (a string)"]
 
 
 def _is_whole(value: Any) -> bool:
     """Whether a value means a whole number, so that it is not what makes the column another type."""
     if isinstance(value, str):
-        return value.isdecimal()
+        return value.isdecimal() and len(value) < 19
     return type(value) is int or (isinstance(value, float) and value.is_integer())
 
 
@@ -87,5 +102,6 @@ def _mask_fault(split: str, dataset: Any, name: str) -> list[str]:
 
 
 def _values(dataset: Any, name: str) -> Iterator[Any]:
-    for batch in dataset.select_columns([name]).iter(batch_size=4096):
-        yield from batch[name]
+    # as Arrow: pictures and the like are not decoded, which may open files that the rows name
+    for batch in dataset.select_columns([name]).with_format("arrow").iter(batch_size=4096):
+        yield from batch[name].to_pylist()

@@ -35,6 +35,8 @@ class RunData:
     tests: TestSets
     about: dict[str, Any]
     """which rows they are: differs where the numbers of a run would; empty for generated data"""
+    warnings: tuple[str, ...] = ()
+    """what a user should know of the dataset"""
 
 
 def open_data(config: Config, revision: str | None = None) -> Opened | None:
@@ -115,7 +117,7 @@ def prepare_data(
         "fingerprint": _fingerprint(text_codec, trained, tested),
         "train_fingerprint": _fingerprint(text_codec, trained),
     }
-    return RunData(text_codec, rows, tests, about)
+    return RunData(text_codec, rows, tests, about, tuple(opened.warnings))
 
 
 def _check_context(config: Config, start: Start) -> None:

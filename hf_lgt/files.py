@@ -234,6 +234,18 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The error of a full or broken disk, or the one behind another error; None: there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def sha256(path: Path) -> str:
     """Hash of a regular file's contents, in hexadecimal digits.
 

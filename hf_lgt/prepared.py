@@ -106,7 +106,7 @@ def open_folder(
             about = json.dumps(start.checkpoint.about(), indent=1)
             write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
         news = [*news, *_added_news(start, data.codec)]
-    for line in [*news, *start_warnings(config, data.source)]:
+    for line in [*news, *(f"warning: {w}" for w in data.warnings), *start_warnings(config, data.source)]:
         tell(line)
     return resume_from
 

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,9 +18,9 @@ from data_builders.registry import unknown
 from data_builders.sampling import stream
 from hf_lgt.config import DataConfig
 from hf_lgt.errors import ConfigError
-from hf_lgt.loading import open_splits, pick_split
 from hf_lgt.pretraining.config import TextConfig
 from hf_lgt.schema import short
+from hf_lgt.splits import open_splits, pick_split
 
 NO_SOURCES = {
     "test", "tests", "idle_test", "idlelib", "lib2to3", "encodings", "site-packages", "dist-packages",
@@ -47,6 +47,8 @@ class Found:
     """files that cannot be read or are no UTF-8 text, rows without text"""
     revision: str | None = None
     """commit of a dataset on the Hub"""
+    warnings: Sequence[str] = ()
+    """what a user should know of the dataset"""
 
 
 def read_documents(text: TextConfig, revision: str | None = None) -> Found:
@@ -165,16 +167,19 @@ def _of_dataset(text: TextConfig) -> Found:
         train_split=text.split,
         columns=dict.fromkeys(("prompt", "target", "task"), text.column),
     )
+
+    def renamed(line: str) -> str:
+        return re.sub(rf"\bdata\.({'|'.join(_KEYS)})\b", lambda m: f"text.{_KEYS[m[1]]}", line)
+
     try:
-        splits, revision = open_splits(data)
-        rows = pick_split(data, "train_split", splits)
+        found = open_splits(data)
+        rows = pick_split(data, "train_split", found.splits)
     except ConfigError as error:
-        renamed = re.compile(rf"\bdata\.({'|'.join(_KEYS)})\b")
-        raise ConfigError([renamed.sub(lambda m: f"text.{_KEYS[m[1]]}", f) for f in error.faults]) from None
+        raise ConfigError([renamed(fault) for fault in error.faults]) from None
     if text.column not in rows.column_names:
         raise ConfigError([f"text.column: {unknown('column', text.column, rows.column_names)}"])
     texts, skipped = _enough(rows.select_columns([text.column]), text.column, text.characters)
-    return Found(texts, skipped, revision)
+    return Found(texts, skipped, found.revision, [renamed(line) for line in found.warnings])
 
 
 def _enough(rows: Any, column: str, characters: int | None) -> tuple[list[str], int]:

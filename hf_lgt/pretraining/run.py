@@ -165,6 +165,8 @@ def prepare(config: PretrainConfig, text: Text, say: Say = lambda line: None) ->
         ConfigError: the text is too short for the tokenizer or for the sequences.
     """
     about = text.about
+    for line in text.warnings:
+        say(f"warning: {line}")
     say(
         f"text:      {about['documents']:,} documents, {about['characters']:,} characters; for validation "
         f"{about['validation_documents']:,} and {about['validation_characters']:,}; "

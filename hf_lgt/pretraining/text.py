@@ -26,6 +26,7 @@ class Text:
     validation: list[str]
     about: dict[str, Any]
     """plain data for ``text.json``: counts, and the fingerprint that tells texts apart"""
+    warnings: Sequence[str] = ()
 
 
 def prepare_text(text: TextConfig, revision: str | None = None) -> Text:
@@ -67,7 +68,7 @@ def prepare_text(text: TextConfig, revision: str | None = None) -> Text:
         "revision": found.revision,
         "fingerprint": hashlib.sha256(b"".join(map(_hash, (*train, "", *validation)))).hexdigest(),
     }
-    return Text(train, validation, about)
+    return Text(train, validation, about, found.warnings)
 
 
 def other_text(run_dir: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

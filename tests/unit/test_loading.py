@@ -1,8 +1,11 @@
 import json
 import os
+from datetime import datetime
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from hf_lgt import ConfigError, load_config
 from hf_lgt.codec import Codec
@@ -132,13 +135,14 @@ def test_files_that_hold_no_rows_are_told(tmp_path):
         return refused(tmp_path / name)[0]
 
     assert told("a.jsonl", b"").endswith(" is empty")
-    assert told("a.txt", b"x").endswith(" is none of .json, .jsonl, .csv, .tsv, .parquet")
-    assert " cannot be loaded: ArrowInvalid: JSON parse error" in told("b.jsonl", b"{no")
+    assert told("a.txt", b"x").endswith(" is none of .csv, .tsv, .json, .jsonl, .ndjson, .parquet")
+    assert "b.jsonl, line 1 is no JSON: Expecting property name" in told("b.jsonl", b"{no")
     assert " cannot be loaded: ArrowInvalid: Parquet file size is 3" in told("b.parquet", b"{no")
     (tmp_path / "folder").mkdir()
-    assert "cannot be loaded: EmptyDatasetError" in refused(tmp_path / "folder")[0]
-    (tmp_path / "folder/notes.txt").write_text("")
-    assert refused(tmp_path / "folder")[0].startswith("data.path: ")
+    for name in ("notes.txt", "config.json", "rows.parquet.gz", "__cache__/rows.csv"):
+        (tmp_path / "folder" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).write_text("x")
+        assert "has no .csv, .tsv, .json, .jsonl, .ndjson, .parquet file" in refused(tmp_path / "folder")[0]
 
 
 def test_a_file_that_may_not_be_read_is_told(tmp_path):
@@ -166,34 +170,22 @@ def test_revision_and_configuration_are_for_what_has_them(tmp_path):
     assert refused(tmp_path / "pq", name="x") == ["data.name: unknown configuration 'x' (known: default)"]
 
 
-def test_text_in_a_csv_stays_text(tmp_path):
+def test_lengths_in_a_csv_are_whole_numbers(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text('task,prompt,target,length\n1,007,null,2\n1,"1,2",NA,3\n')
-    rows = opened(path).train
-    assert rows["task"] == ["1", "1"]
-    assert rows["prompt"] == ["007", "1,2"]
-    assert rows["target"] == ["null", "NA"]
-    assert rows["length"] == [2, 3]
-
-
-def test_csv_rows_that_do_not_fit_the_header_are_refused(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("prompt,target,length\na,b,b,2\nc,d,d,2\n")
-    assert refused(path) == [f"data.path: the rows of {str(path)!r} have more cells than its header"]
-    path.write_text("prompt,target,length\na,a,1\nc,d,d,2\n")
-    assert "Expected 3 fields in line 3, saw 4" in refused(path)[0]
-    path.write_text("prompt,target,length\na,a,1\nc,c,\n")
-    assert refused(path)[0].endswith("not whole numbers: row 1 is ''")
+    path.write_text("prompt,target,length\na,a,1\nc,c, 007\n")
+    assert opened(path).train["length"] == [1, 7]
+    for cell in ("", "2.0", "1e3", "two", "9" * 20):
+        path.write_text(f"prompt,target,length\na,a,1\nc,c,{cell}\n")
+        assert refused(path)[0].endswith(f"not whole numbers: row 1 is {cell!r}")
 
 
 @pytest.mark.parametrize(
     ("column", "values", "told"),
     [
-        ("prompt", [3, 4], "holds int64, not text: row 0 is 3"),
+        ("prompt", [3, 4], "holds int64, not text: row 0 is 3; store it as text (a string)"),
         ("prompt", [["a"], ["b"]], "not text: row 0 is ['a']"),
         ("prompt", [None, None], "holds null, not text: row 0 is null"),
         ("target", [{"x": 1}, {"x": 2}], "not text: row 0 is {'x': 1}"),
-        ("target", ["a", 3], "not text: row 1 is 3"),
         ("task", [1, 2], "holds int64, not text: row 0 is 1"),
         ("length", ["2", "two"], "holds string, not whole numbers: row 1 is 'two'"),
         ("length", [2.0, 2.5], "holds float64, not whole numbers: row 1 is 2.5"),
@@ -216,6 +208,106 @@ def test_a_nan_is_told_by_its_row(tmp_path):
         {"task": ["rev"] * 2, "prompt": ["a"] * 2, "target": ["a"] * 2, "length": [1.0, float("nan")]}
     ).save_to_disk(tmp_path / "d")
     assert refused(tmp_path / "d")[0].endswith("row 1 is nan")
+
+
+FORMS = {
+    "a.jsonl": lambda rows, path: jsonl(path, rows),
+    "a.csv": lambda rows, path: Dataset.from_list(rows).to_csv(path),
+    "a.parquet": lambda rows, path: Dataset.from_list(rows).to_parquet(path),
+    "folder/train.jsonl": lambda rows, path: jsonl(path, rows),
+    "folder/train.csv": lambda rows, path: Dataset.from_list(rows).to_csv(path),
+    "folder/train.parquet": lambda rows, path: Dataset.from_list(rows).to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_edited_file_with_its_old_time_stamp_gives_its_new_rows(tmp_path, form):
+    file = tmp_path / form
+    file.parent.mkdir(exist_ok=True)
+    path = tmp_path / form.split("/")[0]
+    FORMS[form](ROWS, file)
+    assert opened(path).train["target"] == [row["target"] for row in ROWS]
+    before = file.stat()
+    FORMS[form]([{**row, "target": "e"} for row in ROWS], file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert opened(path).train["target"] == ["e"] * 5
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "pandas", "arrow"])
+def test_the_format_that_a_dataset_was_saved_with_is_ignored(tmp_path, kind):
+    formatted = Dataset.from_list(ROWS).with_format(kind, columns=["length"])
+    formatted.save_to_disk(tmp_path / "single")
+    DatasetDict(train=formatted).save_to_disk(tmp_path / "dict")
+    for path in (tmp_path / "single", tmp_path / "dict"):
+        assert opened(path).train[:] == Dataset.from_list(ROWS)[:]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "saved"])
+@pytest.mark.parametrize("lacks", ["train", "test"])
+def test_a_loss_mask_in_one_split_alone_is_refused(tmp_path, form, lacks):
+    masked = [{**row, "loss_mask": [True] * row["length"]} for row in ROWS]
+    both = {name: ROWS if name == lacks else masked for name in ("train", "test")}
+    if form == "saved":
+        DatasetDict({name: Dataset.from_list(rows) for name, rows in both.items()}).save_to_disk(
+            tmp_path / "d"
+        )
+    for name, rows in both.items():
+        path = tmp_path / f"d/{name}.{form}"
+        path.parent.mkdir(exist_ok=True)
+        if form != "saved":
+            FORMS[f"a.{form}"](rows, path)
+    (fault,) = refused(tmp_path / "d", test_split="test")
+    assert fault.startswith(
+        f"data.columns: {lacks} has no column 'loss_mask' although the other split has it"
+    )
+
+
+def parquet(path, **columns):
+    whole = {"task": ["rev"], "prompt": ["a"], "target": ["b"], "length": [1], **columns}
+    pq.write_table(pa.table(whole), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_text_of_a_parquet_file_may_be_stored_in_any_way(tmp_path, kind):
+    path = parquet(tmp_path / "a.parquet", prompt=pa.array(["007"]).cast(kind))
+    assert opened(path).train["prompt"] == ["007"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (pa.array([b"a"]), "holds binary, not text: row 0 is b'a'; store it as text"),
+        (pa.array([datetime(2020, 1, 1)]), "holds timestamp[us], not text: row 0 is datetime.datetime(2020"),
+    ],
+    ids=str,
+)
+def test_what_is_no_text_in_a_parquet_file_is_refused(tmp_path, values, told):
+    assert told in refused(parquet(tmp_path / "a.parquet", prompt=values))[0]
+
+
+def test_parquet_files_of_a_split_must_have_the_same_columns(tmp_path):
+    parquet(tmp_path / "train-1.parquet")
+    other = parquet(tmp_path / "train-2.parquet", prompt=[7])
+    (fault,) = refused(tmp_path)
+    assert "column 'prompt' of " in fault
+    assert fault.endswith(f"is string, that of {other} int64; store it as text (a string)")
+    parquet(other, more=[7])
+    assert refused(tmp_path)[0].endswith("train-1.parquet differ in columns: more")
+    table = pa.Table.from_arrays([pa.array(["a"])] * 2, names=["prompt", "prompt"])
+    pq.write_table(table, other)
+    assert refused(other) == [f"data.path: {other} has the column 'prompt' twice"]
+    pq.write_table(table.slice(0, 0).select([0]), other)
+    assert refused(other) == [f"data.path: {other} has no rows"]
+
+
+def test_a_picture_that_is_no_text_is_not_opened(tmp_path):
+    features = Features({"prompt": Image(), "target": Value("string"), "length": Value("int64")})
+    rows = {"prompt": [{"bytes": None, "path": "/nowhere.png"}], "target": ["a"], "length": [1]}
+    pq.write_table(pa.table(rows, features.arrow_schema), tmp_path / "a.parquet")
+    assert "column 'prompt' of train holds " in refused(tmp_path / "a.parquet")[0]
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "int64"])
