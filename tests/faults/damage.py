@@ -16,7 +16,7 @@ from data_builders.sampling import stream
 from hf_lgt.checkpoints import MANIFEST, list_checkpoints, verify
 from hf_lgt.errors import CheckpointError
 from hf_lgt.progress import bar
-from tests.faults import runs
+from tests.faults import processes, runs
 
 STOPPED_AT = 2 * runs.SAVE_EVERY
 """the step of the newest checkpoint; one is before it"""
@@ -55,7 +55,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def stopped_run(start: runs.Start, work: Path) -> Path:
+def stopped_run(start: processes.Start, work: Path) -> Path:
     """Where a run lies that was killed when it had written two checkpoints."""
     output = work / "stopped"
     newest = runs.folder(output) / "checkpoints" / f"step-{STOPPED_AT:06d}"
@@ -70,7 +70,7 @@ def stopped_run(start: runs.Start, work: Path) -> Path:
     return output
 
 
-def recovers(start: runs.Start, stopped: Path, work: Path, name: str, kind: str, expected: Path) -> dict:
+def recovers(start: processes.Start, stopped: Path, work: Path, name: str, kind: str, expected: Path) -> dict:
     """Damage one file, resume, compare."""
     output, log = work / "damaged", work / "damaged.log"
     for old in (output, log):
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file for the report")
     options = parser.parse_args(argv)
-    start = runs.spawns() if options.spawn else runs.forks()
+    start = processes.spawns() if options.spawn else processes.forks()
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         work = Path(name)
         expected, _ = runs.reference(start, work, **SETTINGS)

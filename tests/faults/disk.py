@@ -24,7 +24,7 @@ from data_builders.sampling import stream
 from hf_lgt.checkpoints import list_checkpoints, verify
 from hf_lgt.errors import CheckpointError
 from hf_lgt.progress import bar
-from tests.faults import runs
+from tests.faults import processes, runs
 
 SIZE = 64 << 20
 """bytes of the disk; a run of the tiny config takes a few millions"""
@@ -133,7 +133,7 @@ def events(drawn: np.random.Generator) -> dict[str, tuple[Callable[[Path], bool]
 
 
 def point(
-    number: int, kind: str, room: int, start: runs.Start, disk: Disk, expected: Path, seed: int
+    number: int, kind: str, room: int, start: processes.Start, disk: Disk, expected: Path, seed: int
 ) -> dict:
     """Let a run meet a full disk; what it did, and whether it went on well."""
     drawn, work = stream(seed, "disk", number), disk.place.parent
@@ -214,7 +214,7 @@ def plan(points: int, most: int, seed: int) -> list[tuple[str, int]]:
 
 def work_through(options: argparse.Namespace, work: Path) -> dict:
     """The report of all points."""
-    start = runs.spawns() if options.spawn else runs.forks()
+    start = processes.spawns() if options.spawn else processes.forks()
     expected = runs.reference(start, work)[0]
     disk = Disk(work / "disk")
     try:

@@ -1,0 +1,248 @@
+"""The recipes' commands on tiny settings that are killed, what they read, and what each must leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import processes, runs
+
+DEMO = processes.ROOT / "recipes" / "demo" / "transfer.yaml"
+RUN = "runs/tiny/seed-0"
+QUICK = {"train.steps": 12, "train.log_every": 4, "train.eval_every": 6, "train.save_every": 4}
+DRAFT = re.compile(r"\..+\.\d+-[0-9a-f]+(\.old)?(\.\w+)?")
+
+Fill = Callable[[Path, processes.Start], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is killed and given again."""
+
+    recipe: str
+    """file below ``recipes/``"""
+    options: Sequence[str]
+    fill: Fill = lambda place, start: None
+    """puts what it reads into its working folder"""
+    children: bool = False
+    """whether it starts processes of its own"""
+    done: str = ""
+    """what it ends with, and status 2, where the result is there already"""
+    whole: Sequence[str] = ()
+    """folders that are there as they will be, or not at all"""
+    writes: str = ""
+    """part of the paths that are of the writes into which kills are aimed, empty: of all"""
+
+    @property
+    def told(self) -> str:
+        """As it is typed, in short."""
+        return " ".join([self.recipe, *self.options])[:200]
+
+
+def options(settings: dict[str, object]) -> list[str]:
+    """Settings as options of a recipe."""
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def variants(recipe: str) -> list[Command]:
+    """The commands of a name; trials take them in turn."""
+    return COMMANDS[recipe]()
+
+
+def _finetune() -> list[Command]:
+    given = options({**runs.SETTINGS, "output_dir": "runs"})
+    return [
+        Command("finetune.py", given, done="holds a finished run", whole=[f"{RUN}/model"], writes=".step-")
+    ]
+
+
+def _pretrain() -> list[Command]:
+    from tests.tiny_pretraining import SMALL, write_text
+
+    given = [f"--{word}" for word in [*SMALL, "text.files=['text']", "output_dir=pretrained"]]
+
+    def fill(place: Path, start: processes.Start) -> None:
+        write_text(place / "text")
+
+    return [Command("pretrain.py", given, fill, done="holds a finished run")]
+
+
+def _compare() -> list[Command]:
+    def fill(place: Path, start: processes.Start) -> None:
+        arms = json.dumps([str(DEMO), "target_alone"])
+        (place / "compare.yaml").write_text(f"name: both\narms: {arms}\nseeds: [0]\n", encoding="utf-8")
+
+    settings = {**runs.SETTINGS, **QUICK, "output_dir": "runs"}
+    del settings["name"]
+    return [Command("compare.py", ["compare.yaml", "--jobs=2", *options(settings)], fill, children=True)]
+
+
+def _sweep_together() -> list[Command]:
+    def fill(place: Path, start: processes.Start) -> None:
+        settings: dict[str, dict[str, object]] = {}
+        for key, value in {**runs.SETTINGS, **QUICK}.items():
+            section, _, name = key.partition(".")
+            if name:
+                settings.setdefault(section, {})[name] = json.loads(str(value))
+        config = {"base": str(DEMO), "name": "tiny", **settings}
+        sweep = {"name": "small", "config": config, "arms": ["transfer"], "seeds": [0, 1]}
+        (place / "sweep.yaml").write_text(json.dumps(sweep), encoding="utf-8")
+
+    given = ["sweep.yaml", "--together=2", "--jobs=1", "--output_dir=runs"]
+    return [Command("sweep.py", given, fill, children=True)]
+
+
+def _trained(place: Path, start: processes.Start) -> None:
+    """A finished run."""
+    settings = options({**runs.SETTINGS, **QUICK, "output_dir": "runs"})
+    log = place.with_name(f"{place.name}.log")
+    running = start(settings, log, place=place)
+    if running.wait() != 0:
+        raise RuntimeError(f"the run failed:\n{running.text()}")
+
+
+def _over(result: str, fill: Fill, command: Callable[[], Command]) -> Fill:
+    """As another, and the result is there already."""
+
+    def both(place: Path, start: processes.Start) -> None:
+        fill(place, start)
+        own = command()
+        log = place.with_name(f"{place.name}-before.log")
+        running = start([o for o in own.options if o != "--overwrite"], log, recipe=own.recipe, place=place)
+        if running.wait() != 0:
+            raise RuntimeError(f"what is replaced failed:\n{running.text()}")
+        assert (place / result).is_dir()
+
+    return both
+
+
+def _new_and_replaced(recipe: str, given: Sequence[str], fill: Fill, result: str) -> list[Command]:
+    """A command that writes a folder, and the same that puts it in the place of an earlier one."""
+    new = Command(recipe, given, fill, done="give --overwrite", whole=[result])
+    replaced = Command(recipe, [*given, "--overwrite"], _over(result, fill, lambda: new), whole=[result])
+    return [new, replaced]
+
+
+def _analyze() -> list[Command]:
+    few = ["--examples=16", "--lengths=10"]
+    heads = _new_and_replaced("analyze.py", ["heads", RUN, *few], _trained, f"{RUN}/analysis/heads")
+    necessity = _new_and_replaced("analyze.py", ["necessity", RUN, *few, "--output=out"], _trained, "out")
+    settings = {**runs.SETTINGS, **QUICK, "output_dir": "runs", "name": "tiny"}
+    ranked = [
+        "related",
+        "--target=capitalize_reverse",
+        "--candidates=reverse",
+        f"--config={DEMO}",
+        "--steps=6",
+    ]
+    ranked += ["--seeds=0", "--examples=16", "--output=ranking", "--jobs=2"]
+    unset = ("train.steps", "train.save_every", "train.eval_every")
+    related = [*ranked, *options({k: v for k, v in settings.items() if k not in unset})]
+    return [
+        *heads,
+        *necessity,
+        Command("analyze.py", related, children=True, done="give --overwrite", whole=["ranking"]),
+    ]
+
+
+def _evaluate() -> list[Command]:
+    given = [RUN, "--eval.lengths=[1,12]", "--eval.examples=16", "--output=found"]
+    return _new_and_replaced("evaluate.py", given, _trained, "found")
+
+
+def _report() -> list[Command]:
+    def fill(place: Path, start: processes.Start) -> None:
+        from tests.report_runs import write_experiment
+
+        write_experiment(place / "runs")
+
+    new = Command("report.py", ["runs"], fill, whole=["runs/report"])
+    elsewhere = Command("report.py", ["runs", "--output=page"], fill, whole=["page"])
+    replaced = Command("report.py", ["runs"], _over("runs/report", fill, lambda: new), whole=["runs/report"])
+    return [new, replaced, elsewhere]
+
+
+def _build_dataset() -> list[Command]:
+    given = ["--train_examples=20000", "--eval.lengths=[1,10]", "--eval.examples=16", "--output=corpus"]
+
+    def nothing(place: Path, start: processes.Start) -> None:
+        pass
+
+    new, replaced = _new_and_replaced("build_dataset.py", given, nothing, "corpus")
+    several = Command(
+        "build_dataset.py", [*given, "--num_proc=2"], children=True, done="add --overwrite", whole=["corpus"]
+    )
+    tasks = Command("build_dataset.py", [*given, "--lm_eval=tasks"], whole=["corpus", "tasks"])
+    return [several, new, replaced, tasks]
+
+
+COMMANDS: dict[str, Callable[[], list[Command]]] = {
+    "finetune": _finetune,
+    "pretrain": _pretrain,
+    "compare": _compare,
+    "sweep_together": _sweep_together,
+    "analyze": _analyze,
+    "evaluate": _evaluate,
+    "report": _report,
+    "build_dataset": _build_dataset,
+}
+
+
+def make_place(place: Path, inputs: Path | None = None) -> Path:
+    """A working folder, with what a command reads."""
+    shutil.rmtree(place, ignore_errors=True)
+    if inputs:
+        shutil.copytree(inputs, place)
+    (place / "tmp").mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def drafts(place: Path) -> set[str]:
+    """Names of what is being written below a folder, or was when its writer was killed."""
+    return {
+        path.name for path in place.rglob(".*") if DRAFT.fullmatch(path.name) and ".lock" not in path.name
+    }
+
+
+def snapshot(place: Path) -> dict[str, bytes]:
+    """All that is below a folder: path -> content, without times and speeds; of a folder nothing."""
+    found = {}
+    for path in sorted(place.rglob("*")):
+        name = path.relative_to(place).as_posix() + "/" * path.is_dir()
+        if not name.startswith("tmp/torchelastic_"):  # which each launch leaves
+            found[name] = b"" if path.is_dir() else _content(path)
+    return found
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix == ".log":
+        return b""  # each attempt adds to it
+    if path.name == "train.jsonl":
+        lines = runs.lines(path)
+        for line in lines:
+            line.pop("examples_per_second")
+        return json.dumps(lines).encode()
+    return path.read_bytes()
+
+
+def differences(expected: dict[str, bytes], place: Path, below: str = "") -> list[str]:
+    """In what a working folder differs from that of an undisturbed command; empty: in nothing."""
+    try:
+        found = snapshot(place)
+    except ValueError as error:
+        return [str(error)]
+    wrong = []
+    for name in sorted({*expected, *found}):
+        if not name.startswith(below):
+            continue
+        if name not in found:
+            wrong.append(f"{name} is missing")
+        elif name not in expected:
+            wrong.append(f"left behind: {name}")
+        elif found[name] != expected[name]:
+            wrong.append(f"{name} differs")
+    return wrong
