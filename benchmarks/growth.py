@@ -188,17 +188,14 @@ COLORS = {"step": "C0", "drawing": "C2", "evaluation": "C4", "building": "C0", "
 
 def draw(measured: Mapping[str, Any], path: Path) -> None:
     """A panel for each axis, logarithmic: seconds on the left, memory on the right."""
-    import matplotlib
+    from hf_lgt.report.canvas import empty_figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(2, 3, figsize=(14, 7.5), layout="constrained")
+    figure = empty_figure(14, 7.5)
+    panels = figure.subplots(2, 3)
     for (name, own), panel in zip(measured["axes"].items(), panels.flat, strict=True):
         panel.set_title(name)
         _panel(panel, own)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _panel(panel: Any, own: Mapping[str, Any]) -> None:

@@ -107,12 +107,10 @@ def summary(samples: list[tuple[int, float]], steps: int) -> dict[str, object]:
 
 
 def draw(samples: list[tuple[int, float]], path: Path) -> None:
-    import matplotlib
+    from hf_lgt.report.canvas import empty_figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 3), layout="constrained")
+    figure = empty_figure(7, 3)
+    axes = figure.subplots()
     axes.plot(*np.array(samples).T, linewidth=1)
     axes.set(xlabel="step", ylabel="resident memory, MiB", ylim=(0, None), title="Memory of a long run")
     figure.savefig(path, dpi=120)

@@ -22,7 +22,8 @@ from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory, parents_of
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
 from hf_lgt.models import decode_greedily, load_base, require_policies
-from hf_lgt.report.results import results_text, write_figures
+from hf_lgt.report.canvas import AGAIN
+from hf_lgt.report.results import show_results, write_figures
 from hf_lgt.starts import context_length, open_start, read_architecture, readable
 from hf_lgt.variables import arithmetic_faults
 
@@ -143,9 +144,8 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
         with atomic_directory(out, replace=overwrite) as draft:
             (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
             (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
-            figures = write_figures(found.config, records, draft)
-    say(results_text(found.config, records))
-    say(f"figure: {', '.join(str(out / figure.name) for figure in figures)}")
+            figures = write_figures(found.config, records, draft, AGAIN)
+    show_results(found.config, records, [out / figure.name for figure in figures], say)
     return out
 
 

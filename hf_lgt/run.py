@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +29,12 @@ from hf_lgt.layout import make_accelerator
 from hf_lgt.logs import append_lines
 from hf_lgt.prepared import make_model, open_folder, prepare
 from hf_lgt.preparing import only_writer
+from hf_lgt.report.canvas import optional
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import FIGURES, write_figures
 from hf_lgt.resuming import AUTO
 from hf_lgt.sharding import full_weights
+from hf_lgt.train_log import end_trackers, start_trackers, track
 from hf_lgt.trainer import Evaluate, fit
 
 EVAL_LOG = "eval.jsonl"
@@ -95,8 +98,7 @@ def _train(
     """As `train`, for the only writer of the folder."""
     ready = prepare(config, accelerator, overwrite, resume, progress)
     resume_from = open_folder(ready, accelerator, overwrite, tell)
-    if config.train.trackers:
-        accelerator.init_trackers(config.name, config=flat_settings(config.to_dict()))
+    start_trackers(accelerator, config, flat_settings(config.to_dict()))
     bare = fit(
         config,
         ready.model,
@@ -115,7 +117,7 @@ def _train(
             bare = make_model(config, ready.start, ready.data.codec)
             bare.load_state_dict(weights)
         save_run(config, bare, ready.data)
-    accelerator.end_training()
+    end_trackers(accelerator)
     return result_of(config)
 
 
@@ -127,12 +129,16 @@ def result_of(config: Config) -> RunResult:
 
 
 def save_run(config: Config, bare: Any, data: RunData) -> None:
-    """Write ``model/``, which transformers loads, and before it ``adapter/`` where there are adapters.
+    """Write ``adapter/`` where there are adapters, ``model/``, which transformers loads, then the figures.
 
     Raises:
-        CheckpointError: they cannot be written.
+        CheckpointError: model or adapters cannot be written; a card or figure that cannot be is left out.
     """
-    records = result_of(config).records
+    card = ""
+    with optional("the model's card", "the model is saved without it"):
+        base = recorded_checkpoint(config.run_dir)
+        records = result_of(config).records
+        card = model_card(config, records, example_texts(config, data.tests), data.about, base)
     if is_adapted(bare):
         # left by a run that was stopped here
         path = config.run_dir / "adapter"
@@ -141,15 +147,15 @@ def save_run(config: Config, bare: Any, data: RunData) -> None:
             data.codec.save(draft)
         bare = merged(bare)
     path = config.run_dir / "model"
-    with writing(f"figures of {config.run_dir}"):
-        write_figures(config, records, config.run_dir)
-    # last: it says that the run is finished
+    # it says that the run is finished; what nothing else needs comes after it
     with writing(f"{path}"), atomic_directory(path) as draft:
         bare.save_pretrained(draft)
         data.codec.save(draft)
-        base = recorded_checkpoint(config.run_dir)
-        card = model_card(config, records, example_texts(config, data.tests), data.about, base)
-        (draft / "README.md").write_text(card, encoding="utf-8")
+        if card:
+            (draft / "README.md").write_text(card, encoding="utf-8")
+    again = f"python recipes/evaluate.py {shlex.quote(str(config.run_dir))} draws it"
+    with optional("figures", again):
+        write_figures(config, result_of(config).records, config.run_dir, again)
 
 
 def finished(config: Config) -> RunResult | None:
@@ -180,7 +186,7 @@ def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progres
         if accelerator.is_main_process:
             append_lines(config.run_dir / EVAL_LOG, [record.to_json() for record in records])
         means = {f"exact_match/{r.task}/length_{r.length:03d}": r.exact_match for r in records}
-        accelerator.log(means, step=step)
+        track(accelerator, means, step)
 
     return evaluate_at
 

@@ -3,16 +3,57 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
+from data_builders.retry import reason
+from data_builders.texts import printable
 from hf_lgt.checkpoints import LoopState
+from hf_lgt.config import Trained
+from hf_lgt.errors import RunError
 from hf_lgt.logs import append_lines
+
+_log = logging.getLogger(__name__)
+
+
+def start_trackers(accelerator: Accelerator, config: Trained, settings: dict[str, Any]) -> None:
+    """Start the trackers that the config asks for.
+
+    Raises:
+        RunError: one does not start.
+    """
+    if not config.train.trackers:
+        return
+    try:
+        accelerator.init_trackers(config.name, config=settings)
+    except Exception as error:  # each library raises its own
+        raise RunError(f"train.trackers: {config.train.trackers} do not start: {reason(error)}") from None
+
+
+def track(accelerator: Accelerator, values: dict[str, float], step: int) -> None:
+    """Give values to the trackers; where one fails, the training does without them from then on."""
+    try:
+        accelerator.log(values, step=step)
+    except Exception as error:
+        accelerator.trackers = []
+        _log.warning(
+            "warning: the trackers get no more lines after step %d: %s", step, printable(reason(error))
+        )
+
+
+def end_trackers(accelerator: Accelerator) -> None:
+    """Let the trackers write what they have left."""
+    try:
+        accelerator.end_training()
+    except Exception as error:
+        _log.warning("warning: the trackers did not end well: %s", printable(reason(error)))
 
 
 class TrainLog:
@@ -62,5 +103,5 @@ class TrainLog:
         self._examples, self._clock = state.examples, now
         if self.accelerator.is_main_process:
             append_lines(self.path, [json.dumps(line)])
-        self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=state.step)
+        track(self.accelerator, {k: v for k, v in line.items() if k != "step"}, state.step)
         return value

@@ -94,11 +94,12 @@ def _show(comparison: Comparison, planned: Sequence[Planned], folder: Path) -> i
 
     if comparison.checkpoints:
         results = collect_checkpoints(planned)
-        text, figure = write_checkpoint_comparison(comparison.name, results, folder)
+        text, figures = write_checkpoint_comparison(comparison.name, results, folder)
     else:
-        text, figure = write_comparison(comparison.name, collect(planned), folder)
+        text, figures = write_comparison(comparison.name, collect(planned), folder)
     print(text)
-    print(f"figure: {figure}")
+    for figure in figures:
+        print(f"figure: {figure}")
     return 0
 
 

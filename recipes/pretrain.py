@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from accelerate import PartialState
 
         from hf_lgt.pretraining.publish import push_revisions
-        from hf_lgt.pretraining.report import validation_table, write_figure
+        from hf_lgt.pretraining.report import AGAIN, FIGURE, validation_table, write_figure
         from hf_lgt.pretraining.run import finished, pretrain
+        from hf_lgt.report.canvas import optional
         from hf_lgt.revisions import snapshot
 
         # a rerun completes a push that failed
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         measured = measured or pretrain(config, overwrite=known.overwrite, resume=known.resume, say=print)
         if PartialState().is_main_process:
             print(validation_table(config, measured))
-            print(f"figure:    {write_figure(config, measured, config.run_dir)}")
+            with optional(FIGURE, AGAIN):
+                print(f"figure:    {write_figure(config, measured, config.run_dir)}")
             print(f"revisions: {config.run_dir}")
             print(f"model:     {snapshot(config.run_dir)}")
             if known.push_to_hub:

@@ -15,6 +15,8 @@ from hf_lgt.report.figures import COLORS, TARGET_COLOR, new_figure, save_figure
 from hf_lgt.report.tables import STYLE
 
 FIGURE = "validation.png"
+AGAIN = "hf_lgt.pretraining.report.write_figure draws it"
+"""for a warning"""
 _CARD = """---
 {metadata}
 ---
@@ -122,9 +124,9 @@ def _revision(config: PretrainConfig, step: int) -> str:
 
 def write_figure(config: PretrainConfig, measured: Sequence[Measured], folder: Path) -> Path:
     """Draw the validation loss by step, the revisions marked."""
+    figure, (axes,) = new_figure(5.2, 3.6)
     from matplotlib.ticker import MaxNLocator
 
-    figure, (axes,) = new_figure(5.2, 3.6)
     axes.plot([m.step for m in measured], [m.validation_loss for m in measured], color=COLORS[0], lw=1.6)
     kept = [m for m in measured if m.step in config.kept_steps]
     axes.plot(

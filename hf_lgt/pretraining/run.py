@@ -34,6 +34,7 @@ from hf_lgt.resuming import AUTO
 from hf_lgt.revisions import MAIN, snapshot, write_revision
 from hf_lgt.run import flat_settings
 from hf_lgt.sharding import full_weights
+from hf_lgt.train_log import end_trackers, start_trackers, track
 from hf_lgt.trainer import fit
 
 Say = Callable[[str], None]
@@ -124,8 +125,7 @@ def _pretrain(
         tell(line)
     model = build_model(config.model, prepared.codec, config.seed.init)
     tell(f"model:     {parameter_count(model):,} parameters, {config.model.architecture}")
-    if config.train.trackers:
-        accelerator.init_trackers(config.name, config=flat_settings(config.to_dict()))
+    start_trackers(accelerator, config, flat_settings(config.to_dict()))
     fit(
         config,
         model,
@@ -141,7 +141,7 @@ def _pretrain(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _finish(config)
-    accelerator.end_training()
+    end_trackers(accelerator)
     return read(config.run_dir)
 
 
@@ -242,7 +242,7 @@ class Evaluator:
             if kept:
                 self._keep(model, measured, weights)
             append(config.run_dir, measured)
-        self.accelerator.log({"validation_loss": loss, "bits_per_byte": bits}, step=step)
+        track(self.accelerator, {"validation_loss": loss, "bits_per_byte": bits}, step)
 
     def _keep(self, model: Any, measured: Measured, weights: Mapping[str, Any] | None) -> None:
         def fill(folder: Path) -> None:

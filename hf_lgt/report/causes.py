@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +15,7 @@ from hf_lgt.analysis.necessity import Necessity
 from hf_lgt.analysis.patching import PatchMap
 from hf_lgt.evaluation.statistics import bootstrap_interval, permutation_test
 from hf_lgt.files import atomic_directory
+from hf_lgt.report.canvas import AGAIN, empty_figure, optional
 from hf_lgt.report.figures import COLORS, TARGET_COLOR, literal, save_figure
 from hf_lgt.report.pieces import Number, Row, Table
 
@@ -67,7 +68,7 @@ def write_necessity(found: Sequence[Needed], folder: Path, *, replace: bool = Fa
         for own in found
     ]
     title = "Heads that the auxiliaries need"
-    return _write(folder, "necessity", title, tables, data, _necessity_figure(found), replace)
+    return _write(folder, "necessity", title, tables, data, lambda: _necessity_figure(found), replace)
 
 
 def write_patching(found: Sequence[Patched], folder: Path, *, replace: bool = False) -> list[Table]:
@@ -92,17 +93,24 @@ def write_patching(found: Sequence[Patched], folder: Path, *, replace: bool = Fa
         for own in found
     ]
     title = "Heads moved between models"
-    return _write(folder, "patching", title, tables, data, _patching_figure(found), replace)
+    return _write(folder, "patching", title, tables, data, lambda: _patching_figure(found), replace)
 
 
 def _write(
-    folder: Path, name: str, title: str, tables: list[Table], data: Any, figure: Figure, replace: bool
+    folder: Path,
+    name: str,
+    title: str,
+    tables: list[Table],
+    data: Any,
+    draw: Callable[[], Figure],
+    replace: bool,
 ) -> list[Table]:
     with atomic_directory(folder, replace=replace) as draft:
         (draft / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         text = "\n\n".join([f"# {title}", *(table.markdown() for table in tables)])
         (draft / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-        save_figure(figure, draft / f"{name}.png")
+        with optional(f"{name}.png", AGAIN):
+            save_figure(draw(), draft / f"{name}.png")
     return tables
 
 
@@ -148,10 +156,8 @@ def _chosen_table(found: Sequence[Needed]) -> Table:
 
 
 def _necessity_figure(found: Sequence[Needed]) -> Figure:
-    from matplotlib.figure import Figure
-
     ks = list(dict.fromkeys(k for own in found for k in own.by_k))
-    figure = Figure(figsize=(0.8 + 2.6 * len(ks), 3.4), layout="constrained")
+    figure = empty_figure(0.8 + 2.6 * len(ks), 3.4)
     for axes, k in zip(figure.subplots(1, len(ks), squeeze=False, sharey=True)[0], ks, strict=True):
         each = [own.by_k[k] for own in found if k in own.by_k]
         for i, n in enumerate(each):
@@ -215,10 +221,8 @@ def _head_table(found: Sequence[Patched]) -> Table:
 
 
 def _patching_figure(found: Sequence[Patched]) -> Figure:
-    from matplotlib.figure import Figure
-
     lengths = list(dict.fromkeys(n for own in found for n in own.by_length))
-    figure = Figure(figsize=(1.2 + 1.9 * len(lengths), 0.8 + 1.5 * len(found)), layout="constrained")
+    figure = empty_figure(1.2 + 1.9 * len(lengths), 0.8 + 1.5 * len(found))
     panels = figure.subplots(len(found), len(lengths), squeeze=False, sharex=True, sharey=True)
     gains = {(i, n): own.by_length[n].by_head[..., 1] - own.by_length[n].receiver[1]
              for i, own in enumerate(found) for n in lengths}  # fmt: skip

@@ -10,6 +10,7 @@ from hf_lgt.comparison import Sweep
 from hf_lgt.comparison.checkpoints import repository_name
 from hf_lgt.evaluation.curves import mean_curve
 from hf_lgt.evaluation.statistics import bootstrap_interval
+from hf_lgt.report.canvas import empty_figure
 from hf_lgt.report.checkpoint_tables import sweep_title
 from hf_lgt.report.figures import TARGET_COLOR, literal, mark_training_lengths, style_length_axes
 
@@ -32,12 +33,10 @@ def checkpoint_figure(name: str, sweeps: Sequence[Sweep]) -> Figure:
         name: of the comparison.
         sweeps: at least one.
     """
-    from matplotlib.figure import Figure
-
     with_loss = any(p.validation_loss is not None for s in sweeps for p in s.points)
     heights = [3.6, 2.9, 2.2][: 3 if with_loss else 2]
     columns = len(sweeps)
-    figure = Figure(figsize=(2.6 + 4.8 * columns, sum(heights) + 0.6), layout="constrained")
+    figure = empty_figure(2.6 + 4.8 * columns, sum(heights) + 0.6)
     grid = figure.subplots(
         len(heights),
         columns + 1,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lgt.comparison import ArmResult, CheckpointResult, sweeps
 from hf_lgt.files import write_text
+from hf_lgt.report.canvas import optional
 from hf_lgt.report.checkpoint_figures import checkpoint_figure
 from hf_lgt.report.checkpoint_tables import checkpoint_data, checkpoint_report
 from hf_lgt.report.figures import comparison_figure, save_figure
@@ -19,23 +20,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_comparison(name: str, results: Sequence[ArmResult], folder: Path) -> tuple[str, Path]:
-    """Write the arms' tables and figure; gives the text and the figure's path."""
+def write_comparison(name: str, results: Sequence[ArmResult], folder: Path) -> tuple[str, list[Path]]:
+    """Write the arms' tables and figure; gives the text and the paths of what could be drawn."""
     text = "\n".join([comparison_table(results), "", *success_lines(results)])
     rows = [{"arm": r.arm, "seed": r.seed, **asdict(r.summary)} for r in results]
-    return text, _write(folder, text, rows, comparison_figure(name, results))
+    return text, _write(folder, text, rows, lambda: comparison_figure(name, results))
 
 
 def write_checkpoint_comparison(
     name: str, results: Sequence[CheckpointResult], folder: Path
-) -> tuple[str, Path]:
-    """Write the checkpoints' tables and figure; gives the text without single seeds and the figure's path."""
+) -> tuple[str, list[Path]]:
+    """As `write_comparison`, for checkpoints; the text is without single seeds."""
     made = sweeps(results)
-    figure = _write(folder, checkpoint_report(made), checkpoint_data(made), checkpoint_figure(name, made))
-    return checkpoint_report(made, every_seed=False), figure
+    figures = _write(
+        folder, checkpoint_report(made), checkpoint_data(made), lambda: checkpoint_figure(name, made)
+    )
+    return checkpoint_report(made, every_seed=False), figures
 
 
-def _write(folder: Path, text: str, data: Any, figure: Figure) -> Path:
+def _write(folder: Path, text: str, data: Any, draw: Callable[[], Figure]) -> list[Path]:
     write_text(folder / "comparison.md", text + "\n")
     write_text(folder / "comparison.json", json.dumps(data, indent=1) + "\n")
-    return save_figure(figure, folder / "comparison.png")
+    figures = []
+    with optional("comparison.png", "the same command draws it"):
+        figures.append(save_figure(draw(), folder / "comparison.png"))
+    return figures

@@ -14,6 +14,7 @@ from hf_lgt.config import Config
 from hf_lgt.evaluation.curves import curve, mean_curve, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.files import atomic_file
+from hf_lgt.report.canvas import empty_figure
 from hf_lgt.report.tables import by_arm, mistake_kinds
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure that needs no display, with one row of axes that share their scales."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = empty_figure(width, height)
     axes = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)
     return figure, list(axes[0])
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_lgt.report.canvas import empty_figure
 from hf_lgt.report.figures import COLORS, MARKERS, literal
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ def maps_figure(
         rows: task -> what it loses without each head, [L, H], one a column.
         columns: titles of the columns.
     """
-    from matplotlib.figure import Figure
-
     layers, heads = next(iter(rows.values()))[0].shape
     width, height = max(1.5, 0.32 * heads + 0.5), max(1.2, 0.32 * layers + 0.6)
-    figure = Figure(figsize=(1.6 + width * len(columns), 0.9 + height * len(rows)), layout="constrained")
+    figure = empty_figure(1.6 + width * len(columns), 0.9 + height * len(rows))
     panels = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
     reach = max(0.05, max(float(np.abs(found).max()) for own in rows.values() for found in own))
     image = None
@@ -68,11 +67,9 @@ def measures_figure(
         gaps: run -> the gap at each checkpoint.
         correlations: what a measure is called -> its rank correlation with the gap, in words.
     """
-    from matplotlib.figure import Figure
-
     beside = 2  # legend columns, below the panels so that it hides no point
     rows = -(-len(gaps) // beside)
-    figure = Figure(figsize=(0.6 + 3.6 * len(measures), 3.6 + 0.17 * rows), layout="constrained")
+    figure = empty_figure(0.6 + 3.6 * len(measures), 3.6 + 0.17 * rows)
     panels = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     for axes, (name, runs) in zip(panels, measures.items(), strict=True):
         for i, (run, values) in enumerate(runs.items()):

@@ -13,6 +13,7 @@ from hf_lgt.analysis.maps import MEASURES, TaskMaps
 from hf_lgt.analysis.subjects import Correlation, Looked, correlations
 from hf_lgt.evaluation.test_sets import Cell
 from hf_lgt.files import atomic_directory
+from hf_lgt.report.canvas import AGAIN, optional
 from hf_lgt.report.figures import save_figure
 from hf_lgt.report.head_figures import maps_figure, measures_figure
 from hf_lgt.report.pieces import Number, Row, Table
@@ -40,8 +41,10 @@ def write_heads(found: Sequence[Looked], folder: Path, *, replace: bool = False)
         text = "\n\n".join(["# Heads", *(table.markdown() for table in tables)])
         (draft / "heads.md").write_text(text + "\n", encoding="utf-8")
         for own in found:
-            _draw_maps(own, draft)
-        _draw_measures(found, related, draft)
+            with optional(f"the maps of {own.subject.label}", AGAIN):
+                _draw_maps(own, draft)
+        with optional("the figures of measures", AGAIN):
+            _draw_measures(found, related, draft)
     return tables
 
 

@@ -21,6 +21,7 @@ from hf_lgt import yaml12
 from hf_lgt.errors import ConfigError
 from hf_lgt.files import atomic_directory, write_text
 from hf_lgt.folders import recorded_checkpoint, recorded_data
+from hf_lgt.report.canvas import drawing
 from hf_lgt.report.experiments import Experiment, Found, Run, find_experiments
 from hf_lgt.report.figures import save_figure
 from hf_lgt.report.model_card import public_config
@@ -118,7 +119,8 @@ class _Page:
 
     def render(self, found: Found) -> str:
         """The HTML, at most `LARGEST` bytes where figures can make it so."""
-        pictures = [[*sweep_pictures(e.manifest, e.cells)] if e.cells else [] for e in found.experiments]
+        with drawing("the figures"):
+            pictures = [sweep_pictures(e.manifest, e.cells) if e.cells else [] for e in found.experiments]
         slugs = [self.id(e.manifest.name) for e in found.experiments]
         saved = [
             [self.saved(slug, picture) for picture in own] for slug, own in zip(slugs, pictures, strict=True)
@@ -187,10 +189,11 @@ class _Page:
     def saved(self, slug: str, picture: Picture) -> Saved:
         """Write a figure's two files and make it a part of the page."""
         name = self.id(f"{slug}-{picture.name}")
-        text = svg_of(picture.figure, name)
         svg = self.figures / f"{name}.svg"
-        write_text(svg, text)
-        png = save_figure(picture.figure, self.figures / f"{name}.png")
+        with drawing(svg.name):
+            text = svg_of(picture.figure, name)
+            write_text(svg, text)
+            png = save_figure(picture.figure, self.figures / f"{name}.png")
         made = inline(text, name, f"{name}-title", picture.alt)
         self.colors |= made.colors
         data = base64.b64encode(png.read_bytes()).decode()

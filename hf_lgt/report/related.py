@@ -18,6 +18,7 @@ from hf_lgt.analysis.ranking import Measured, Place, Question, rank
 from hf_lgt.analysis.relatedness import SCORES
 from hf_lgt.config import ConfigError
 from hf_lgt.files import atomic_directory
+from hf_lgt.report.canvas import AGAIN, empty_figure, optional
 from hf_lgt.report.causes import mean_with_interval
 from hf_lgt.report.figures import COLORS, MARKERS, TARGET_COLOR, literal, save_figure
 from hf_lgt.report.pieces import Number, Row, Table, Value
@@ -57,7 +58,8 @@ def write_related(
         (draft / "related.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         text = f"# Auxiliaries for {question.target}\n\n{table.markdown()}\n"
         (draft / "related.md").write_text(text, encoding="utf-8")
-        save_figure(_ranking_figure(question, rankings, by), draft / "related.png")
+        with optional("related.png", AGAIN):
+            save_figure(_ranking_figure(question, rankings, by), draft / "related.png")
     return [table]
 
 
@@ -90,11 +92,9 @@ def _place(places: Sequence[Place], name: str) -> Place | None:
 
 
 def _ranking_figure(question: Question, rankings: Mapping[str, Sequence[Place]], by: str) -> Figure:
-    from matplotlib.figure import Figure
-
     order = [place.candidate for place in rankings[by]]
     order += [name for name in question.candidates if name not in order]
-    figure = Figure(figsize=(1.2 + 2.0 * len(SCORES), 1.2 + 0.35 * len(order)), layout="constrained")
+    figure = empty_figure(1.2 + 2.0 * len(SCORES), 1.2 + 0.35 * len(order))
     panels = figure.subplots(1, len(SCORES), squeeze=False, sharey=True)[0]
     for axes, (score, places) in zip(panels, rankings.items(), strict=True):
         for place in places:
@@ -172,8 +172,10 @@ def write_prediction(
         (draft / "prediction.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         text = "\n\n".join(["# Predicted and measured transfer", *(table.markdown() for table in tables)])
         (draft / "prediction.md").write_text(text + "\n", encoding="utf-8")
-        save_figure(_matrix_figure(pairs), draft / "transfer.png")
-        save_figure(_score_figure(pairs, predictors), draft / "scores.png")
+        with optional("transfer.png", AGAIN):
+            save_figure(_matrix_figure(pairs), draft / "transfer.png")
+        with optional("scores.png", AGAIN):
+            save_figure(_score_figure(pairs, predictors), draft / "scores.png")
     return tables
 
 
@@ -243,14 +245,12 @@ def _within_table(predictors: Sequence[Predictor]) -> Table:
 
 
 def _matrix_figure(pairs: Sequence[Pair]) -> Figure:
-    from matplotlib.figure import Figure
-
     targets, auxiliaries = _names(pairs)
     values = np.full((len(targets), len(auxiliaries)), np.nan)
     for pair in pairs:
         values[targets.index(pair.target), auxiliaries.index(pair.auxiliary)] = pair.mean
     reach = max(0.1, float(np.nanmax(np.abs(values))))
-    figure = Figure(figsize=(2.6 + 0.95 * len(auxiliaries), 1.8 + 0.6 * len(targets)), layout="constrained")
+    figure = empty_figure(2.6 + 0.95 * len(auxiliaries), 1.8 + 0.6 * len(targets))
     axes = figure.subplots()
     image = axes.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -266,12 +266,10 @@ def _matrix_figure(pairs: Sequence[Pair]) -> Figure:
 
 
 def _score_figure(pairs: Sequence[Pair], predictors: Sequence[Predictor]) -> Figure:
-    from matplotlib.figure import Figure
-
     shown = [own for own in predictors if own.score in SCORES]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(0.8 + 3.0 * columns, 0.8 + 2.7 * rows), layout="constrained")
+    figure = empty_figure(0.8 + 3.0 * columns, 0.8 + 2.7 * rows)
     panels: Any = figure.subplots(rows, columns, squeeze=False, sharey=True)
     targets, _ = _names(pairs)
     for axes, own in zip(panels.flat, shown, strict=False):

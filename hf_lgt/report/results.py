@@ -9,17 +9,28 @@ from data_builders.texts import plain
 from hf_lgt.config import Config
 from hf_lgt.evaluation.curves import curve, regimes, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.report.canvas import optional
 from hf_lgt.report.figures import curves_figure, mistakes_figure, save_figure
 from hf_lgt.report.tables import length_table, mistake_table, number, summary_lines
 
 FIGURES = ("curves.png", "mistakes.png")
 
 
-def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path) -> list[Path]:
-    """Draw every figure that the records have something for."""
-    figures = [save_figure(curves_figure(config, records), folder / "curves.png")]
+def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path, again: str) -> list[Path]:
+    """Draw every figure that the records have something for; gives those that could be drawn.
+
+    Args:
+        config: of the run.
+        records: of one evaluation.
+        folder: where.
+        again: what draws a figure that could not be drawn, for the warning.
+    """
+    figures = []
+    with optional("curves.png", again):
+        figures.append(save_figure(curves_figure(config, records), folder / "curves.png"))
     if any(r.mistakes for r in records):
-        figures.append(save_figure(mistakes_figure(config, records), folder / "mistakes.png"))
+        with optional("mistakes.png", again):
+            figures.append(save_figure(mistakes_figure(config, records), folder / "mistakes.png"))
     return figures
 
 
@@ -59,4 +70,5 @@ def show_results(
 ) -> None:
     """Say the tables and where the figures are; other arguments as in `results_text`."""
     say(results_text(config, records, zero_shot))
-    say(f"figure: {', '.join(map(str, figures))}")
+    if figures:
+        say(f"figure: {', '.join(map(str, figures))}")

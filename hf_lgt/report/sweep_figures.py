@@ -13,6 +13,7 @@ import numpy as np
 
 from hf_lgt.comparison.manifest import Manifest
 from hf_lgt.evaluation.curves import mean_curve
+from hf_lgt.report.canvas import empty_figure
 from hf_lgt.report.cells import gap, mean_of, reach, values_of
 from hf_lgt.report.figures import (
     COLORS,
@@ -56,11 +57,9 @@ def _setting_words(cell: Cell) -> str:
 
 def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure of panels in rows of at most four."""
-    from matplotlib.figure import Figure
-
     columns = min(count, 3 if count in (3, 5, 6, 9) else 4)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(0.9 + width * columns, 0.7 + height * rows), layout="constrained")
+    figure = empty_figure(0.9 + width * columns, 0.7 + height * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
     for unused in axes[count:]:
         unused.remove()
@@ -149,8 +148,6 @@ def _curves_alt(settings: Sequence[Sequence[Cell]], line: Callable[[Cell], str])
 
 def gap_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
     """Mean generalization gap over target and auxiliary training length (as the paper's figure 10)."""
-    from matplotlib.figure import Figure
-
     rows, columns = (manifest.axes.get(axis, ()) for axis in ("target_length", "auxiliary_length"))
     for index, (words, grid) in enumerate(gap_grids(manifest, cells)):
         gaps = np.full((len(rows), len(columns)), np.nan)
@@ -158,7 +155,7 @@ def gap_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]
             for j, auxiliary in enumerate(columns):
                 if (cell := grid.get((target, auxiliary))) and (values := values_of(cell, gap)):
                     gaps[i, j] = fmean(values)
-        figure = Figure(figsize=(1.9 + 0.75 * len(columns), 1.5 + 0.65 * len(rows)), layout="constrained")
+        figure = empty_figure(1.9 + 0.75 * len(columns), 1.5 + 0.65 * len(rows))
         axes = figure.subplots()
         image = axes.imshow(gaps, cmap="cividis_r", vmin=0, vmax=1, aspect="auto")
         for (i, j), mean in np.ndenumerate(gaps):
@@ -184,12 +181,10 @@ def gap_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]
 
 def reach_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
     """Exact match in the transfer region: a row a setting, a dot a seed, mean and interval in bold."""
-    from matplotlib.figure import Figure
-
     known = [cell for cell in cells if values_of(cell, reach)]
     if not 2 <= len(known) <= 60:
         return
-    figure = Figure(figsize=(8.2, 1.3 + 0.34 * len(known)), layout="constrained")
+    figure = empty_figure(8.2, 1.3 + 0.34 * len(known))
     axes = figure.subplots()
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     for row, cell in enumerate(known):

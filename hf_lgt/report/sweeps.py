@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_lgt.comparison.manifest import Manifest
 from hf_lgt.files import write_text
+from hf_lgt.report.canvas import optional
 from hf_lgt.report.figures import save_figure
 from hf_lgt.report.pieces import Table
 from hf_lgt.report.sweep_figures import sweep_pictures
@@ -18,13 +19,17 @@ from hf_lgt.sweeps.results import Cell
 
 
 def write_sweep(manifest: Manifest, cells: Sequence[Cell], folder: Path) -> tuple[list[Table], list[Path]]:
-    """Write tables, numbers and figures of a sweep into its folder; gives tables and paths of the figures."""
+    """Write tables, numbers and figures of a sweep into its folder; gives tables and the figures' paths."""
     tables = sweep_tables(manifest, cells)
     text = "\n\n".join([f"# {manifest.name}", *(table.markdown() for table in tables)])
     write_text(folder / "sweep.md", text + "\n")
     write_text(folder / "sweep.json", json.dumps(sweep_data(manifest, cells), indent=1) + "\n")
-    pictures = sweep_pictures(manifest, cells)
-    return tables, [save_figure(p.figure, folder / f"{p.name}.png") for p in pictures]
+    figures = []
+    with optional("figures", again := "the same command draws them"):
+        for picture in sweep_pictures(manifest, cells):
+            with optional(name := f"{picture.name}.png", again):
+                figures.append(save_figure(picture.figure, folder / name))
+    return tables, figures
 
 
 def sweep_data(manifest: Manifest, cells: Sequence[Cell]) -> dict[str, Any]:

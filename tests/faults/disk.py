@@ -127,8 +127,11 @@ def events(drawn: np.random.Generator) -> dict[str, tuple[Callable[[Path], bool]
         "an evaluation": (lambda run: count(run / "eval.jsonl") >= max(evaluation, 1) * LINES, few),
         "the folder": (lambda run: (run / "config.yaml").is_file(), {}),
         "the last step": (lambda run: count(run / "train.jsonl") >= runs.STEPS, {}),
-        "a figure": (lambda run: count(run / "eval.jsonl") >= LINES * (runs.STEPS // runs.EVAL_EVERY), {}),
-        "the final save": (lambda run: bool([*run.glob(".*.png"), *run.glob("*.png")]), {}),
+        "the final save": (
+            lambda run: count(run / "eval.jsonl") >= LINES * (runs.STEPS // runs.EVAL_EVERY),
+            {},
+        ),
+        "a figure": (lambda run: (run / "model").is_dir(), {}),
     }
 
 
@@ -151,7 +154,16 @@ def point(
     status, text = running.wait(), running.text()
     found = {"point": number, "kind": kind, "room": room, "status": status}
     if status == 0:
-        return {**found, "met": False}
+        # the run is whole, and says which figure it is without
+        warned = re.search("^warning: .*No space left.*$", text, re.MULTILINE)
+        return {
+            **found,
+            "met": warned is not None,
+            "told": warned[0] if warned else "",
+            "file": "figures" if warned else "",
+            "checkpoints": len(list_checkpoints(run_dir)),
+            "wrong": runs.differences(expected, output),
+        }
     told, wrong = runs.told_error(text), []
     wrong += [] if status == 1 else [f"ended with status {status}"]
     wrong += [] if "No space left" in told or "full" in told else ["it does not say that the disk is full"]
@@ -159,7 +171,7 @@ def point(
     wrong += ["a traceback was printed"] if "Traceback" in text else []
     wrong += harmed(run_dir)
     steps = len(list_checkpoints(run_dir))
-    file = re.search(rf"figures|(?<={re.escape(str(run_dir))}/)[^/\s:]+", told)
+    file = re.search(rf"(?<={re.escape(str(run_dir))}/)[^/\s:]+", told)
     disk.make_room(str(drawn.choice(["remount", "ballast"])))
     again = start(runs.arguments(output, **settings), work / f"point-{number}-again.log")
     if (status := again.wait()) != 0:

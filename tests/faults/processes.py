@@ -164,7 +164,7 @@ def forks() -> Start:
     torch.set_num_threads(1)
     import accelerate  # noqa: F401
     import datasets  # noqa: F401
-    import matplotlib.pyplot  # noqa: F401
+    import matplotlib.backends.backend_agg  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
 
     import hf_lgt.publish
