@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +107,10 @@ def _write_parquet(splits: datasets.DatasetDict, folder: Path) -> datasets.Datas
         shards = max(1, -(-size // SHARD_BYTES))
         for k in range(shards):
             path = folder / f"{split}-{k:05d}-of-{shards:05d}.parquet"
-            rows.shard(shards, k, contiguous=True).to_parquet(path)
+            content = io.BytesIO()
+            rows.shard(shards, k, contiguous=True).to_parquet(content)
+            # written by us: on a full disk the library would abort the whole process
+            path.write_bytes(content.getbuffer())
             info.download_size += path.stat().st_size
         info.splits[split] = datasets.SplitInfo(split, num_bytes=size, num_examples=len(rows))
     info.dataset_size = sum(split.num_bytes for split in info.splits.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import errno
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from data_builders.hub import DestinationError, PushError, check_destination
 from data_builders.retry import redact
 from data_builders.texts import printable
 from hf_lgt.errors import ConfigError, RunError
+from hf_lgt.files import disk_error, is_full
 from hf_lgt.output import inert_output
 from hf_lgt.startup import rare_collections
 from hf_lgt.streams import failure, make_tolerant
@@ -199,9 +199,10 @@ def _tell_error(error: Exception, all_meet_it: bool = False) -> int:
 def _tell_os_error(error: OSError) -> int:
     """Of a file or folder: what cannot be put right in the command is no mistake of the user's."""
     told = f"{error.filename or 'a file'}: {error.strerror or error}"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+    if disk_error(error) is not error:
         return _tell_faults([told])
-    return _tell_error(RunError(f"{told}; once this is put right, the same command goes on"))
+    what = "free disk space" if is_full(error) else "put this right"
+    return _tell_error(RunError(f"{told}; {what}, then rerun the same command"))
 
 
 def add_hub_options(arguments: argparse.ArgumentParser, what: str, *, branch: bool = True) -> None:

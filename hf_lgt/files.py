@@ -31,13 +31,14 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         FileExistsError: `path` exists and `replace` is not set, or something took or changed its place
             meanwhile; then that stays, and the message says where the new folder was left.
+        OSError: it cannot be written; of a full disk it names `path`, whatever was raised in the block.
     """
     before = _identity(path)
     if before and not replace:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     draft = _beside(path.name, path)
     old = draft.with_name(f"{draft.name}.old")
-    with parents_of(path):
+    with _naming(path), parents_of(path):
         draft.mkdir()
         overtaken = False
         try:
@@ -148,9 +149,10 @@ def _remove(path: Path) -> None:
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder in another one that is removed when the block ends, unless it was renamed."""
     folder = _beside("scratch", parent / "scratch")
-    folder.mkdir()
     try:
-        yield folder
+        with _naming(parent):
+            folder.mkdir()
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -160,7 +162,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """The path of a file beside `path` that replaces it when the block ends well."""
     # the suffix stays last: writers of figures go by it
     draft = _beside(path.stem, path, path.suffix)
-    with parents_of(path):
+    with _naming(path), parents_of(path):
         try:
             yield draft
             sync(draft)
@@ -244,6 +246,17 @@ def disk_error(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raises what a full or broken disk is met with as an error that names what could not be written."""
+    try:
+        yield
+    except Exception as error:
+        if (met := disk_error(error)) is None:
+            raise
+        raise OSError(met.errno, os.strerror(met.errno or errno.EIO), str(path)) from error
 
 
 def sha256(path: Path) -> str:

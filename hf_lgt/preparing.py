@@ -27,7 +27,7 @@ from hf_lgt.schema import short
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-NO_ROOM = "once there is room, the same command goes on"
+NO_ROOM = "free disk space, then rerun the same command"
 
 
 def settle(config: Trained, overwrite: bool, resume: str | Path, kind: Kind = RUN) -> str | Beginning:

@@ -220,10 +220,11 @@ def _readable(data: DataConfig, local: bool) -> Iterator[None]:
         from datasets.exceptions import DatasetGenerationError
 
         if full := disk_error(error):
-            from huggingface_hub.constants import HF_HOME
+            from datasets.config import HF_DATASETS_CACHE
+            from huggingface_hub.constants import HF_HUB_CACHE
 
-            where = full.filename or f"the cache in {HF_HOME}"
-            raise OSError(full.errno, full.strerror, where) from None
+            cache = HF_DATASETS_CACHE if isinstance(error, DatasetGenerationError) else HF_HUB_CACHE
+            raise OSError(full.errno, os.strerror(full.errno or 0), full.filename or str(cache)) from None
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403, 404):
             raise ConfigError(

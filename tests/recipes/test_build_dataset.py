@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import resource
 import shlex
+from contextlib import contextmanager
 
 import datasets
 import pytest
@@ -247,3 +249,46 @@ def test_mistakes_are_told_before_any_work(run, tmp_path, arguments, told):
     assert done.returncode == 2
     assert told in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def files_up_to(size):
+    """No file of this process or its children may get larger, as on a disk that has so much left."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("options", [[], ["--num_proc", "2"]])
+@pytest.mark.parametrize("size", [0, 1000, 60_000])
+def test_a_full_disk_is_told_with_the_folder_and_what_to_do(run, tmp_path, size, options):
+    arguments = [
+        "--config",
+        DEMO,
+        *SMALL,
+        "--train_examples",
+        "9000",
+        *options,
+        "--output",
+        tmp_path / "corpus",
+    ]
+    with files_up_to(size):
+        done = run(*arguments)
+    assert done.returncode == 1
+    told = f"error: {tmp_path / 'corpus'}: File too large; put this right, then rerun the same command\n"
+    assert done.stderr.endswith(told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_of_tasks_for_the_harness_too(run, tmp_path):
+    arguments = ["--config", DEMO, *SMALL, "--output", tmp_path / "corpus", "--lm_eval", tmp_path / "tasks"]
+    assert run(*arguments[:-2]).returncode == 0
+    with files_up_to(100):
+        done = run(*arguments)
+    assert done.returncode == 1
+    assert f"error: {tmp_path / 'tasks'}: File too large; put this right, then rerun" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+    assert run(*arguments).returncode == 0

@@ -1,3 +1,5 @@
+import errno
+import os
 import sys
 
 import pytest
@@ -227,3 +229,20 @@ def test_control_characters_are_printed_as_escapes(capsys):
     out, err = capsys.readouterr()
     assert out == "a\\x1b[31m\\r\\u202e\\ud800\tb\n"
     assert err == "c\\x9bd\n\r 10%\x1b[A\\x1b[2Jx"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [
+        (errno.ENOSPC, 1, "No space left on device; free disk space, then rerun the same command"),
+        (errno.EDQUOT, 1, "Disk quota exceeded; free disk space, then rerun the same command"),
+        (errno.EIO, 1, "Input/output error; put this right, then rerun the same command"),
+        (errno.EACCES, 2, "Permission denied"),
+    ],
+)
+def test_guard_tells_of_a_disk_that_is_full_with_the_file_and_what_to_do(capsys, number, status, told):
+    def work():
+        raise OSError(number, os.strerror(number), "runs/a.json")
+
+    assert cli.guard(work) == status
+    assert f"runs/a.json: {told}\n" in capsys.readouterr().err

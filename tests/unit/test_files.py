@@ -1,6 +1,9 @@
+import errno
+import os
+
 import pytest
 
-from hf_lgt.files import atomic_directory, atomic_file, write_text
+from hf_lgt.files import atomic_directory, atomic_file, scratch_folder, write_text
 
 
 def names(folder):
@@ -119,3 +122,28 @@ def test_a_file_keeps_its_old_text_when_writing_fails(tmp_path):
     write_text(path, "new")
     assert path.read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
+
+
+def full(how):
+    """What a full disk does to those who write."""
+    if how == "python":
+        with open("/dev/full", "w") as file:
+            file.write("x")
+    elif how == "arrow":  # which would remove the device
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: No space left on device")
+    else:
+        try:
+            full("python")
+        except OSError as error:
+            raise RuntimeError("the rows cannot be generated") from error
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("how", ["python", "arrow", "wrapped"])
+@pytest.mark.parametrize("writer", [atomic_directory, atomic_file, scratch_folder])
+def test_a_full_disk_is_met_with_the_name_of_what_could_not_be_written(tmp_path, writer, how):
+    path = tmp_path if writer is scratch_folder else tmp_path / "it"
+    with pytest.raises(OSError, match="] No space left on device: ") as caught, writer(path):
+        full(how)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert names(tmp_path) == []
