@@ -8,19 +8,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.columns import listed
+from hf_lgt.columns import UsedColumns, listed
 from hf_lgt.data_files import inside
 from hf_lgt.errors import ConfigError
 from hf_lgt.files import sha256
 from hf_lgt.schema import short
 
 
-def read_parquet(paths: Sequence[Path], texts: Iterable[str], commit: str | None) -> Any:
+def read_parquet(paths: Sequence[Path], used: UsedColumns, commit: str | None) -> Any:
     """Rows of Parquet files, one after the other, a `datasets.Dataset` that maps a file in the cache.
 
     Args:
         paths: the files.
-        texts: columns that must be text in all of them or in none.
+        used: the columns that are used.
         commit: of the Hub, which says what they hold; None: their contents do.
 
     Raises:
@@ -29,7 +29,7 @@ def read_parquet(paths: Sequence[Path], texts: Iterable[str], commit: str | None
     from datasets.data_files import DataFilesDict, DataFilesList
     from datasets.packaged_modules.parquet.parquet import Parquet
 
-    paths = _checked(paths, texts)
+    paths = _checked(paths, used.texts)
     key = hashlib.sha256()
     for path in paths:
         key.update(f"{commit} {path}\n".encode() if commit else sha256(path).encode())
@@ -39,7 +39,7 @@ def read_parquet(paths: Sequence[Path], texts: Iterable[str], commit: str | None
         dataset_name="rows", config_id="default", hash=key.hexdigest(), data_files=DataFilesDict(rows=files)
     )
     builder.download_and_prepare()
-    return builder.as_dataset("rows")
+    return _valid(builder.as_dataset("rows"), used, paths[0])
 
 
 def _checked(paths: Sequence[Path], texts: Iterable[str]) -> list[Path]:
@@ -69,7 +69,7 @@ def _checked(paths: Sequence[Path], texts: Iterable[str]) -> list[Path]:
     return filled
 
 
-def read_saved(folder: Path) -> dict[str, Any]:
+def read_saved(folder: Path, used: UsedColumns) -> dict[str, Any]:
     """The splits that `save_to_disk` wrote, as `datasets.Dataset`, whatever format they were given.
 
     Raises:
@@ -80,7 +80,8 @@ def read_saved(folder: Path) -> dict[str, Any]:
     def read(part: Path) -> Any:
         state = inside(folder, part / "state.json").read_text("utf-8")
         names = [entry["filename"] for entry in json.loads(state)["_data_files"]]
-        return concatenate_datasets([Dataset.from_file(str(inside(folder, part / name))) for name in names])
+        parts = [Dataset.from_file(str(inside(folder, part / name))) for name in names]
+        return _valid(concatenate_datasets(parts), used, part)
 
     try:
         if not (folder / "dataset_dict.json").is_file():
@@ -93,3 +94,20 @@ def read_saved(folder: Path) -> dict[str, Any]:
         raise ConfigError(
             [f"data.path: {folder} is not what save_to_disk writes: {type(error).__name__}: {error}"]
         ) from None
+
+
+def _valid(dataset: Any, used: UsedColumns, path: Path) -> Any:
+    """A dataset whose columns may be read: Arrow trusts what a file says of itself, and would crash.
+
+    Raises:
+        ConfigError: a column is damaged, or holds text that is not UTF-8.
+    """
+    import pyarrow as pa
+
+    for name in sorted({*dataset.column_names} & (used.texts | used.others)):
+        try:
+            dataset.data.column(name).validate(full=True)
+        except pa.ArrowInvalid as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError([f"data.path: {path}: column {short(name)} is damaged: {reason}"]) from None
+    return dataset

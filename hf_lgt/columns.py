@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import DataConfig, short
 
 _TEXT = ("string", "large_string", "string_view")
+
+
+@dataclass(frozen=True)
+class UsedColumns:
+    """Names of the columns that are read, as the dataset has them."""
+
+    texts: frozenset[str]
+    others: frozenset[str]
+    """lengths and loss masks"""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.texts or name in self.others
 
 
 def check_columns(data: DataConfig, key: str, dataset: Any) -> None:

@@ -15,6 +15,7 @@ from data_builders.registry import unknown
 from data_builders.retry import ASKING_ATTEMPTS, again, quiet, redact
 from data_builders.texts import line
 from hf_lgt.arrow_files import read_parquet, read_saved
+from hf_lgt.columns import UsedColumns
 from hf_lgt.config_checks import COLUMNS
 from hf_lgt.data_files import (
     CARDS,
@@ -88,7 +89,7 @@ def _of_folder(data: DataConfig, path: Path, commit: str | None = None) -> Split
             raise ConfigError(
                 [f"data.name: {data.name!r} is a configuration, which {data.path!r} does not have"]
             )
-        return Splits(read_saved(path))
+        return Splits(read_saved(path, _used(data)))
     names = list_files(path)
     found = choose_files(names, read_card(path), data.name, repr(data.path))
     return _read_splits(data, path, found, commit)
@@ -161,17 +162,16 @@ def _read(
             raise ConfigError([f"data.path: {path} is no regular file, or a link to nothing"])
         if not path.stat().st_size:
             raise ConfigError([f"data.path: {path} is empty"])
-    texts = frozenset(data.columns.get(c, c) for c in ("prompt", "target", "task"))
-    others = frozenset(data.columns.get(c, c) for c in COLUMNS) - texts
-    wanted = text_tables.Wanted(texts, others)
+    used = _used(data)
     if kind == "parquet":
-        return read_parquet(paths, texts, commit)
-    read = (
-        text_tables.read_csv(paths, wanted, options)
-        if kind == "csv"
-        else text_tables.read_json(paths, wanted)
-    )
+        return read_parquet(paths, used, commit)
+    read = text_tables.read_csv(paths, used, options) if kind == "csv" else text_tables.read_json(paths, used)
     return _in_memory(read)
+
+
+def _used(data: DataConfig) -> UsedColumns:
+    texts = frozenset(data.columns.get(c, c) for c in ("prompt", "target", "task"))
+    return UsedColumns(texts, frozenset(data.columns.get(c, c) for c in COLUMNS) - texts)
 
 
 def pick_split(data: DataConfig, key: str, splits: Mapping[str, Any]) -> Any:

@@ -15,7 +15,6 @@ import json
 import lzma
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_lgt.columns import UsedColumns
 from hf_lgt.data_files import suffix_of
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import short
@@ -31,32 +31,21 @@ CHUNK = 50_000
 """rows that are held as Python objects at a time"""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Columns to read."""
-
-    texts: frozenset[str]
-    others: frozenset[str]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.texts or name in self.others
-
-
-def read_csv(paths: Sequence[Path], wanted: Wanted, options: Mapping[str, Any]) -> pa.Table:
+def read_csv(paths: Sequence[Path], used: UsedColumns, options: Mapping[str, Any]) -> pa.Table:
     """Rows of CSV files, one after the other.
 
     Cells are text. Columns that are no text are whole numbers where all their cells are.
 
     Args:
         paths: files with a header each.
-        wanted: columns to read.
+        used: columns to read.
         options: how they are written, with the keys of `datasets`; empty: commas, tabs in .tsv files.
 
     Raises:
         ConfigError: a file is no such table; the message names the line.
     """
-    table = _joined([_csv_table(path, wanted, options) for path in paths], paths)
-    for name in wanted.others.intersection(table.column_names):
+    table = _joined([_csv_table(path, used, options) for path in paths], paths)
+    for name in used.others.intersection(table.column_names):
         cells = table[name]
         if (
             cells.type == pa.string()
@@ -67,7 +56,7 @@ def read_csv(paths: Sequence[Path], wanted: Wanted, options: Mapping[str, Any]) 
     return table
 
 
-def _csv_table(path: Path, wanted: Wanted, options: Mapping[str, Any]) -> pa.Table:
+def _csv_table(path: Path, used: UsedColumns, options: Mapping[str, Any]) -> pa.Table:
     encoding = str(options.get("encoding") or "utf-8-sig")
     tab = suffix_of(path.name) == ".tsv"
     written = {key: options[key] for key in ("quotechar", "quoting", "escapechar") if key in options}
@@ -80,9 +69,7 @@ def _csv_table(path: Path, wanted: Wanted, options: Mapping[str, Any]) -> pa.Tab
             header = (
                 options.get("names") or options.get("column_names") or next(_cells(rows, path), (1, []))[1]
             )
-            return _table_of(
-                _checked(_cells(rows, path), header, path), _once(header, path, separator), wanted
-            )
+            return _table_of(_checked(_cells(rows, path), header, path), _once(header, path, separator), used)
         except UnicodeError:
             raise _not_utf8(path, encoding) from None
 
@@ -143,31 +130,31 @@ def _once(header: Sequence[str], path: Path, separator: str) -> Sequence[str]:
     return header
 
 
-def _table_of(rows: Iterator[Sequence[str]], header: Sequence[str], wanted: Wanted) -> pa.Table:
+def _table_of(rows: Iterator[Sequence[str]], header: Sequence[str], used: UsedColumns) -> pa.Table:
     places = {name: place for place, name in enumerate(header) if name}
     parts = []
     while chunk := list(islice(rows, CHUNK)):
-        cells = {name: [row[place] for row in chunk] for name, place in places.items() if name in wanted}
+        cells = {name: [row[place] for row in chunk] for name, place in places.items() if name in used}
         parts.append(
             _named_columns(places, len(chunk), {n: pa.array(c, pa.string()) for n, c in cells.items()})
         )
     return pa.concat_tables(parts or [_named_columns(places, 0, {})])
 
 
-def read_json(paths: Sequence[Path], wanted: Wanted) -> pa.Table:
+def read_json(paths: Sequence[Path], used: UsedColumns) -> pa.Table:
     """Rows of JSON files, one after the other: an object a line, or one list of objects.
 
     Raises:
         ConfigError: a file is no such thing, or values of a column do not go together; names the line.
     """
-    return _joined([_json_table(path, wanted) for path in paths], paths)
+    return _joined([_json_table(path, used) for path in paths], paths)
 
 
-def _json_table(path: Path, wanted: Wanted) -> pa.Table:
+def _json_table(path: Path, used: UsedColumns) -> pa.Table:
     parts, rows = [], _objects(path)
     while chunk := list(islice(rows, CHUNK)):
         names = dict.fromkeys(name for _, row in chunk for name in row)
-        read = {name: _array(name, chunk, path) for name in names if name in wanted}
+        read = {name: _array(name, chunk, path) for name in names if name in used}
         parts.append(_named_columns(names, len(chunk), read))
     if not parts:
         raise ConfigError([f"data.path: {path} has no rows"])

@@ -16,6 +16,7 @@ from hf_lgt.codec import Codec
 from hf_lgt.data import open_data, prepare_data
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.models import build_model
+from hf_lgt.schema import short
 from tests.conftest import ROOT
 from tests.unit.test_run import interrupt, same_numbers
 
@@ -149,6 +150,17 @@ def test_every_form_of_a_dataset_gives_the_same_run(own, own_run, saved, tmp_pat
         overrides = ["data.train_split='train[:80]'", "data.test_split='train[80:]'"]
     result = train(own(path, *overrides), progress=False)
     assert same_numbers(result.run_dir, own_run.dir)
+
+
+def test_a_data_file_that_is_not_read_is_named_before_the_first_step(own, tmp_path):
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    for name, rows in (("train", TRAIN), ("test", TEST), ("extra", TEST)):
+        jsonl(folder / f"{name}.jsonl", rows)
+    said = []
+    train(own(folder, "train.steps=1"), progress=False, say=said.append)
+    (line,) = (line for line in said if "extra" in line)
+    assert line.startswith(f"warning: data.path: {short(str(folder))}: not read: extra.jsonl (read: ")
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(own, own_run):

@@ -2,6 +2,7 @@ import json
 import os
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -301,6 +302,23 @@ def test_parquet_files_of_a_split_must_have_the_same_columns(tmp_path):
     assert refused(other) == [f"data.path: {other} has the column 'prompt' twice"]
     pq.write_table(table.slice(0, 0).select([0]), other)
     assert refused(other) == [f"data.path: {other} has no rows"]
+
+
+def test_damaged_text_is_refused_before_it_is_read(tmp_path):
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"a\xff"]).buffers())
+    path = parquet(tmp_path / "a.parquet", prompt=broken)
+    assert f"{path}: column 'prompt' is damaged: In chunk 0: Invalid: Invalid UTF8" in refused(path)[0]
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "d")
+    (file,) = (tmp_path / "d").glob("*.arrow")
+    content = bytearray(file.read_bytes())
+    offsets = np.cumsum([0, *(len(row["prompt"]) for row in ROWS)]).astype(np.int32).tobytes()
+    place = content.index(offsets)
+    content[place + 4 : place + 8] = (2**30).to_bytes(4, "little")  # reading there would end the process
+    file.write_bytes(content)
+    assert (
+        "column 'prompt' is damaged: In chunk 0: Invalid: Offset invariant failure"
+        in refused(tmp_path / "d")[0]
+    )
 
 
 def test_a_picture_that_is_no_text_is_not_opened(tmp_path):

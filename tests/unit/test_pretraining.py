@@ -17,6 +17,7 @@ from hf_lgt.pretraining.documents import read_documents
 from hf_lgt.pretraining.source import BlockSource, spread_starts
 from hf_lgt.pretraining.text import prepare_text
 from hf_lgt.pretraining.tokenizer import END, bytes_of_tokens, token_stream, train_tokenizer
+from hf_lgt.schema import short
 from tests.tiny_pretraining import RECIPE, tiny_config, write_text
 
 
@@ -245,6 +246,15 @@ def test_a_datasets_column_gives_the_same_text_as_its_files(rows, tmp_path):
     )
     assert text.about["skipped"] == 1
     assert len(of_rows(rows, split="train[:50%]").train) < len(text.train)
+
+
+def test_data_files_that_are_not_read_are_named(rows):
+    folder = rows.parent / "folder"
+    folder.mkdir()
+    for name in ("train.jsonl", "extra.jsonl"):
+        (folder / name).write_bytes(rows.read_bytes())
+    (warning,) = of_rows(folder).warnings
+    assert warning.startswith(f"text.path: {short(str(folder))}: not read: extra.jsonl (read: train.jsonl)")
 
 
 def test_of_a_large_dataset_no_more_is_read_than_is_asked_for(monkeypatch):
