@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.columns import UsedColumns, listed
+from hf_lgt.columns import UsedColumns, first_repeated, listed
 from hf_lgt.data_files import inside
 from hf_lgt.errors import ConfigError
 from hf_lgt.files import sha256
@@ -54,7 +54,7 @@ def _checked(paths: Sequence[Path], texts: Iterable[str]) -> list[Path]:
     schemas = {path: metadata.schema.to_arrow_schema() for path, metadata in found.items()}
     first = schemas[paths[0]]
     for path, schema in schemas.items():
-        if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
+        if (twice := first_repeated(schema.names)) is not None:
             raise ConfigError([f"data.path: {path} has the column {short(twice)} twice"])
         if odd := {*schema.names}.symmetric_difference(first.names):
             raise ConfigError([f"data.path: {path} and {paths[0]} differ in columns: {listed(sorted(odd))}"])

@@ -71,11 +71,20 @@ def check_masks(data: DataConfig, train: Any, test: Any) -> list[str]:
     ]
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names of columns, those that could be misread as text in quotes."""
-    return ", ".join(
-        name if name.isprintable() and name.strip() == name != "" else repr(name) for name in names
-    )
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that was there before, None if all differ."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """The first names of columns, those that could be misread as text in quotes."""
+    shown = [name if name.isprintable() and name.strip() == name != "" else repr(name) for name in names]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 def _kind(dataset: Any, name: str) -> str:

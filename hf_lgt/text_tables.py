@@ -22,11 +22,13 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_lgt.columns import UsedColumns
+from hf_lgt.columns import UsedColumns, first_repeated
 from hf_lgt.data_files import suffix_of
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import short
 
+_QUOTES = ("quotechar", "quoting", "escapechar", "doublequote", "skipinitialspace")
+"""options that Python's reader has by the same names"""
 CHUNK = 50_000
 """rows that are held as Python objects at a time"""
 
@@ -47,10 +49,7 @@ def read_csv(paths: Sequence[Path], used: UsedColumns, options: Mapping[str, Any
     table = _joined([_csv_table(path, used, options) for path in paths], paths)
     for name in used.others.intersection(table.column_names):
         cells = table[name]
-        if (
-            cells.type == pa.string()
-            and pc.all(pc.match_substring_regex(cells, r"^\s*-?[0-9]{1,18}\s*$")).as_py()
-        ):
+        if pc.all(pc.match_substring_regex(cells, r"^\s*-?[0-9]{1,18}\s*$")).as_py():
             numbers = pc.cast(pc.utf8_trim_whitespace(cells), pa.int64())
             table = table.set_column(table.column_names.index(name), name, numbers)
     return table
@@ -58,17 +57,15 @@ def read_csv(paths: Sequence[Path], used: UsedColumns, options: Mapping[str, Any
 
 def _csv_table(path: Path, used: UsedColumns, options: Mapping[str, Any]) -> pa.Table:
     encoding = str(options.get("encoding") or "utf-8-sig")
-    tab = suffix_of(path.name) == ".tsv"
-    written = {key: options[key] for key in ("quotechar", "quoting", "escapechar") if key in options}
-    written |= {key: options[key] for key in ("doublequote", "skipinitialspace") if key in options}
-    separator = options.get("delimiter") or options.get("sep") or ("\t" if tab else ",")
+    written = {key: options[key] for key in _QUOTES if key in options}
+    usual = "\t" if suffix_of(path.name) == ".tsv" else ","
+    separator = options.get("delimiter") or options.get("sep") or usual
+    names = options.get("names") or options.get("column_names")
     csv.field_size_limit(sys.maxsize)
     with _opened(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
         try:
             rows = csv.reader(_without_nul(text, path), delimiter=separator, strict=True, **written)
-            header = (
-                options.get("names") or options.get("column_names") or next(_cells(rows, path), (1, []))[1]
-            )
+            header = names or next(_cells(rows, path), (1, []))[1]
             return _table_of(_checked(_cells(rows, path), header, path), _once(header, path, separator), used)
         except UnicodeError:
             raise _not_utf8(path, encoding) from None
@@ -117,16 +114,15 @@ def _once(header: Sequence[str], path: Path, separator: str) -> Sequence[str]:
     """
     if not header:
         raise ConfigError([f"data.path: {path} has no header"])
-    if len(header) == 1 and any(sign in header[0] for sign in ",;\t|"):
+    if len(header) == 1 and any(s in header[0] for s in ",;\t|" if s != separator):
         raise ConfigError(
             [
                 f"data.path: {path}: its header is one cell, {short(header[0])}; cells must be separated "
                 f"by {separator!r}"
             ]
         )
-    for place, name in enumerate(header):
-        if name and name in header[:place]:
-            raise ConfigError([f"data.path: {path} has the column {short(name)} twice"])
+    if (twice := first_repeated(name for name in header if name)) is not None:
+        raise ConfigError([f"data.path: {path} has the column {short(twice)} twice"])
     return header
 
 
@@ -196,8 +192,7 @@ def _parsed(text: bytes, at: str) -> Any:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {short(max(keys, key=keys.count))} is there twice")
+        raise ValueError(f"the key {short(first_repeated(key for key, _ in pairs))} is there twice")
     return made
 
 
@@ -219,10 +214,10 @@ def _array(name: str, chunk: Sequence[tuple[str, Mapping[str, Any]]], path: Path
         ConfigError: they are of several types, or of one that Arrow does not have.
     """
     values = [row.get(name) for _, row in chunk]
-    if _fits(values):
-        return pa.array(values)
+    if (array := _stored(values)) is not None:
+        return array
     first = next(i for i, value in enumerate(values) if value is not None)
-    odd = next((i for i, value in enumerate(values) if not _fits([values[first], value])), first)
+    odd = next((i for i, value in enumerate(values) if _stored([values[first], value]) is None), first)
     reason = (
         f", while {chunk[first][0]} has {short(values[first])}"
         if odd != first
@@ -231,12 +226,12 @@ def _array(name: str, chunk: Sequence[tuple[str, Mapping[str, Any]]], path: Path
     raise ConfigError([f"data.path: {path}, {chunk[odd][0]}: {name!r} is {short(values[odd])}{reason}"])
 
 
-def _fits(values: list[Any]) -> bool:
+def _stored(values: list[Any]) -> pa.Array | None:
+    """Values as an array, None if they are not of one type that there is."""
     try:
-        pa.array(values)
+        return pa.array(values)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        return False
-    return True
+        return None
 
 
 def _named_columns(names: Iterable[str], rows: int, read: Mapping[str, pa.Array]) -> pa.Table:
