@@ -38,7 +38,7 @@ class _Inert:
 def inert_output() -> Iterator[None]:
     """Escape control characters in what is written to `sys.stdout` and `sys.stderr` within the block."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Inert(sys.stdout, bars=False), _Inert(sys.stderr, bars=True)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Inert(sys.stdout, bars=False), _Inert(sys.stderr, bars=True)
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ os.environ.update(
 
 from tests.fuzz import template
 from tests.fuzz.planned import plan_of, recipe_main
-from tests.fuzz.running import LIMIT_S, Case, Ended, run_case
+from tests.fuzz.running import Case, Ended, run_case
 
 RECIPES = ("finetune", "evaluate", "analyze", "report", "compare", "sweep", "pretrain", "build_dataset")
 SHARES = {"evaluate": 2, "analyze": 2}
@@ -84,24 +84,16 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def drive(
-    cases: Any,
-    count: int,
-    seed: int,
-    recipe: str,
-    what: str,
-    limit_s: float = LIMIT_S,
-    keep: Path | None = None,
-) -> Tally:
-    """Draw so many cases of a recipe and run them."""
+def drawn(cases: Any, seed: int) -> Case:
+    """The case of a seed: the first that is drawn at random, as most of those after it would only vary it."""
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
 
-    main, plan, tally, seen = recipe_main(recipe), plan_of(recipe), Tally(), set()
+    found: list[Case] = []
 
     @seeded(seed)
     @settings(
-        max_examples=max(1, 6 * count),  # many are alike, and some are drawn twice
+        max_examples=2,  # the first is the smallest that there is
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -109,16 +101,25 @@ def drive(
     )
     @given(cases)
     def each(case: Case) -> None:
-        done = sum(tally.statuses.values())
-        if done == count or case.key in seen:
-            return
-        seen.add(case.key)
-        tally.add(case, run_case(main, plan, case, limit_s, keep), what)
-        if (done := done + 1) % 100 == 0:
-            say(f"{what}: {done} of {count}, {tally.seconds:.0f} s, {dict(tally.statuses)}")
+        found.append(case)
 
-    if count:
-        each()
+    each()
+    return found[-1]
+
+
+def drive(cases: Any, count: int, seed: int, recipe: str, what: str, keep: Path | None = None) -> Tally:
+    """Draw so many cases of a recipe and run them."""
+    main, plan, tally, seen = recipe_main(recipe), plan_of(recipe), Tally(), set()
+    for turn in range(10 * count):
+        if (done := len(seen)) == count:
+            break
+        case = drawn(cases, seed * 10**9 + turn)
+        if case.key in seen:
+            continue
+        seen.add(case.key)
+        tally.add(case, run_case(main, plan, case, keep=keep), what)
+        if (done + 1) % 100 == 0:
+            say(f"{what}: {done + 1} of {count}, {tally.seconds:.0f} s, {dict(tally.statuses)}")
     return tally
 
 

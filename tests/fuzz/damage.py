@@ -53,8 +53,10 @@ class Damage:
     """whether the hashes of a checkpoint are made right again"""
 
     def apply(self) -> None:
-        """Change a path of the current folder; nothing where none matches."""
-        found = sorted(path for path in Path().glob(self.pattern) if os.path.lexists(path))
+        """Change a path of the current folder."""
+        # where no such file is there, another of the same folder
+        near = str(Path(self.pattern).parent / "*")
+        found = sorted(Path().glob(self.pattern)) or sorted(Path().glob(near))
         if not found:
             return
         path = found[self.which % len(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,12 +10,13 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from tests.fuzz import template
-from tests.fuzz.configs import scalars, surrogates, texts, values, written
+from tests.fuzz.configs import SOUND, scalars, surrogates, texts, values, written
 from tests.fuzz.damage import DELETE, RAW, Damage
 from tests.fuzz.running import Case
 
 LOGS = ["eval.jsonl", "config.yaml", "train.jsonl", "environment.json", "data.json", "resumed.json",
         "checkpoint.json"]  # fmt: skip
+"""of a run's folder; those that most runs have first"""
 SAVED = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
          "model.safetensors", "special_tokens_map.json", "vocab.json", "merges.txt",
          "adapter_config.json"]  # fmt: skip
@@ -23,8 +25,15 @@ TYPES = ["F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "X", "llam
          "float16", "float64", "int8", "auto", "BPE", "WordLevel", "</s>", "<s>", "relu", "eager", "default",
          "mamba", "yarn", "dynamic", "target", "auxiliary", "reverse", "step-000001", "main"]  # fmt: skip
 
+
+def _mostly(usual: Any, odd: Any, once_in: int = 6) -> st.SearchStrategy[Any]:
+    """What a recipe mostly takes, so that cases get beyond the first check, or else something odd."""
+    return st.integers(1, once_in).flatmap(lambda turn: odd if turn == once_in else usual)
+
+
 _near = st.tuples(st.just("near"), st.integers(0, 5))
-_new = _near | _near | st.just(DELETE) | values | scalars | surrogates | st.sampled_from(TYPES)
+_odd = st.just(DELETE) | values | scalars | surrogates | st.sampled_from(TYPES)
+_new = _mostly(_near, _odd, 3)
 _changes = st.lists(st.tuples(st.integers(0, 10_000), _new), min_size=1, max_size=2).map(tuple)
 _data = st.sampled_from(RAW) | st.binary(min_size=1, max_size=8)
 _often = ["edit"] * 12 + ["flip", "insert", "lines", "cut", "replace", "away", "as_folder", "linked"]
@@ -54,7 +63,7 @@ def _damage(draw: Any, pattern: str, special: bool) -> Damage:
 def damages(patterns: Sequence[str], special: bool) -> st.SearchStrategy[list[Damage]]:
     """One to three changes of files of these patterns."""
     one = st.sampled_from(list(patterns)).flatmap(lambda pattern: _damage(pattern, special))
-    return st.lists(one, min_size=1, max_size=3)
+    return _mostly(one.map(lambda found: [found]), st.lists(one, min_size=2, max_size=3), 4)
 
 
 def _option(flag: str, value: st.SearchStrategy[Any]) -> st.SearchStrategy[list[str]]:
@@ -63,21 +72,30 @@ def _option(flag: str, value: st.SearchStrategy[Any]) -> st.SearchStrategy[list[
 
 def _some(*options: st.SearchStrategy[list[str]], most: int = 2) -> st.SearchStrategy[list[str]]:
     """None, or some, of these options."""
-    return st.lists(st.one_of(*options), max_size=most).map(
-        lambda found: [w for words in found for w in words]
+    drawn = _mostly(
+        st.lists(st.one_of(*options), max_size=1), st.lists(st.one_of(*options), max_size=most), 3
     )
+    return drawn.map(lambda found: [word for words in found for word in words])
 
 
 def _flag(name: str) -> st.SearchStrategy[list[str]]:
     return st.just([name])
 
 
-names = st.sampled_from(["out", "x/y", ".", "runs", "../up", "a b", "[x]", "out.png"]) | texts | surrogates
-few = st.sampled_from(["0", "0,1", "1", "", "-1", "0,0", "x", "0,", "9" * 30, "1_0", "٣"]) | texts
-lengths = st.sampled_from(["1", "1,2", "2", "3", "4", "2,3", "1,100", "9" * 30, "0", "", ","]) | texts
-counts = st.sampled_from(["1", "2", "4", "0", "-1", "x", "", "²", "٣", "1e3"]) | texts.filter(
-    lambda t: not t.isdecimal()
+names = _mostly(
+    st.sampled_from(["out", "x/y", "a b", "[x]", "out.png"]),
+    st.sampled_from([".", "runs", "../up", "run.yaml/x", "run.yaml"]) | texts | surrogates,
+    3,
 )
+few = _mostly(
+    st.sampled_from(["0", "0,1", "1", "0,1,2"]),
+    st.sampled_from(["", "-1", "0,0", "x", "0,", "9" * 30, "1_0", "٣"]) | texts,
+)
+lengths = _mostly(
+    st.sampled_from(["1", "1,2", "2", "3", "4", "2,3"]),
+    st.sampled_from(["1,100", "9" * 30, "0", "", ","]) | texts,
+)
+counts = _mostly(st.sampled_from(["1", "2"]), st.sampled_from(["0", "-1", "x", "", "²", "٣", "1e3"]))
 keys = st.sampled_from([
     "name", "output_dir", "seed.data", "model.dtype", "model.positions", "train.steps", "train.batch_size",
     "train.learning_rate", "train.save_every", "eval.lengths", "eval.examples", "eval.every", "eval.seed",
@@ -85,7 +103,10 @@ keys = st.sampled_from([
     "model.name_or_path", "model.revision", "model.trust_remote_code", "text.files", "text.column",
     "tokenizer.vocab_size", "sequence_length", "revisions", "validation_sequences",
 ])  # fmt: skip
-overrides = st.builds(lambda key, value: [f"--{key}={value}"], keys, written | surrogates)
+sound = st.sampled_from([path for path in SOUND if path != ("output_dir",)]).flatmap(
+    lambda path: SOUND[path].map(lambda value: [f"--{'.'.join(map(str, path))}={json.dumps(value)}"])
+)
+overrides = _mostly(sound, st.builds(lambda key, value: [f"--{key}={value}"], keys, written | surrogates), 3)
 fine = st.sampled_from([
     ["--eval.lengths", "[1,3]"], ["--eval.examples", "2"], ["--eval.seed", "7"], ["--train.log_every", "2"],
     ["--eval.batch_tokens", "64"], ["--train.keep_last", "1"],
@@ -95,11 +116,18 @@ fine = st.sampled_from([
 def _run_files(folder: str) -> list[str]:
     saved = [f"{folder}/{place}/{name}" for place in ("checkpoints/*", "model") for name in SAVED]
     return [
-        *(f"{folder}/{name}" for name in LOGS for _ in range(4)),
+        *(f"{folder}/{name}" for name in LOGS[:3] for _ in range(4)),
+        *(f"{folder}/{name}" for name in LOGS[3:] for _ in range(2)),
         *saved,
         *(f"{folder}/checkpoints/*/{name}" for name in STATE for _ in range(3)),
         f"{folder}/checkpoints", f"{folder}/model", f"{folder}/checkpoints/*", f"{folder}/*", folder,
     ]  # fmt: skip
+
+
+def _saved_files(run: str, place: str = "/model") -> list[str]:
+    """What is read of a run whose weights are looked at."""
+    saved = [f"{run}{place}/{name}" for name in SAVED for _ in range(2)]
+    return [*saved, *[f"{run}/config.yaml"] * 9, f"{run}{place}", f"{run}{place}/*", f"{run}/*"]
 
 
 class Kind(NamedTuple):
@@ -124,11 +152,13 @@ def _one(*words: str) -> st.SearchStrategy[list[str]]:
 
 _path = _option("--output", names)
 _overwrite = _flag("--overwrite")
-_resume = _option("--resume", st.sampled_from(["auto", "never", "runs/run/seed-0", "x", ""]) | texts)
+_resume = _option("--resume", _mostly(st.sampled_from(["auto", "runs/run/seed-0"]),
+                                      st.sampled_from(["never", "x", ""]) | texts, 3))  # fmt: skip
 _drawn = {"train": _some(_overwrite, _resume, fine, overrides), "more": _some(fine, fine, overrides)}
 _RUNS = ["runs/run-t*", "runs/run"]
 _ALL_RUNS = [
-    *(f"runs/*/seed-*/{name}" for name in LOGS for _ in range(3)), "runs/*/seed-*/model", "runs/*/seed-*/*",
+    *(f"runs/*/seed-*/{name}" for name in LOGS[:3] for _ in range(6)),
+    *(f"runs/*/seed-*/{name}" for name in LOGS[3:]), "runs/*/seed-*/model", "runs/*/seed-*/*",
     "runs/*/seed-*", "runs/*", "runs",
 ]  # fmt: skip
 
@@ -149,20 +179,22 @@ _SNAPSHOTS = [
     *(f"pretrained/small/snapshots/*/{name}" for name in SAVED), "pretrained/small/snapshots/*",
     "pretrained/small/refs/*", "pretrained/small/refs", "pretrained/small/config.yaml", "pretrained/small/*",
 ]  # fmt: skip
+_STEP = "/checkpoints/step-000001"
 _BASE = [*(f"base/{name}" for name in SAVED), "base", "base/*"]
 _CHECKED = _some(
-    _path, _overwrite, _option("--config", st.sampled_from(["run.yaml", "own.yaml"]) | texts),
+    _path, _overwrite, _option("--config", _mostly(st.sampled_from(["run.yaml", "own.yaml"]), texts)),
     _flag("--check_generation"), fine, overrides, most=3,
 )  # fmt: skip
 _LOOKED = _some(_path, _overwrite, _option("--lengths", lengths))
 _FEW = _option("--examples", st.sampled_from(["1", "2", "4"]))
 _MORE_RUNS = _some(
     _option("--seeds", few), _option("--together", counts), _option("--jobs", st.just("1")), fine, overrides,
-    _option("--checkpoints", st.sampled_from(["main", "step-0", "main,step-0", "step-1", ""]) | texts),
+    _option("--checkpoints", _mostly(st.sampled_from(["main", "step-0", "main,step-0"]), texts)),
+    _option("--output_dir", st.just("new")),
 )  # fmt: skip
 _SWEPT = _some(
     _option("--seeds", few), _option("--together", counts), _option("--retries", counts), fine, overrides,
-    _flag("--dry_run"), _option("--executor", st.sampled_from(["slurm", "local", "x"])),
+    _flag("--dry_run"), _option("--output_dir", st.just("new")), _option("--executor", st.sampled_from(["slurm", "local", "x"])),
 )  # fmt: skip
 _RELATED = ["--config", "run.yaml", "--steps", "1", "--seeds", "0", "--jobs", "1"]
 
@@ -179,24 +211,25 @@ KINDS: dict[str, list[Kind]] = {
         ),
     ],
     "evaluate": [
-        Kind(
-            ["run.yaml", "own.yaml", "rows.jsonl", "runs/run"],
-            _words(
-                _one("runs/run/seed-0", "runs/run/seed-0", "runs/run/seed-0/checkpoints/step-000001",
-                     "runs/run/seed-0/model", "runs/run/seed-1", "runs/run"),
-                _CHECKED,
-            ),
-            _run_files("runs/run/seed-0"),
+        *(
+            Kind(
+                ["run.yaml", "own.yaml", "rows.jsonl", f"runs/{name}", *parts],
+                _words(_one(f"runs/{name}/seed-0{place}"), _CHECKED),
+                [*_saved_files(f"runs/{name}/seed-0", saved), *more],
+            )
+            for name, place, saved, parts, more in (
+                ("run", "", "/model", [], []),
+                ("run", "/model", "/model", [], []),
+                ("run", _STEP, _STEP, [], [f"runs/run/seed-0{_STEP}/{file}" for file in STATE]),
+                ("own", "", "/model", [], ["runs/own/seed-0/data.json"] * 4 + ["rows.jsonl"]),
+                ("tuned", "", "/model", [], ["runs/tuned/seed-0/checkpoint.json"]),
+                ("tuned", _STEP, _STEP, ["pretrained/small"], _SNAPSHOTS),
+            )
         ),
         Kind(
-            ["run.yaml", "runs/tuned", "pretrained/small"],
-            _words(_one("runs/tuned/seed-0", "runs/tuned/seed-0/checkpoints/step-000001"), _CHECKED),
-            [*_run_files("runs/tuned/seed-0"), *_SNAPSHOTS, "runs/tuned/seed-0/checkpoints/*/adapter*"],
-        ),
-        Kind(
-            ["base", "run.yaml", "pretrained/small"],
-            _words(_one("base", "base", "pretrained/small", "run.yaml"), ["--config", "run.yaml"], _CHECKED),
-            [*_BASE, *_BASE, *_SNAPSHOTS, "run.yaml"],
+            ["base", "foreign.yaml", "run.yaml"],
+            _words(["base"], ["--config", "foreign.yaml"], _CHECKED),
+            [*_BASE, *_BASE, "foreign.yaml"],
         ),
     ],
     "analyze": [
@@ -213,7 +246,7 @@ KINDS: dict[str, list[Kind]] = {
             _RUNS,
             _words(["patch", "runs/run/seed-0"], _FEW, _LOOKED,
                    _option("--into", st.sampled_from(["runs/run-target-alone"] * 3 + ["runs/run"]) | texts)),
-            [*_run_files("runs/run/seed-0"), *_run_files("runs/run-target-alone/seed-0")],
+            [*_saved_files("runs/run/seed-0"), *_saved_files("runs/run-target-alone/seed-0")],
         ),
         Kind(
             ["run.yaml", "runs/run-t*", "runs/related-reverse"],
@@ -249,20 +282,20 @@ KINDS: dict[str, list[Kind]] = {
         Kind(
             ["run.yaml", "cmp", "runs/cmp", "runs/run", "runs/run-target-alone"],
             _words(_one("cmp", "cmp/compare.yaml"), _MORE_RUNS),
-            [*["cmp/compare.yaml"] * 12, "run.yaml", "runs/cmp/*", *["runs/cmp/manifest.json"] * 4,
+            [*["cmp/compare.yaml"] * 6, "run.yaml", "runs/cmp/*", *["runs/cmp/manifest.json"] * 4,
              *_ALL_RUNS],
         ),
         Kind(
             ["tuned.yaml", "cmp", "runs/starts", "runs/tuned-small-*", "pretrained/small"],
             _words(["cmp/starts.yaml"], _MORE_RUNS),
-            [*["cmp/starts.yaml"] * 12, "tuned.yaml", "runs/starts/*", *_ALL_RUNS, *_SNAPSHOTS],
+            [*["cmp/starts.yaml"] * 6, "tuned.yaml", "runs/starts/*", *_ALL_RUNS, *_SNAPSHOTS],
         ),
     ],
     "sweep": [
         Kind(
             ["run.yaml", "sweeps", "runs/grid", "runs/pairs", "runs/run-t*"],
             _words(_one(f"sweeps/{name}.yaml"), _SWEPT),
-            [*[f"sweeps/{name}.yaml"] * 16, "run.yaml", f"runs/{name}/*", f"runs/{name}/*/*",
+            [*[f"sweeps/{name}.yaml"] * 8, "run.yaml", f"runs/{name}/*", f"runs/{name}/*/*",
              f"runs/{name}/manifest.json", f"runs/{name}/manifest.json", *_ALL_RUNS],
         )
         for name in ("grid", "pairs")
@@ -273,7 +306,7 @@ KINDS: dict[str, list[Kind]] = {
             _words(["--config", "pretrain.yaml"],
                    _option("--output_dir", st.sampled_from(["half", "half", "new", "new", "pretrained"])),
                    _drawn["train"]),
-            [*["pretrain.yaml"] * 25, *["text/*", "text"] * 3, *_run_files("half/small"),
+            [*["pretrain.yaml"] * 12, *["text/*", "text"] * 3, *_run_files("half/small"),
              *(place.replace("pretrained", "half") for place in _SNAPSHOTS), "half/small/text.json",
              "half/small/*"],
         ),
@@ -281,10 +314,11 @@ KINDS: dict[str, list[Kind]] = {
     "build_dataset": [
         Kind(
             ["run.yaml", "corpora", "harness"],
-            _words(["--config", "run.yaml", "--train_examples"], _one("1", "8", "8", "20", "0", "x"),
-                   _some(_path, _overwrite, _option("--lm_eval", st.just("harness") | names), fine, overrides,
-                         _option("--output", st.just("corpora/run")), most=3)),
-            [*["run.yaml"] * 14, *["corpora/run/corpus.json"] * 6, "corpora/run/*", "corpora/run/*/*",
+            _words(["--config", "run.yaml", "--train_examples"], _one("1", "8", "8", "20"),
+                   _one("--overwrite", "--overwrite", "--lm_eval=harness"),
+                   _some(_path, _option("--lm_eval", _mostly(st.just("harness"), names, 3)), fine, overrides,
+                         most=3)),
+            [*["run.yaml"] * 6, *["corpora/run/corpus.json"] * 6, "corpora/run/*", "corpora/run/*/*",
              "corpora/run", "corpora", "harness/*", "harness/*", "harness/_common.yaml", "harness"],
         ),
     ],

@@ -94,6 +94,7 @@ FILES: dict[str, Any] = {
     "own.yaml": OWN,
     "tuned.yaml": TUNED,
     "branch.yaml": {"base": "run.yaml", "name": "branch"},
+    "foreign.yaml": {"base": "run.yaml", "mixture": RUN["mixture"][:1], "data": {"tags": False}},
     "random.yaml": {**TUNED, "name": "random", "model": {**TUNED["model"], "init": "random"}, "peft": {}},
     "pretrain.yaml": PRETRAIN,
     "cmp/compare.yaml": COMPARE,
