@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from data_builders.arrays import Sample
 from data_builders.arrow import mask_array, text_array
 from data_builders.mixture import Component, Mixture
+from data_builders.parallel import each
 from data_builders.plan import MIXTURE, CorpusPlan
 from data_builders.registry import TaskError, unknown
 from data_builders.sampling import CORPUS_CHUNK, HeldOut, TestSet, draw_chunk, draw_test_set
@@ -63,6 +65,7 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     """
 
     BUILDER_CONFIG_CLASS = CorpusConfig
+    _processes = 1
     DEFAULT_WRITER_BATCH_SIZE = CORPUS_CHUNK
 
     def __init__(
@@ -106,7 +109,7 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         )
         chunks = list(range(-(-int(plan.train_examples) // CORPUS_CHUNK)))
         rows = [_test_rows(component, sets, trained) for component, sets, trained in tests]
-        # a list is what `datasets` divides among processes; the test rows are drawn already
+        # a list is what `datasets` divides among readers of a stream; the test rows are drawn already
         train = datasets.SplitGenerator("train", {"chunks": chunks, "held_out": held_out})
         test = datasets.SplitGenerator(
             "test", {"chunks": (), "drawn": tuple(r for part in rows for r in part)}
@@ -116,9 +119,9 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     def _prepare_split(
         self, split_generator: Any, *args: Any, num_proc: int | None = None, **kw: Any
     ) -> None:
-        # asked for more processes than there are chunks, `datasets` would warn
-        shards = max(1, len(split_generator.gen_kwargs["chunks"]))
-        super()._prepare_split(split_generator, *args, num_proc=num_proc and min(num_proc, shards), **kw)
+        # processes of our own: those of `datasets` outlive this one if it is killed
+        self._processes = num_proc or 1
+        super()._prepare_split(split_generator, *args, **kw)
 
     def _prepare_split_single(self, *args: Any, **kw: Any) -> Iterator[Any]:
         try:
@@ -135,14 +138,14 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         held_out: HeldOut | None = None,
         drawn: Sequence[tuple[Component, int, Sample]] = (),
     ) -> Iterator[tuple[str, pa.Table]]:
-        for index in chunks:
-            table = self._chunk(index, held_out)
+        tables = each(partial(self._chunk, held_out=held_out), chunks, self._processes)
+        for index, table in zip(chunks, tables, strict=True):
             if len(table):
                 yield f"chunk {index}", table
         for component, length, sample in drawn:
             yield f"{component.task} {length}", _table(component, np.full(len(sample), length), sample)
 
-    def _chunk(self, index: int, held_out: HeldOut | None) -> pa.Table:
+    def _chunk(self, index: int, *, held_out: HeldOut | None) -> pa.Table:
         """Rows of one chunk in their order."""
         plan, name = self.config.plan, self.config.name
         draw = draw_chunk(plan.mixture, index, int(plan.seed), held_out, None if name == MIXTURE else name)

@@ -82,6 +82,7 @@ CORPUS_TAKES = {
     "hub": {"huggingface_hub"},
     "retry": {"huggingface_hub"},
     "lm_eval": {"pyarrow", "yaml"},
+    "parallel": {"multiprocess"},  # of `datasets`: it pickles the tasks of a notebook too
     "word_lists": {"datasets", "huggingface_hub"},
 }
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
