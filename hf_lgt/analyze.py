@@ -9,6 +9,7 @@ from typing import Any
 from hf_lgt.analysis.maps import TaskMaps, task_maps
 from hf_lgt.analysis.subjects import Looked, Subject, Wanted, gaps_of
 from hf_lgt.config import ConfigError
+from hf_lgt.files import clear_drafts
 from hf_lgt.heads import find_heads
 from hf_lgt.progress import bar
 from hf_lgt.reevaluate import Found, find_model, load_model, tests_of
@@ -106,6 +107,7 @@ def free_folder(out: Path, files: Collection[str], overwrite: bool) -> None:
     Raises:
         ConfigError: the folder is there already, or holds something else.
     """
+    clear_drafts(out.parent, out.name)
     if not out.exists():
         return
     if not overwrite:

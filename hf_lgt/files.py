@@ -1,4 +1,8 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Files that are there whole or not at all, whatever happens while they are written.
+
+What is being written stands beside its place as a draft, ``.NAME.PID-HEX``, which says who writes it: that a
+process was killed is seen by its draft, which the next writer of the same name removes.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,21 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_builders.reading import open_regular
+from hf_lgt import lock_files
 
-_DRAFT = re.compile(r"\.(?P<name>.+)\.\d+-[0-9a-f]{8}(?P<old>\.old)?(?P<suffix>\.[A-Za-z0-9]+)?", re.DOTALL)
+_DRAFT = re.compile(
+    r"\.(?P<name>.+)\.(?P<pid>\d{1,10})-(?P<place>[0-9a-f]{8})((?P<mark>[0-9a-f]{8})[0-9a-f]{8})?"
+    r"(?P<old>\.old)?(?P<suffix>\.[A-Za-z0-9]+)?",
+    re.DOTALL,
+)
+ABANDONED_SECONDS = 86_400.0
+"""without a change, until a draft of another machine counts as left behind; clocks differ by less"""
 
 
 @contextmanager
@@ -22,7 +34,8 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder that appears at `path` whole or not at all.
 
     Yields a folder beside `path`; when the block ends well, its files are flushed to disk and it is
-    renamed, else it is removed, and so are the folders above it that were missing.
+    renamed, else it is removed, and so are the folders above it that were missing. What a writer of `path`
+    that was killed left is removed first.
 
     Args:
         path: where the folder will be.
@@ -33,6 +46,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             meanwhile; then that stays, and the message says where the new folder was left.
         OSError: it cannot be written; of a full disk it names `path`, whatever was raised in the block.
     """
+    clear_drafts(path.parent, path.name)
     before = _identity(path)
     if before and not replace:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -48,9 +62,9 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             sync(draft)
             overtaken = not _swap(draft, path, old, before)
             if overtaken:
-                told = (
-                    f"something else was put or changed there meanwhile; the new folder was left at {draft}"
-                )
+                # no draft any more, which would be removed
+                kept = draft.rename(path.with_name(f".{path.name}.kept-{secrets.token_hex(4)}"))
+                told = f"something else was put or changed there meanwhile; the new folder was left at {kept}"
                 raise FileExistsError(errno.EEXIST, told, str(path))
             sync(path.parent)
         finally:
@@ -126,7 +140,18 @@ def _renamed(draft: Path, path: Path) -> bool:
 
 def _beside(name: str, path: Path, suffix: str = "") -> Path:
     """A hidden name beside a path, one of its own for every writer: threads and machines share folders."""
-    return path.parent / f".{name}.{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    pid = os.getpid()
+    return path.parent / f".{name}.{pid}-{_here()}{_mark(pid)}{secrets.token_hex(4)}{suffix}"
+
+
+def _here() -> str:
+    """Where a pid means something, see `lock_files.place`, in 8 hexadecimal digits."""
+    return hashlib.sha256(lock_files.place().encode()).hexdigest()[:8]
+
+
+def _mark(pid: int) -> str:
+    """The same for another process that gets this pid, or gets none."""
+    return hashlib.sha256(str(lock_files.process_mark(pid)).encode()).hexdigest()[:8]
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
@@ -211,24 +236,44 @@ def is_draft(path: Path) -> bool:
     return _DRAFT.fullmatch(path.name) is not None
 
 
-def clear_drafts(folder: Path, of: str | None = None) -> None:
+def clear_drafts(folder: Path, of: str | None = None, *, alone: bool = False) -> None:
     """Remove what writers that were killed left unfinished in a folder.
 
-    A folder that was moved aside for one that never took its place is moved back.
+    A folder that was moved aside for one that never took its place is moved back. A writer that still runs
+    keeps its draft.
 
     Args:
-        folder: where nobody else writes anything of these names.
+        folder: where to look.
         of: only what would have had this name.
+        alone: this process holds the lock: what another machine left is removed at once, else after a day.
     """
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        found = _DRAFT.fullmatch(path.name)
-        if found is None or of not in (None, found["name"]):
+    found: list[re.Match[str]] = []
+    with suppress(OSError):  # not there, or not to be read
+        found = [match for path in sorted(folder.iterdir()) if (match := _DRAFT.fullmatch(path.name))]
+    for draft in found:
+        path, place = folder / draft[0], folder / draft["name"]
+        if of not in (None, draft["name"]) or not _is_left(path, draft, alone):
             continue
-        place = path.with_name(found["name"])
-        if found["old"] and not os.path.lexists(place):
-            path.rename(place)
-        else:
-            _remove(path)
+        with suppress(OSError):  # another process has just done it, or it is another user's
+            if draft["old"] and not os.path.lexists(place):
+                path.rename(place)
+            else:
+                _remove(path)
+
+
+def _is_left(path: Path, draft: re.Match[str], alone: bool) -> bool:
+    """Whether the writer of a draft is gone."""
+    if draft["mark"] and draft["place"] == _here():
+        return draft["mark"] != _mark(int(draft["pid"]))
+    if alone or not draft["mark"]:  # which earlier versions did not write, and a file of the user's has not
+        return alone
+    changed = 0.0
+    inside = (Path(at, name) for at, *names in os.walk(path) for part in names for name in part)
+    for each in (path, *inside):
+        with suppress(OSError):
+            # that of a rename too, which is all that happens to a folder that is moved aside
+            changed = max(changed, each.lstat().st_ctime)
+    return changed < time.time() - ABANDONED_SECONDS
 
 
 def is_full(error: OSError) -> bool:

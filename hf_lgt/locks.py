@@ -178,6 +178,14 @@ def check_held(run_dir: Path) -> None:
         raise RunError(f"{run_dir}: another process has taken over its lock {path}; this one stops writing")
 
 
+def clear_lock(run_dir: Path) -> None:
+    """Remove the lock of a run's folder if a process of this machine had it and was killed."""
+    with suppress(OSError, ConfigError):
+        # one of another machine would have to be watched for long
+        if Holder.read(look(lock_path(run_dir)).text).place == place():
+            RunLock.acquire(run_dir).release()
+
+
 def lock_path(run_dir: Path) -> Path:
     """Beside the folder, which may be removed and made again; the same by whatever links one comes."""
     real = Path(os.path.realpath(run_dir))

@@ -263,10 +263,10 @@ def _fill(
     run_dir = config.run_dir
     if has_files(run_dir) and overwrite:
         remove(Path(os.path.realpath(run_dir)))
-    clear_drafts(run_dir.parent, run_dir.name)
+    clear_drafts(run_dir.parent, run_dir.name, alone=True)
     Path(os.path.realpath(run_dir)).mkdir(parents=True, exist_ok=True)
     for name in (".", *kind.folders):
-        clear_drafts(run_dir / name)
+        clear_drafts(run_dir / name, alone=True)
     if begin.named:
         told = {"given": str(begin.named), "path": str(begin.checkpoint)}
         write_text(run_dir / RESUMED_FILE, json.dumps(told) + "\n")

@@ -19,7 +19,7 @@ from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
-from hf_lgt.files import atomic_directory, parents_of
+from hf_lgt.files import atomic_directory, clear_drafts, parents_of
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
 from hf_lgt.models import decode_greedily, load_base, require_policies
 from hf_lgt.report.canvas import AGAIN
@@ -133,6 +133,7 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     test = found.config.eval
     slug = f"step-{found.step:06d}-lengths-{test.lengths[0]}-{test.lengths[1]}-examples-{test.examples}"
     out = Path(output) if output else found.output / f"{slug}-seed-{test.seed}"
+    clear_drafts(out.parent, out.name)
     if out.exists() and not overwrite:
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])
     if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):

@@ -46,7 +46,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
         usual_jobs,
     )
     from hf_lgt.comparison.bundles import bundles, write_config
-    from hf_lgt.comparison.manifest import write_manifest
+    from hf_lgt.comparison.manifest import CONFIGS, write_manifest
     from hf_lgt.comparison.planning import manifest_of
     from hf_lgt.progress import bar
 
@@ -61,7 +61,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     check_checkpoints(planned)
     folder = Path(planned[0].config.output_dir) / comparison.name
     missing = [item for item in planned if not item.finished]
-    jobs = bundles(missing, known.together, lambda item: folder / "configs" / f"{Path(item.log).stem}.yaml")
+    jobs = bundles(missing, known.together, lambda item: folder / CONFIGS / f"{Path(item.log).stem}.yaml")
     write_manifest(manifest_of(comparison, planned, folder), folder)
     for bundle in (bundle for bundle in jobs if len(bundle.runs) > 1):
         for file, item in zip(bundle.files, bundle.runs, strict=True):

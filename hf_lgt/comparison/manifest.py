@@ -23,10 +23,13 @@ from typing import Any
 from data_builders.reading import UnreadableFileError, holds_text, read_json
 from data_builders.texts import CONTROLS
 from hf_lgt.errors import ConfigError
-from hf_lgt.files import write_text
+from hf_lgt.files import clear_drafts, write_text
 from hf_lgt.folders import is_finished
+from hf_lgt.locks import clear_lock
 
 FILE = "manifest.json"
+CONFIGS = "configs"
+"""folder below an experiment's, with configs of its runs"""
 FORMAT = 1
 
 
@@ -88,9 +91,17 @@ def relative(run_dir: Path, folder: Path) -> str:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> Path:
-    """Write ``manifest.json`` into an experiment's folder, whole or not at all."""
+    """Write ``manifest.json`` into an experiment's folder, whole or not at all.
+
+    What killed commands left unfinished there, and locks of finished runs, are removed.
+    """
     path = folder / FILE
     folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder, folder / CONFIGS):
+        clear_drafts(place)
+    for run_dir in (manifest.run_dir(entry, folder) for entry in manifest.runs):
+        if is_finished(run_dir):
+            clear_lock(run_dir)
     data = {"format": FORMAT, **dataclasses.asdict(manifest)}
     text = json.dumps(data, indent=1) + "\n"
     if not holds_text(path, text):

@@ -20,12 +20,13 @@ from data_builders.sampling import stream
 from hf_lgt.checkpoints import save_weights, writing
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ConfigError, from_dict
+from hf_lgt.files import clear_drafts
 from hf_lgt.folders import Kind, recorded_data, refusals
 from hf_lgt.layout import make_accelerator
 from hf_lgt.models import build_model, parameter_count
 from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder, settle
 from hf_lgt.pretraining.config import PRETRAINING, PretrainConfig
-from hf_lgt.pretraining.report import revision_card
+from hf_lgt.pretraining.report import FIGURE, revision_card, write_figure
 from hf_lgt.pretraining.source import BlockSource, spread_starts
 from hf_lgt.pretraining.text import Text, other_text, prepare_text
 from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_tokenizer
@@ -117,6 +118,8 @@ def _pretrain(
 ) -> list[Measured]:
     """As `pretrain`, for the only writer of the folder."""
     begin = settle(config, overwrite, resume, KIND)
+    if not overwrite and is_finished(config.run_dir) and not refusals(config, True, KIND):
+        _clear_up(config)
     check_folder(config, overwrite, KIND, begin)  # before the text, which may take long
     origin = origin_of(config, overwrite, begin)
     prepared = prepare(config, _same_text(config, origin, accelerator), tell)
@@ -266,6 +269,16 @@ def _finish(config: PretrainConfig) -> None:
     with writing(f"revision {MAIN} of {config.run_dir}"):
         write_revision(config.run_dir, MAIN, lambda folder: _copy(last, folder))
     shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
+
+
+def _clear_up(config: PretrainConfig) -> None:
+    """Do what a finished pretraining lacks that was killed after it wrote ``main``."""
+    run_dir = config.run_dir
+    for name in (".", *KIND.folders):
+        clear_drafts(run_dir / name, alone=True)
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+    if not (run_dir / FIGURE).is_file():
+        write_figure(config, read(run_dir), run_dir)
 
 
 def _copy(source: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from hf_lgt.comparison.checkpoints import LONGEST_NAME, Checkpoint
 from hf_lgt.comparison.controls import arm_settings, given
-from hf_lgt.comparison.manifest import Entry, Manifest, relative
+from hf_lgt.comparison.manifest import CONFIGS, Entry, Manifest, relative
 from hf_lgt.config import Config, config_from_dict
 from hf_lgt.config_files import merge, set_key, set_value
 from hf_lgt.errors import ConfigError
@@ -24,8 +24,6 @@ from hf_lgt.schema import NAME, SECTIONS, plain, short
 from hf_lgt.sweeps.clashes import fixed_faults, set_twice
 from hf_lgt.sweeps.spec import LENGTHS, ArmSpec, SweepSpec
 
-CONFIGS = "configs"
-"""folder below a sweep's, with the config of every run"""
 MOST_RUNS = 10_000
 """of a sweep; each is checked before any is started, which takes some milliseconds"""
 

@@ -15,6 +15,7 @@ from hf_lgt.config import Config, ConfigError
 from hf_lgt.errors import RunError, TrainingError
 from hf_lgt.interrupts import Interrupted, Signals
 from hf_lgt.layout import make_accelerator
+from hf_lgt.locks import clear_lock
 from hf_lgt.prepared import Prepared, folder_faults, open_folder, prepare
 from hf_lgt.preparing import only_writer
 from hf_lgt.resuming import AUTO
@@ -57,7 +58,11 @@ def train_together(
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     if faults := together_faults(configs):
         raise ConfigError(faults)
-    if todo := _unfinished(configs, overwrite):
+    todo = _unfinished(configs, overwrite)
+    for config in configs:
+        if config not in todo:
+            clear_lock(config.run_dir)  # others of them may have been killed before the lock was given back
+    if todo:
         accelerator = make_accelerator(todo[0])
         if accelerator.num_processes > 1:
             told = f"{accelerator.num_processes} processes were launched; runs are trained together in one"

@@ -32,10 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         from data_builders.marker import FolderError, is_there
         from hf_lgt.errors import ConfigError
+        from hf_lgt.files import clear_drafts
 
         if stray:
             raise ConfigError([f"unknown option --{stray[0].partition('=')[0]}"])
         plan, push = _plan(known), known.push_to_hub is not None
+        clear_drafts(known.output.parent, known.output.name)
         try:
             there = is_there(known.output, plan.fingerprint, overwrite=known.overwrite, push=push)
         except FolderError as error:

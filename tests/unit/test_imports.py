@@ -15,20 +15,8 @@ HEAVY += ("huggingface_hub",)
 # A module may import from the layers above its own in this list, and nothing else of the project
 # but the modules of its own package, such as `evaluation`. What stands side by side is apart.
 LAYERS = [
-    ["data_builders"],
-    ["variables"],
-    [
-        "yaml12",
-        "files",
-        "environment",
-        "progress",
-        "errors",
-        "lock_files",
-        "processes",
-        "sharding",
-        "ahead",
-        "streams",
-    ],
+    ["data_builders", "lock_files", "variables"],
+    ["yaml12", "files", "environment", "progress", "errors", "processes", "sharding", "ahead", "streams"],
     [
         "schema",
         "vocabulary",

@@ -16,7 +16,7 @@ import pytest
 from hf_lgt import lock_files, locks
 from hf_lgt.errors import ConfigError, RunError
 from hf_lgt.lock_files import Holder
-from hf_lgt.locks import RunLock, Times, check_held, lock_path
+from hf_lgt.locks import RunLock, Times, check_held, clear_lock, lock_path
 from tests.conftest import ROOT
 
 QUICK = Times(beat=0.05, dead_after=1.0, settle=0.2)
@@ -252,6 +252,25 @@ def test_drafts_of_killed_processes_go_and_other_files_stay(tmp_path):
         other.write_text("")
     with RunLock.acquire(tmp_path / "run"):
         assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_only_the_lock_of_a_killed_process_is_cleared(tmp_path):
+    path = lock_path(tmp_path / "run")
+    clear_lock(tmp_path / "run")
+    for different, stays in (
+        ({}, True),
+        ({"place": "elsewhere"}, True),
+        ({"mark": "0", "flock": True}, False),
+    ):
+        leave(tmp_path / "run", **different)
+        clear_lock(tmp_path / "run")
+        assert path.exists() == stays
+    path.write_text("no lock")
+    clear_lock(tmp_path / "run")
+    assert path.exists()
+    with RunLock.acquire(tmp_path / "other"):
+        clear_lock(tmp_path / "other")
+        assert lock_path(tmp_path / "other").exists()
 
 
 def test_links_to_a_run_lead_to_one_lock(tmp_path, monkeypatch):

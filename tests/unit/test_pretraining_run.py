@@ -195,6 +195,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, monkeypatch
     assert [*config.run_dir.rglob(".*")] == []
 
 
+def test_one_that_was_killed_once_main_was_written_is_cleared_up(tmp_path):
+    config = tiny_config(tmp_path)
+    pretrain(config, progress=False)
+    before = files(config.run_dir)
+    (config.run_dir / "checkpoints/step-000012").mkdir(parents=True)
+    (config.run_dir / ".validation.12-0123abcd.png").write_text("half a fig")
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        pretrain(tiny_config(tmp_path, "seed.init=3"), progress=False)
+    assert (config.run_dir / "checkpoints").is_dir(), "another command touches nothing"
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        pretrain(config, progress=False)
+    assert (config.run_dir / "validation.png").stat().st_size
+    (config.run_dir / "validation.png").unlink()
+    assert files(config.run_dir) == before
+    assert not (config.run_dir / "checkpoints").exists()
+    assert [*config.run_dir.rglob(".*")] == []
+
+
 def test_a_checkpoint_of_another_pretraining_is_refused(tmp_path, monkeypatch):
     config = tiny_config(tmp_path)
     monkeypatch.setattr(running, "_finish", lambda config: None)

@@ -12,6 +12,8 @@ from hf_lgt.sweeps.expand import content_hash, distinct, expand, manifest_of
 from hf_lgt.sweeps.running import prepare, todo
 from hf_lgt.sweeps.spec import load_sweep
 from tests.conftest import ROOT
+from tests.unit.test_files import left_by_killed
+from tests.unit.test_locks import leave
 
 STRINGS = ROOT / "recipes" / "paper" / "strings_cpu.yaml"
 LEAST = f"name: s\nconfig: {STRINGS}\nseeds: [0]\n"
@@ -315,6 +317,24 @@ def test_a_manifest_comes_back(tmp_path):
     write_manifest(manifest, tmp_path)
     assert read_manifest(tmp_path) == manifest
     assert ENTRY.label == "g, transfer, x 1 from step-5"
+
+
+def test_what_killed_commands_left_in_an_experiment_goes_once_it_is_given_again(tmp_path):
+    folder = tmp_path / "n"
+    manifest = Manifest("n", (ENTRY,))
+    write_manifest(manifest, folder)
+    run_dir = manifest.run_dir(ENTRY, folder)
+    (run_dir / "model").mkdir(parents=True)
+    drafts = [left_by_killed(folder / "comparison", ".json"), left_by_killed(folder / "configs/a", ".yaml")]
+    for draft in drafts:
+        write_text(draft, "half a fi")
+    write_text(folder / "configs/.mine.yaml", "mine")
+    leave(run_dir, mark="of one that has ended", flock=True)
+    write_manifest(manifest, folder)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        ".mine.yaml",
+        "manifest.json",
+    ]
 
 
 @pytest.mark.parametrize(
