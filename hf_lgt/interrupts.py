@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PARENT = "HF_LGT_PARENT"
+"""environment variable: pid of the command that started this one, which ends when that does"""
+LOOK_SECONDS = 0.5
+"""between two looks whether that command still runs"""
 ANOTHER_SECONDS = 2.0
 """Ctrl-C reaches a process twice where its launcher hands it on; one that comes later is another"""
 
@@ -55,9 +59,40 @@ def ended_by_sigterm() -> Iterator[None]:
         return
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with _ended_with_parent():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _ended_with_parent() -> Iterator[None]:
+    """Within the block SIGTERM comes when the command ends, in whatever way, that `PARENT` names."""
+    parent, ended = os.environ.get(PARENT), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_SECONDS):
+            if str(os.getppid()) != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    if parent and os.name == "posix":  # elsewhere a program may start Python by way of another
+        threading.Thread(target=look, daemon=True, name="parent").start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _default_signals() -> None:
+    for number, default in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if getattr(signal.getsignal(number), "__module__", None) == __name__:
+            signal.signal(number, default)
+
+
+if hasattr(os, "register_at_fork"):
+    # a pool ends its processes by SIGTERM: they must not take it for their own
+    os.register_at_fork(after_in_child=_default_signals)
 
 
 class Signals:

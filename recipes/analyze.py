@@ -208,6 +208,7 @@ def _train(spec: SweepSpec, runs: Sequence[SweepRun], jobs: int | None) -> None:
             runs[0].folder / LOGS,
             jobs or usual_jobs(),
             lambda run, well: done.update(),
+            say=lambda text: done.write(text, file=sys.stderr),
         )
     if failed:
         run, log = failed[0]

@@ -74,6 +74,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
             folder / "logs",
             known.jobs or usual_jobs(),
             lambda bundle, well: runs.update(len(bundle.runs)),
+            say=lambda text: runs.write(text, file=sys.stderr),
         )
     return _tell_failed(failed) if failed else _show(comparison, planned, folder)
 

@@ -100,6 +100,7 @@ def _local(
             known.jobs or usual_jobs(),
             lambda bundle, well: done.update(len(bundle.runs)),
             retries=known.retries,
+            say=lambda text: done.write(text, file=sys.stderr),
         )
     return [(run, log) for bundle, log in failed for run in bundle.unfinished]
 

@@ -59,6 +59,11 @@ class Bundle(Generic[R]):
         return not self.unfinished
 
     @property
+    def run_dirs(self) -> list[Path]:
+        """Folders of the runs."""
+        return [run.config.run_dir for run in self.runs]
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """What `recipes/finetune.py` is called with."""
         return ("--config", *map(str, self.files)) if len(self.runs) > 1 else self.runs[0].arguments

@@ -55,6 +55,11 @@ class Planned:
         return self.config.run_dir
 
     @property
+    def run_dirs(self) -> tuple[Path, ...]:
+        """The run's folder, see `hf_lgt.comparison.running.Job`."""
+        return (self.run_dir,)
+
+    @property
     def finished(self) -> bool:
         """Whether it is."""
         return is_finished(self.run_dir)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -14,6 +16,8 @@ from data_builders.reading import end
 from hf_lgt.config import Config, ConfigError, ModelConfig
 from hf_lgt.data import open_data
 from hf_lgt.folders import is_finished
+from hf_lgt.interrupts import PARENT
+from hf_lgt.locks import RunLock, Times
 
 
 class Job(Protocol):
@@ -22,6 +26,11 @@ class Job(Protocol):
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
+        ...
+
+    @property
+    def run_dirs(self) -> Sequence[Path]:
+        """Folders of the runs."""
         ...
 
     @property
@@ -54,6 +63,8 @@ USER_ERROR = 2
 """a recipe's status after a mistake of the user's"""
 LONGEST_LOG_END = 1 << 20
 """bytes in which the last error of a run is looked for"""
+PATIENCE = 60.0
+"""seconds in which the runs of an earlier command stop that was killed: each writes a checkpoint first"""
 
 
 def run_all(
@@ -63,8 +74,9 @@ def run_all(
     jobs: int,
     tell: Callable[[J, bool], None],
     retries: int = 0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[J, Path]]:
-    """Run what is not finished, `jobs` at a time, each in its own process.
+    """Run what is not finished, `jobs` at a time, each in its own process, which ends with this one.
 
     Args:
         planned: the runs; those that are finished are left as they are.
@@ -74,6 +86,7 @@ def run_all(
         tell: called after each run with whether it went well.
         retries: how often a run that could not go on is started again, from its newest checkpoint; one that
             was refused for a mistake of the user's is not.
+        say: takes a line of news for the user.
 
     Returns:
         The runs that failed, with their logs.
@@ -83,9 +96,11 @@ def run_all(
     cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
     waiting_for = [item for item in planned if not item.finished]
     at_once = max(1, min(jobs, len(waiting_for)))
-    settings = {"PYTHONIOENCODING": "utf-8"}  # a log is a file like any other, whatever the locale
+    # a log is a file like any other, whatever the locale
+    settings = {"PYTHONIOENCODING": "utf-8", PARENT: str(os.getpid())}
     if "OMP_NUM_THREADS" not in os.environ:
         settings["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
+    patient_until = time.monotonic() + PATIENCE
     logs.mkdir(parents=True, exist_ok=True)
     going: set[subprocess.Popen[bytes]] = set()
     stopping: list[bool] = []
@@ -107,6 +122,7 @@ def run_all(
 
     def run(item: J) -> tuple[J, Path, bool]:
         log = logs / item.log
+        _wait_for_others(item, patient_until, stopping, say)
         for _ in range(retries + 1):
             # another sweep may have the same run, and have finished it while this one waited
             if item.finished or attempt(item, log) in (0, USER_ERROR) or stopping:
@@ -129,6 +145,25 @@ def run_all(
                 child.terminate()  # each writes a checkpoint, from which the same command goes on
             raise
     return failed
+
+
+def _wait_for_others(item: Job, until: float, stopping: Sequence[bool], say: Callable[[str], None]) -> None:
+    """Wait, but not for long, while another process writes one of the runs."""
+    told = ""
+    while time.monotonic() < until and not stopping and (writer := _writer(item)):
+        if writer != told:
+            say(f"waiting for {writer}")
+            told = writer
+        time.sleep(0.2)
+
+
+def _writer(item: Job) -> str:
+    """Another process that writes one of the runs, in words; empty: none is known without watching a lock."""
+    for run_dir in item.run_dirs:
+        with suppress(ConfigError):
+            if holder := RunLock.holder(run_dir, times=Times(dead_after=0.0)):
+                return f"{holder}, which is writing {run_dir}"
+    return ""
 
 
 def usual_jobs() -> int:

@@ -38,6 +38,11 @@ class TaskRun:
     log: str
 
     @property
+    def run_dirs(self) -> tuple[Path, ...]:
+        """The run's folder."""
+        return (self.run_dir,)
+
+    @property
     def finished(self) -> bool:
         """Whether it is."""
         return is_finished(self.run_dir)

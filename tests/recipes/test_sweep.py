@@ -35,7 +35,8 @@ def sweep(tmp_path, call_recipe):
     return call
 
 
-def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path):
+def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_lgt.comparison.running.PATIENCE", 0.0)
     listed = sweep("--dry_run")
     assert listed.returncode == 0
     assert listed.stdout.count("to do") == 4

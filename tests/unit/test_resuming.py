@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from hf_lgt import ConfigError, train
+from hf_lgt import ConfigError, interrupts, train
 from hf_lgt.checkpoints import list_checkpoints, prune, verify
 from hf_lgt.folders import RUN
 from hf_lgt.interrupts import Interrupted, Signals, ended_by_sigterm
@@ -359,6 +359,37 @@ def test_sigterm_ends_a_recipe_with_its_cleaning_up():
         finally:
             cleaned.append(True)
     assert (caught.value.status, cleaned) == (143, [True])
+
+
+def test_a_forked_process_is_ended_by_sigterm_alone():
+    """As those of a pool are, which must not clean up for the process that has it."""
+    code = """
+import os, signal, time
+from hf_lgt.interrupts import Signals, ended_by_sigterm
+for block in (ended_by_sigterm(), Signals()):
+    with block:
+        ends = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(ends[1], b"x")
+            time.sleep(30)
+            os._exit(0)
+        os.read(ends[0], 1)
+        os.kill(pid, signal.SIGTERM)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("-15\n-15\n", "")
+
+
+def test_a_run_stops_with_the_command_that_started_it(monkeypatch):
+    monkeypatch.setattr(interrupts, "LOOK_SECONDS", 0.01)
+    monkeypatch.setenv(interrupts.PARENT, str(os.getppid()))
+    with ended_by_sigterm():
+        time.sleep(0.1)
+    monkeypatch.setenv(interrupts.PARENT, "1234567890")
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"), ended_by_sigterm():
+        time.sleep(10)
 
 
 def test_an_orphan_of_its_launcher_stops(tmp_path, root):

@@ -1,19 +1,27 @@
 """Runs in processes of their own: which are started, how often, and what is told of them."""
 
+import os
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from hf_lgt.comparison import running
 from hf_lgt.comparison.running import run_all
 from hf_lgt.folders import is_finished
+from hf_lgt.locks import RunLock
 
 
 @dataclass(frozen=True)
 class Job:
     run_dir: Path
     arguments: tuple[str, ...]
+
+    @property
+    def run_dirs(self):
+        return [self.run_dir]
 
     @property
     def log(self):
@@ -34,6 +42,7 @@ attempts = run_dir / "attempts"
 done = int(attempts.read_text()) if attempts.exists() else 0
 attempts.write_text(str(done + 1))
 print("attempt", done + 1, "with", os.environ["OMP_NUM_THREADS"], "threads")
+print("parent", os.environ["HF_LGT_PARENT"])
 status = int(statuses[done])
 if status == 0:
     (run_dir / "model").mkdir()
@@ -115,7 +124,24 @@ def test_one_failure_does_not_keep_the_others(runs):
 def test_a_log_keeps_every_attempt(runs, tmp_path):
     runs(1, a="1,0")
     lines = (tmp_path / "logs" / "a.log").read_text().splitlines()
-    assert [line.split(" with ")[0] for line in lines] == ["attempt 1", "attempt 2"]
+    assert [line.split(" with ")[0] for line in lines[::2]] == ["attempt 1", "attempt 2"]
+    assert set(lines[1::2]) == {f"parent {os.getpid()}"}, "without which they end"
+
+
+def test_a_run_that_an_earlier_command_is_still_stopping_is_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    job, told, news = Job(tmp_path / "a", (str(tmp_path / "a"), "2,0")), {}, []
+    with RunLock.acquire(job.run_dir):
+        monkeypatch.setattr(running, "PATIENCE", 0.1)
+        assert run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__, say=news.append)
+    monkeypatch.setattr(running, "PATIENCE", 60.0)
+    lock = RunLock.acquire(job.run_dir)
+    given_back = threading.Timer(0.8, lock.release)
+    given_back.start()
+    run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__, say=news.append)
+    assert not given_back.is_alive()
+    assert told == {job: True}
+    assert news == 2 * [f"waiting for {lock.mine}, which is writing {job.run_dir}"]
 
 
 def test_the_users_number_of_threads_is_kept(runs, tmp_path, monkeypatch):
