@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import re
-import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import processes, runs
+from tests.faults import places, processes, runs
 
 DEMO = processes.ROOT / "recipes" / "demo" / "transfer.yaml"
 RUN = "runs/tiny/seed-0"
 QUICK = {"train.steps": 12, "train.log_every": 4, "train.eval_every": 6, "train.save_every": 4}
-DRAFT = re.compile(r"\..+\.\d+-[0-9a-f]+(\.old)?(\.\w+)?")
+LONGER = {"train.steps": 300, "train.log_every": 50, "train.eval_every": 150, "train.save_every": 50}
 
 Fill = Callable[[Path, processes.Start], None]
 
@@ -76,7 +76,7 @@ def _compare() -> list[Command]:
         arms = json.dumps([str(DEMO), "target_alone"])
         (place / "compare.yaml").write_text(f"name: both\narms: {arms}\nseeds: [0]\n", encoding="utf-8")
 
-    settings = {**runs.SETTINGS, **QUICK, "output_dir": "runs"}
+    settings = {**runs.SETTINGS, **LONGER, "output_dir": "runs"}
     del settings["name"]
     return [Command("compare.py", ["compare.yaml", "--jobs=2", *options(settings)], fill, children=True)]
 
@@ -84,7 +84,7 @@ def _compare() -> list[Command]:
 def _sweep_together() -> list[Command]:
     def fill(place: Path, start: processes.Start) -> None:
         settings: dict[str, dict[str, object]] = {}
-        for key, value in {**runs.SETTINGS, **QUICK}.items():
+        for key, value in {**runs.SETTINGS, **LONGER}.items():
             section, _, name = key.partition(".")
             if name:
                 settings.setdefault(section, {})[name] = json.loads(str(value))
@@ -122,7 +122,7 @@ def _over(result: str, fill: Fill, command: Callable[[], Command]) -> Fill:
 
 def _new_and_replaced(recipe: str, given: Sequence[str], fill: Fill, result: str) -> list[Command]:
     """A command that writes a folder, and the same that puts it in the place of an earlier one."""
-    new = Command(recipe, given, fill, done="give --overwrite", whole=[result])
+    new = Command(recipe, given, fill, done="--overwrite", whole=[result])
     replaced = Command(recipe, [*given, "--overwrite"], _over(result, fill, lambda: new), whole=[result])
     return [new, replaced]
 
@@ -130,7 +130,9 @@ def _new_and_replaced(recipe: str, given: Sequence[str], fill: Fill, result: str
 def _analyze() -> list[Command]:
     few = ["--examples=16", "--lengths=10"]
     heads = _new_and_replaced("analyze.py", ["heads", RUN, *few], _trained, f"{RUN}/analysis/heads")
-    necessity = _new_and_replaced("analyze.py", ["necessity", RUN, *few, "--output=out"], _trained, "out")
+    necessity = _new_and_replaced(
+        "analyze.py", ["necessity", RUN, *few, "--k=1", "--output=out"], _trained, "out"
+    )
     settings = {**runs.SETTINGS, **QUICK, "output_dir": "runs", "name": "tiny"}
     ranked = [
         "related",
@@ -172,12 +174,11 @@ def _build_dataset() -> list[Command]:
     def nothing(place: Path, start: processes.Start) -> None:
         pass
 
-    new, replaced = _new_and_replaced("build_dataset.py", given, nothing, "corpus")
-    several = Command(
-        "build_dataset.py", [*given, "--num_proc=2"], children=True, done="add --overwrite", whole=["corpus"]
-    )
+    alone = _new_and_replaced("build_dataset.py", given, nothing, "corpus")
+    several = _new_and_replaced("build_dataset.py", [*given, "--num_proc=2"], nothing, "corpus")
     tasks = Command("build_dataset.py", [*given, "--lm_eval=tasks"], whole=["corpus", "tasks"])
-    return [several, new, replaced, tasks]
+    forked = [dataclasses.replace(command, children=True) for command in several]
+    return [forked[0], alone[1], forked[1], alone[0], tasks]
 
 
 COMMANDS: dict[str, Callable[[], list[Command]]] = {
@@ -192,57 +193,53 @@ COMMANDS: dict[str, Callable[[], list[Command]]] = {
 }
 
 
-def make_place(place: Path, inputs: Path | None = None) -> Path:
-    """A working folder, with what a command reads."""
-    shutil.rmtree(place, ignore_errors=True)
-    if inputs:
-        shutil.copytree(inputs, place)
-    (place / "tmp").mkdir(parents=True, exist_ok=True)
-    return place
+@dataclass(frozen=True)
+class Case:
+    """A command, and what it does when nobody kills it."""
+
+    command: Command
+    start: processes.Start
+    watched: bool
+    """whether it can be killed at an operation on a file"""
+    inputs: Path
+    place: Path
+    """working folder, the same for every start: results may name it"""
+    files: dict[str, bytes]
+    """see `places.snapshot`"""
+    seconds: float
+    operations: int
+    """on files, see `processes.Trap`"""
+
+    def begin(self) -> None:
+        """Make the working folder anew."""
+        places.make_place(self.place, self.inputs)
+
+    def run(self, log: Path, trap: processes.Trap | None = None) -> processes.Running:
+        """Start the command."""
+        return self.start(self.command.options, log, recipe=self.command.recipe, place=self.place, trap=trap)
+
+    def is_done(self, text: str) -> bool:
+        """Whether a command was refused because the result is there."""
+        return bool(self.command.done) and self.command.done in text
 
 
-def drafts(place: Path) -> set[str]:
-    """Names of what is being written below a folder, or was when its writer was killed."""
-    return {
-        path.name for path in place.rglob(".*") if DRAFT.fullmatch(path.name) and ".lock" not in path.name
-    }
-
-
-def snapshot(place: Path) -> dict[str, bytes]:
-    """All that is below a folder: path -> content, without times and speeds; of a folder nothing."""
-    found = {}
-    for path in sorted(place.rglob("*")):
-        name = path.relative_to(place).as_posix() + "/" * path.is_dir()
-        if not name.startswith("tmp/torchelastic_"):  # which each launch leaves
-            found[name] = b"" if path.is_dir() else _content(path)
-    return found
-
-
-def _content(path: Path) -> bytes:
-    if path.suffix == ".log":
-        return b""  # each attempt adds to it
-    if path.name == "train.jsonl":
-        lines = runs.lines(path)
-        for line in lines:
-            line.pop("examples_per_second")
-        return json.dumps(lines).encode()
-    return path.read_bytes()
-
-
-def differences(expected: dict[str, bytes], place: Path, below: str = "") -> list[str]:
-    """In what a working folder differs from that of an undisturbed command; empty: in nothing."""
-    try:
-        found = snapshot(place)
-    except ValueError as error:
-        return [str(error)]
-    wrong = []
-    for name in sorted({*expected, *found}):
-        if not name.startswith(below):
-            continue
-        if name not in found:
-            wrong.append(f"{name} is missing")
-        elif name not in expected:
-            wrong.append(f"left behind: {name}")
-        elif found[name] != expected[name]:
-            wrong.append(f"{name} differs")
-    return wrong
+def undisturbed(command: Command, start: processes.Start, watched: bool, work: Path) -> Case:
+    """Make what a command reads, and run it twice; the two must agree."""
+    inputs, place = work / "inputs", work / "place"
+    command.fill(places.make_place(inputs), start)
+    found: list[dict[str, bytes]] = []
+    seconds, count, log = [], work / "operations", work / "undisturbed.log"
+    for _ in range(2):
+        case = Case(command, start, watched, inputs, place, {}, 0.0, 0)
+        case.begin()
+        begun = time.monotonic()
+        trap = processes.Trap(0, command.writes, count=count) if watched else None
+        running = case.run(log, trap)
+        if running.wait() != 0:
+            raise RuntimeError(f"the undisturbed command failed:\n{running.text()}")
+        seconds.append(time.monotonic() - begun)
+        if found and (wrong := places.differences(found[0], place)):
+            raise RuntimeError(f"two undisturbed commands differ: {wrong}")
+        found.append(places.snapshot(place))
+    operations = int(count.read_text()) if watched else 0
+    return Case(command, start, watched, inputs, place, found[0], min(seconds), operations)

@@ -29,20 +29,18 @@ PATIENCE = 180.0
 class Running:
     """A run that was started, the leader of a process group and of a session."""
 
-    def __init__(self, pid: int, log: Path, poll: Callable[[], int | None]) -> None:
+    def __init__(self, pid: int, log: Path, begin: int, poll: Callable[[], int | None]) -> None:
         self.pid = pid
         self.log = log
+        self._begin = begin
         self.poll = poll
         """its status when it has ended, negative: the signal that killed it"""
 
-    def kill(self) -> int:
-        """SIGKILL for all of it; gives the status."""
-        self._signal()
-        return self.wait()
-
-    def kill_alone(self) -> int:
-        """SIGKILL for it and not for the processes that it started; gives the status."""
-        with suppress(ProcessLookupError):
+    def kill(self, alone: bool = False) -> int:
+        """SIGKILL for all of it, or for it without the processes that it started; gives the status."""
+        if not alone:
+            self._signal()
+        elif self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
         return self.wait()
 
@@ -106,8 +104,8 @@ class Running:
         return True
 
     def text(self) -> str:
-        """What it printed."""
-        return self.log.read_text(encoding="utf-8", errors="replace")
+        """What it printed, and not what earlier ones added to the same file."""
+        return self.log.read_bytes()[self._begin :].decode(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -187,6 +185,7 @@ def forks() -> Start:
             loaded[recipe] = _load(recipe)
         sys.stdout.flush()
         sys.stderr.flush()
+        begin = _size(log)
         pid = os.fork()
         if pid == 0:
             _be(loaded[recipe], options, log, place, trap)
@@ -197,9 +196,13 @@ def forks() -> Start:
                 status.append(os.waitstatus_to_exitcode(found[1]))
             return status[0] if status else None
 
-        return Running(pid, log, poll)
+        return Running(pid, log, begin, poll)
 
     return start
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _load(recipe: str) -> ModuleType:
@@ -286,11 +289,12 @@ def spawns(processes: int = 1) -> Start:
     ) -> Running:
         assert trap is None, "a program of its own is not watched from within"
         own = {"TMPDIR": str(place / "tmp")} if place else {}
+        begin = _size(log)
         with open(log, "a", encoding="utf-8") as file:
             process = subprocess.Popen(
                 [*command, str(ROOT / "recipes" / recipe), *options],
                 stdout=file, stderr=file, start_new_session=True, cwd=place, env={**os.environ, **own},
             )  # fmt: skip
-        return Running(process.pid, log, process.poll)
+        return Running(process.pid, log, begin, process.poll)
 
     return start

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from hf_lgt.files import write_text
 from tests.conftest import ROOT
 from tests.faults.disk import namespace
+from tests.unit.test_files import left_by_killed
 
 
 def report_of(tmp_path, script, *options):
@@ -29,6 +31,36 @@ def test_killed_runs_give_the_result_of_undisturbed_ones(tmp_path):
     assert report["identical"] == 3
     assert report["trials killed"] == 3
     assert report["trials killed inside a write"] >= 1
+
+
+def test_killed_commands_leave_nothing_behind_once_they_are_given_again(tmp_path):
+    recipes = ["report", "pretrain", "build_dataset"]
+    report = report_of(tmp_path, "kill", "--recipe", *recipes, "--trials", "1", "--inside", "1")
+    assert [report[recipe]["identical"] for recipe in recipes] == [1] * 3
+    assert [report[recipe]["trials killed inside a write"] for recipe in recipes] == [1] * 3
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "arguments"),
+    [
+        ("report.py", "--output", ["RUN"]),
+        ("analyze.py heads", "--output", ["RUN"]),
+        ("evaluate.py", "--output", ["RUN"]),
+        ("build_dataset.py", "--output", []),
+        ("build_dataset.py", "--lm_eval", []),
+        ("word_lists/build.py", "--output", []),
+    ],
+)
+def test_what_a_killed_command_moved_aside_is_back_before_the_next_looks(
+    call_recipe, tiny_run, tmp_path, monkeypatch, recipe, option, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    write_text(left_by_killed(tmp_path / "out", ".old") / "mine.txt", "precious")
+    recipe, *what = recipe.split()
+    arguments = [str(tiny_run) if word == "RUN" else word for word in arguments]
+    done = call_recipe(recipe, *what, *arguments, option, "out")
+    assert (done.returncode, f"{option}: " in done.stderr) == (2, True), done.stderr
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/mine.txt"]
 
 
 def test_damage_of_each_file_of_a_checkpoint_is_told_and_mended(tmp_path):
