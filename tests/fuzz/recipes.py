@@ -194,7 +194,8 @@ _MORE_RUNS = _some(
 )  # fmt: skip
 _SWEPT = _some(
     _option("--seeds", few), _option("--together", counts), _option("--retries", counts), fine, overrides,
-    _flag("--dry_run"), _option("--output_dir", st.just("new")), _option("--executor", st.sampled_from(["slurm", "local", "x"])),
+    _flag("--dry_run"), _option("--output_dir", st.just("new")),
+    _option("--executor", st.sampled_from(["slurm", "local", "x"])),
 )  # fmt: skip
 _RELATED = ["--config", "run.yaml", "--steps", "1", "--seeds", "0", "--jobs", "1"]
 

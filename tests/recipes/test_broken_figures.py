@@ -1,4 +1,4 @@
-"""Figures that cannot be drawn, whatever the cause: nothing else is lost, and a warning says which they are."""
+"""Figures that cannot be drawn, whatever the cause: nothing else is lost, and a warning names them."""
 
 import os
 import subprocess
