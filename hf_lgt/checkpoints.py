@@ -119,8 +119,8 @@ def writing(what: str) -> Iterator[None]:
             raise
         reason = _said_by_the_system(error) or " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"{what} could not be written: {reason}; nothing that was there is lost: once this is put "
-            "right, the same command goes on from the newest checkpoint"
+            f"{what} could not be written: {reason}; nothing that was there is lost: put this right (free "
+            "disk space), then rerun the same command, which resumes from the newest checkpoint"
         ) from error
 
 

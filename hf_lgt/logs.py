@@ -26,8 +26,8 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
         append_text(path, "".join(f"{line}\n" for line in lines))
     except OSError as error:
         raise TrainingError(
-            f"{path} could not be written: {error.strerror}; nothing that was there is lost: once this is "
-            "put right, the same command goes on from the newest checkpoint"
+            f"{path} could not be written: {error.strerror}; nothing that was there is lost: put this right "
+            "(free disk space), then rerun the same command, which resumes from the newest checkpoint"
         ) from None
 
 
