@@ -185,7 +185,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """The path of a file beside `path` that replaces it when the block ends well."""
-    # the suffix stays last: writers of figures go by it
+    # the suffix stays last, for writers that go by it
     draft = _beside(path.stem, path, path.suffix)
     with _naming(path), parents_of(path):
         try:

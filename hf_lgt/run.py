@@ -19,7 +19,7 @@ from hf_lgt.data import RunData, example_texts
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.evaluation.test_sets import TestSets
-from hf_lgt.files import atomic_directory
+from hf_lgt.files import atomic_directory, clear_drafts
 from hf_lgt.folders import (
     is_finished,
     recorded_checkpoint,
@@ -96,6 +96,9 @@ def _train(
     tell: Callable[[str], None],
 ) -> RunResult:
     """As `train`, for the only writer of the folder."""
+    if accelerator.is_main_process and is_finished(config.run_dir):
+        for name in FIGURES:  # what a run leaves that is killed after its model was saved
+            clear_drafts(config.run_dir, of=Path(name).stem)
     ready = prepare(config, accelerator, overwrite, resume, progress)
     resume_from = open_folder(ready, accelerator, overwrite, tell)
     start_trackers(accelerator, config, flat_settings(config.to_dict()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from itertools import cycle
@@ -47,12 +48,16 @@ def literal(text: str) -> str:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure whole or not at all; the ending of the name says the format."""
-    with atomic_file(path) as draft, warnings.catch_warnings():
+    image = io.BytesIO()
+    with warnings.catch_warnings():
         # a name in a script that the font lacks is drawn as boxes; a user can do nothing about it here
         warnings.filterwarnings(
             "ignore", r"(Glyph [0-9]+|Matplotlib currently does not support)", UserWarning
         )
-        figure.savefig(draft, dpi=150)
+        figure.savefig(image, format=path.suffix[1:], dpi=150)
+    # drawing takes a while, in which a run that is killed would leave a draft
+    with atomic_file(path) as draft:
+        draft.write_bytes(image.getvalue())
     return path
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_lgt import train
+from hf_lgt import ConfigError, train
 from hf_lgt.comparison.manifest import read_manifest
 from hf_lgt.report.comparisons import write_comparison
 from hf_lgt.report.sweeps import write_sweep
@@ -38,6 +38,15 @@ def test_a_training_keeps_its_model(tiny, broken, caplog):
     assert len(result.records) == 6
     assert result.figures == []
     assert f"curves.png {WARNED} python recipes/evaluate.py {result.run_dir} draws it" in caplog.text
+
+
+def test_a_finished_run_that_was_killed_while_it_drew_keeps_no_draft(tiny):
+    config = tiny("train.steps=1", "eval.lengths=[1,2]", "train.eval_every=null")
+    run_dir = train(config, progress=False).run_dir
+    (run_dir / ".curves.123-0123abcd.png").write_bytes(b"")
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        train(config, progress=False)
+    assert not [*run_dir.glob(".*")]
 
 
 def test_a_training_keeps_its_model_where_the_card_cannot_be_made(tiny, monkeypatch, caplog):
