@@ -16,9 +16,8 @@ from data_builders.retry import redact
 from data_builders.texts import printable
 from hf_lgt.errors import ConfigError, RunError
 from hf_lgt.files import disk_error, is_full
-from hf_lgt.output import inert_output
 from hf_lgt.startup import rare_collections
-from hf_lgt.streams import failure, make_tolerant
+from hf_lgt.streams import failure, inert_output, make_tolerant
 
 if TYPE_CHECKING:
     from hf_lgt.config import Config, Form

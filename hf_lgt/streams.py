@@ -1,13 +1,20 @@
-"""Standard output and error that end no program: whatever their encoding, closed, full, or read no more."""
+"""Standard output and error that end no program, and in which no name or path moves a terminal's cursor.
+
+They may have any encoding, be closed, be full or be read no more.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from data_builders.texts import printable
 
 
 class _Tolerant(io.FileIO):
@@ -80,3 +87,38 @@ def _tolerant(stream: io.TextIOWrapper) -> io.TextIOWrapper:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+BAR_MOVES = re.compile("(\r|\x1b\\[A)")
+"""what progress bars on standard error need: to the start of the line, and a line up"""
+
+
+class _Inert:
+    """A stream that gets text with its control characters as escapes."""
+
+    def __init__(self, stream: Any, bars: bool) -> None:
+        self._stream, self._bars = stream, bars
+
+    def write(self, text: str) -> int:
+        parts = BAR_MOVES.split(text) if self._bars else [text]
+        # every second part is a move itself
+        self._stream.write("".join(part if i % 2 else printable(part) for i, part in enumerate(parts)))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def inert_output() -> Iterator[None]:
+    """Escape control characters in what is written to `sys.stdout` and `sys.stderr` within the block."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Inert(sys.stdout, bars=False), _Inert(sys.stderr, bars=True)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before

@@ -27,7 +27,6 @@ LAYERS = [
         "allocator",
         "attention",
         "startup",
-        "output",
         "dropout",
     ],
     ["model_checks"],
