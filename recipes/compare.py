@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_lgt import cli
 
@@ -59,6 +59,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     planned = plan(comparison, overrides)
     check_data(planned)
     check_checkpoints(planned)
+    _results(comparison, [item for item in planned if item.finished])  # before any other is started
     folder = Path(planned[0].config.output_dir) / comparison.name
     missing = [item for item in planned if not item.finished]
     jobs = bundles(missing, known.together, lambda item: folder / CONFIGS / f"{Path(item.log).stem}.yaml")
@@ -89,15 +90,17 @@ def _tell_failed(failed: Sequence[tuple[Bundle[Planned], Path]]) -> int:
     return cli.RUN_ERROR
 
 
-def _show(comparison: Comparison, planned: Sequence[Planned], folder: Path) -> int:
+def _results(comparison: Comparison, planned: Sequence[Planned]) -> list[Any]:
     from hf_lgt.comparison import collect, collect_checkpoints
+
+    return collect_checkpoints(planned) if comparison.checkpoints else collect(planned)
+
+
+def _show(comparison: Comparison, planned: Sequence[Planned], folder: Path) -> int:
     from hf_lgt.report.comparisons import write_checkpoint_comparison, write_comparison
 
-    if comparison.checkpoints:
-        results = collect_checkpoints(planned)
-        text, figures = write_checkpoint_comparison(comparison.name, results, folder)
-    else:
-        text, figures = write_comparison(comparison.name, collect(planned), folder)
+    write = write_checkpoint_comparison if comparison.checkpoints else write_comparison
+    text, figures = write(comparison.name, _results(comparison, planned), folder)
     print(text)
     for figure in figures:
         print(f"figure: {figure}")

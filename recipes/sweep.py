@@ -43,7 +43,8 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     from hf_lgt.comparison import check_checkpoints, check_data
     from hf_lgt.comparison.bundles import bundles
     from hf_lgt.errors import ConfigError
-    from hf_lgt.sweeps.expand import distinct, expand
+    from hf_lgt.sweeps.expand import distinct, expand, manifest_of
+    from hf_lgt.sweeps.results import collect
     from hf_lgt.sweeps.running import prepare, todo
     from hf_lgt.sweeps.slurm_settings import read_settings
     from hf_lgt.sweeps.spec import load_sweep
@@ -67,8 +68,11 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     bundles(missing, known.together, lambda run: run.config_file)  # before anything is written
     check_data(missing)
     check_checkpoints(missing)
-    prepare(spec, every)
     folder = runs[0].folder
+    collect(
+        manifest_of(spec, every), folder
+    )  # finished runs that cannot be read: before any other is started
+    prepare(spec, every)
     wanted = len(distinct(runs))
     print(f"{wanted} runs, {wanted - len(missing)} finished; logs in {folder / 'logs'}", flush=True)
     execute = _local if known.executor == "local" else _slurm

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hf_lgt import load_config
+from hf_lgt import load_config, yaml12
 from hf_lgt.locks import RunLock
 from tests.conftest import ROOT, TINY
 
@@ -123,3 +123,31 @@ def test_a_comparison_leaves_a_manifest_too(call_recipe, tmp_path):
         ("target_alone", "mine-target-alone/seed-0"),
     ]
     assert [cell.arm for cell in collect(manifest, out / "c")] == ["a", "target_alone"]
+
+
+@pytest.mark.parametrize("recipe", ["compare.py", "sweep.py"])
+def test_a_finished_run_that_cannot_be_read_is_reported_before_others_are_started(
+    recipe, call_recipe, tmp_path
+):
+    from hf_lgt.comparison import load_comparison, plan
+    from hf_lgt.sweeps.expand import expand
+    from hf_lgt.sweeps.spec import load_sweep
+
+    demo, out = ROOT / "recipes/demo/transfer.yaml", tmp_path / "runs"
+    short = "train: {steps: 1}\neval: {lengths: [1, 9], examples: 4}"
+    (tmp_path / "base.yaml").write_text(f"base: {demo}\nname: mine\noutput_dir: {out}\n{short}\n")
+    file = tmp_path / "runs.yaml"
+    arms = "arms: [base.yaml]" if recipe == "compare.py" else "config: {base: base.yaml}"
+    file.write_text(f"name: several\n{arms}\nseeds: [0, 1]\n")
+    first = (plan(load_comparison(file)) if recipe == "compare.py" else expand(load_sweep(file)))[0]
+    run_dir = first.config.run_dir
+    (run_dir / "model").mkdir(parents=True)
+    (run_dir / "config.yaml").write_text(yaml12.dump(first.config.to_dict()))
+    (run_dir / "eval.jsonl").write_text('{"step": 0, "task": "rev')
+    done = call_recipe(recipe, file)
+    assert done.returncode == 2
+    assert f"{run_dir / 'eval.jsonl'}, line 1 is not an evaluation record" in done.stderr
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
+        "config.yaml",
+        "eval.jsonl",
+    ]
