@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from data_builders.sampling import stream
@@ -16,6 +14,7 @@ from hf_lgt.heads import require_halves
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.schema import short
 from hf_lgt.starts import Start, check_vocabulary, readable
+from hf_lgt.weights import load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -185,45 +184,18 @@ def load_base(config: ModelConfig, start: Start, rows: int) -> PreTrainedModel:
 def _pretrained(config: ModelConfig, start: Start) -> PreTrainedModel:
     """The weights as they are saved, every one of them."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    folder = fetch_weights(start.checkpoint, config)
-    with readable(start.checkpoint), _without_report():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=start.config,
-            dtype=getattr(torch, config.dtype),
-            local_files_only=True,
-            use_safetensors=True if config.use_safetensors else None,
-            trust_remote_code=config.trust_remote_code,
-            ignore_mismatched_sizes=True,  # they are told below
-            output_loading_info=True,
-        )
-        model, report = loaded
-    lacking = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    if lacking:
-        raise ConfigError(
-            [
-                f"model.name_or_path: the weights of {short(start.checkpoint.name)} are not those of a "
-                f"{type(model).__name__}: {len(lacking)} are missing or have another shape, as {lacking[0]}"
-            ]
-        )
+    model = load_weights(
+        fetch_weights(start.checkpoint, config),
+        start.checkpoint,
+        config=start.config,
+        dtype=getattr(torch, config.dtype),
+        use_safetensors=True if config.use_safetensors else None,
+        trust_remote_code=config.trust_remote_code,
+    )
     _check_decoder(model, start)
     _freeze_all_but_text(model)
     return model  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _without_report() -> Iterator[None]:
-    """No table of keys from transformers, whose contents are checked and told in one line."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _random_twin(config: ModelConfig, start: Start, codec: TextCodec) -> PreTrainedModel:

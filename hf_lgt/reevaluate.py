@@ -26,6 +26,7 @@ from hf_lgt.report.canvas import AGAIN
 from hf_lgt.report.results import show_results, write_figures
 from hf_lgt.starts import context_length, open_start, read_architecture, readable
 from hf_lgt.variables import arithmetic_faults
+from hf_lgt.weights import load_weights
 
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""
@@ -176,7 +177,6 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
 
     if faults := arithmetic_faults():
         raise ConfigError(faults)
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "loading weights" kind
@@ -189,10 +189,10 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
             model: Any = _with_adapters(found, codec)
         else:
             _check_weights(found)
-            model = AutoModelForCausalLM.from_pretrained(
+            model = load_weights(
+                found.folder,
                 found.folder,
                 config=read_architecture(found.folder, trust_remote_code=code),
-                local_files_only=True,
                 use_safetensors=True if found.consent.use_safetensors else None,
                 trust_remote_code=code,
             )

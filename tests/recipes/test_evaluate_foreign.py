@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hf_lgt import train, yaml12
 from hf_lgt.config_files import read_mapping
@@ -265,3 +265,30 @@ def test_a_refused_evaluation_leaves_nothing(tmp_path, call_recipe):
         assert done.returncode == 2
         assert "the tokenizer lacks" in done.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "model"]
+
+
+@pytest.mark.parametrize(
+    ("change_model", "told"),
+    [
+        (lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"), "1 are missing or have another"),
+        (lambda weights: weights.update({"model.norm.weight": torch.ones(3)}), "as model.norm.weight"),
+        ({"num_hidden_layers": 1}, "are of layers that its config.json leaves out, as model.layers.1."),
+        ({"num_hidden_layers": 3}, "as model.layers.2."),
+    ],
+)
+def test_weights_that_are_not_those_of_the_model_are_not_evaluated(
+    call_recipe, untagged, tmp_path, change_model, told
+):
+    """The libraries draw what is missing at random, and leave out what is too much."""
+    model = checkpoints.write(tmp_path / "model")
+    if isinstance(change_model, dict):
+        change(model, **change_model)
+    else:
+        weights = load_file(model / "model.safetensors")
+        change_model(weights)
+        save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    done = call_recipe("evaluate.py", model, "--config", untagged({}))
+    assert done.returncode == 2
+    assert f"{model} are not those of a LlamaForCausalLM: " in done.stderr
+    assert told in done.stderr
+    assert "LOAD REPORT" not in done.stderr

@@ -39,7 +39,7 @@ LAYERS = [
     ["revisions", "adapters", "packing"],
     ["pretrained"],
     ["starts"],
-    ["splits", "rows"],
+    ["splits", "rows", "weights"],
     ["loading"],
     ["sources"],
     ["models", "checkpoints", "finite", "start_warnings"],

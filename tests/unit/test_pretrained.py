@@ -470,6 +470,8 @@ def test_missing_and_mismatched_weights_are_not_made_up(broken, capfd):
     save_file(tensors, file, metadata={"format": "pt"})
     broken.change("config.json", num_hidden_layers=3)
     assert "model.layers.2." in broken.fault()
+    broken.change("config.json", num_hidden_layers=1)
+    assert "are of layers that its config.json leaves out, as model.layers.1." in broken.fault()
 
 
 def test_weights_in_several_files_are_read(broken, folders):
