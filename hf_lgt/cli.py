@@ -145,7 +145,11 @@ def _guarded(main: Callable[[], int]) -> int:
         return _tell_error(error)
     except OSError as error:
         return _tell_os_error(error)
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        from hf_lgt.memory import told_of_memory
+
+        if told := told_of_memory(error):
+            return _tell_error(RunError(told))
         from hf_lgt.processes import told_of_others
 
         if (told := told_of_others(error)) is None:

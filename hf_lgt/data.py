@@ -19,6 +19,7 @@ from hf_lgt.config_checks import length_faults
 from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.heads import HALVES
 from hf_lgt.loading import Opened, build_codec, only_task, open_dataset
+from hf_lgt.memory import require
 from hf_lgt.position_ids import Numbering, numbering_of
 from hf_lgt.rows import TokenRows, read_rows
 from hf_lgt.schema import LARGEST, short
@@ -37,6 +38,17 @@ class RunData:
     """which rows they are: differs where the numbers of a run would; empty for generated data"""
     warnings: tuple[str, ...] = ()
     """what a user should know of the dataset"""
+
+
+LEAST_EXAMPLE, LEAST_TEST = 64, 8
+"""bytes of an example of a batch, and of a test example that training avoids"""
+
+
+def _check_examples(config: Config) -> None:
+    """Refuse test sets that are too large for memory."""
+    cells = len(config.mixture) * len(config.eval.grid_range)
+    told = f"eval.examples: {config.eval.examples} examples of {cells} tasks and lengths"
+    require(config.eval.examples * cells * LEAST_TEST, told)
 
 
 def open_data(config: Config, revision: str | None = None) -> Opened | None:
@@ -69,7 +81,10 @@ def prepare_data(
     """
     limit = start.limit if start else config.model.position_limit
     numbering = numbering_of(config.model, limit)
+    batch = config.train.batch_size
+    require(batch * LEAST_EXAMPLE, f"train.batch_size: a batch of {batch} examples")
     if opened is None:
+        _check_examples(config)
         if start:
             _check_context(config, start)
         mixture = config.build_mixture()
@@ -153,6 +168,7 @@ def prepare_tests(
     numbering = numbering_of(config.model, limit)
     roles = {c.task: c.role for c in trained.mixture} if trained else {}
     if config.data.source == "generated":
+        _check_examples(config)
         held_out = None
         if trained and trained.data.source == "generated":
             seen = trained.eval

@@ -11,6 +11,7 @@ from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
 from hf_lgt.heads import require_halves
+from hf_lgt.memory import BYTES, require
 from hf_lgt.pretrained import fetch_weights
 from hf_lgt.schema import short
 from hf_lgt.starts import Start, check_vocabulary, readable
@@ -32,9 +33,15 @@ def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedM
     Returns:
         `LlamaForCausalLM`, `GPTNeoXForCausalLM` or `BloomForCausalLM`. A Llama without positions is a
         `SmolLM3ForCausalLM`, the same network with a switch that turns them off in every layer.
+
+    Raises:
+        ConfigError: it would not fit into memory.
     """
     import torch
 
+    layers, width, inner = config.layers, config.hidden_size, config.intermediate_size
+    least = codec.vocab_size * width + layers * 2 * width * (width + inner)  # no family has fewer weights
+    require(BYTES * least, f"model: {layers} layers of hidden_size {width} and intermediate_size {inner}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: PreTrainedModel = _FAMILIES[config.architecture](config, _sizes(config, codec))

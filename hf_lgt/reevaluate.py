@@ -21,6 +21,7 @@ from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
 from hf_lgt.files import atomic_directory, clear_drafts, parents_of
 from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
+from hf_lgt.memory import check_model_folder
 from hf_lgt.models import decode_greedily, load_base, require_policies
 from hf_lgt.report.canvas import AGAIN
 from hf_lgt.report.results import show_results, write_figures
@@ -121,6 +122,7 @@ def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
 
 def _context(folder: Path, consent: Consent) -> int | None:
     """Longest sequence that a saved model takes, in tokens."""
+    check_model_folder(folder, str(folder))
     with readable(folder):
         return context_length(read_architecture(folder, trust_remote_code=consent.trust_remote_code))
 
@@ -180,6 +182,7 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "loading weights" kind
+    check_model_folder(found.folder, str(found.folder))
     code = found.consent.trust_remote_code
     with readable(found.folder):
         if (found.folder / MANIFEST).is_file():

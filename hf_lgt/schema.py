@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat
 from pydantic.dataclasses import dataclass
 
 from data_builders import Component, Mixture
+from hf_lgt.memory import MOST_LAYERS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """names that are safe as a folder"""
@@ -93,7 +94,9 @@ class ModelConfig:
     architecture: Literal["llama", "gpt_neox", "bloom"] = Field(
         default="llama", description="family of the network; bloom is the one with positions alibi"
     )
-    layers: Positive = Field(default=6, description="transformer blocks")
+    layers: Annotated[StrictInt, Field(ge=1, le=MOST_LAYERS)] = Field(
+        default=6, description="transformer blocks"
+    )
     hidden_size: Positive = Field(default=384, description="width of the residual stream")
     heads: Positive = Field(default=6, description="attention heads a layer")
     kv_heads: Positive | None = Field(default=None, description="key-value heads; null: as many as heads")

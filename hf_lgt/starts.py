@@ -12,6 +12,7 @@ from data_builders.retry import redact
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import ModelConfig
 from hf_lgt.errors import ConfigError
+from hf_lgt.memory import check_model_folder
 from hf_lgt.pretrained import Checkpoint, at_revision, resolve
 from hf_lgt.schema import short
 from hf_lgt.vocabulary import chat_template
@@ -103,6 +104,7 @@ def open_config(checkpoint: Checkpoint, model: ModelConfig) -> PretrainedConfig:
     Raises:
         ConfigError: it cannot be read, or its positions are not those of a decoder.
     """
+    check_model_folder(checkpoint.folder, f"model.name_or_path: {short(checkpoint.name)}")
     with readable(checkpoint):
         config = read_architecture(checkpoint.folder, trust_remote_code=model.trust_remote_code)
         config.get_text_config()  # fails where there are several

@@ -161,7 +161,7 @@ def test_damaged_files_are_all_named(report, tmp_path):
     faults = refused(report, tmp_path)
     for place in (
         "broken/manifest.json is not JSON",
-        "list/manifest.json is no manifest of format 1",
+        "list/manifest.json holds no JSON object",
         "old/manifest.json is damaged",
         "demo-transfer/seed-0/eval.jsonl, line 1 is not an evaluation record",
         "demo-transfer/seed-1: name: 3 must be text",

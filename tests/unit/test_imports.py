@@ -18,7 +18,7 @@ LAYERS = [
     ["data_builders", "lock_files", "variables"],
     ["yaml12", "files", "environment", "progress", "errors", "processes", "sharding", "ahead", "streams"],
     [
-        "schema",
+        "memory",
         "vocabulary",
         "locks",
         "logs",
@@ -29,6 +29,7 @@ LAYERS = [
         "startup",
         "dropout",
     ],
+    ["schema"],
     ["model_checks"],
     ["config_checks", "config_files"],
     ["consent"],
