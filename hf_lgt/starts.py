@@ -185,11 +185,12 @@ def check_vocabulary(checkpoint: Checkpoint, tokens: int, rows: int) -> None:
     Raises:
         ConfigError: there are more tokens than rows, or far fewer.
     """
-    if _FULL_SHARE * rows <= tokens <= rows:
+    # not _FULL_SHARE * rows: a config.json may say more rows than a float holds
+    if rows <= tokens / _FULL_SHARE and tokens <= rows:
         return
     raise ConfigError(
         [
             f"model.name_or_path: the tokenizer of {short(checkpoint.name)} has {tokens} tokens, its "
-            f"embedding {rows} rows; they are not of one model"
+            f"embedding {short(rows)} rows; they are not of one model"
         ]
     )

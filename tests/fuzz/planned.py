@@ -159,11 +159,14 @@ def _sweep(argv: Sequence[str]) -> Planned:
     runs = expand(spec, overrides)
     options = cut_down(run.config for run in todo(runs))
     if options:
-        pairs = zip(options[::2], options[1::2], strict=True)
-        runs = expand(spec, [*overrides, *(f"{key[2:]}={value}" for key, value in pairs)])
+        runs = expand(spec, [*overrides, *_as_overrides(options)])
     if len(todo(runs)) > MOST_RUNS:
         options.append("--dry_run")
     return [runs[0].folder, *(run.run_dir for run in runs)], options
+
+
+def _as_overrides(options: Sequence[str]) -> list[str]:
+    return [f"{key[2:]}={value}" for key, value in zip(options[::2], options[1::2], strict=True)]
 
 
 def _evaluate(argv: Sequence[str]) -> Planned:
@@ -210,9 +213,12 @@ def _related(argv: Sequence[str]) -> Planned:
     from hf_lgt.related import plan_related
 
     known, overrides = _read(argv, *RELATED)
-    _, runs = plan_related(question_of(argv), known.config, overrides)
+    question = question_of(argv)
+    _, runs = plan_related(question, known.config, overrides)
     output = [Path(known.output)] if known.output else []
     options = cut_down(run.config for run in runs)
+    if options:
+        _, runs = plan_related(question, known.config, [*overrides, *_as_overrides(options)])
     return [*output, runs[0].folder, *(run.run_dir for run in runs)], options
 
 

@@ -569,6 +569,12 @@ def test_a_tokenizer_of_another_model_is_told(broken, extra, init):
     assert f"has {rows + extra} tokens, its embedding {rows} rows; they are not of one model" in told
 
 
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+def test_more_rows_than_a_number_of_the_machine_holds_are_no_embedding(broken, init):
+    broken.change("config.json", vocab_size=10**400)
+    assert "they are not of one model" in broken.fault(init=init)
+
+
 @pytest.mark.parametrize("named", ["LlamaTokenizer", "GPTNeoXTokenizer", "GPT2Tokenizer", "Qwen2Tokenizer"])
 def test_the_tokenizer_is_that_of_its_file_not_of_the_class_that_is_named(broken, named):
     """The named class would make a core of its own."""
