@@ -14,7 +14,7 @@ from tests.faults import places, processes, runs
 DEMO = processes.ROOT / "recipes" / "demo" / "transfer.yaml"
 RUN = "runs/tiny/seed-0"
 QUICK = {"train.steps": 12, "train.log_every": 4, "train.eval_every": 6, "train.save_every": 4}
-LONGER = {"train.steps": 300, "train.log_every": 50, "train.eval_every": 150, "train.save_every": 50}
+LONGER = {"train.steps": 120, "train.log_every": 20, "train.eval_every": 60, "train.save_every": 20}
 
 Fill = Callable[[Path, processes.Start], None]
 

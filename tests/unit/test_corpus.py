@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -179,6 +180,18 @@ def test_any_number_of_processes_gives_the_same_rows(tmp_path, cache, num_proc):
     built = build_corpus(STRINGS, **settings, num_proc=num_proc, cache_dir=tmp_path)
     for split, rows in expected.items():
         assert built[split].data.table.equals(rows.data.table)
+
+
+def test_a_killed_process_is_told(tmp_path, monkeypatch):
+    here = os.getpid()
+
+    def killed(self, index, *, held_out):
+        assert os.getpid() != here
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(CorpusBuilder, "_chunk", killed)
+    with pytest.raises(ChildProcessError, match="one of the processes was killed"):
+        build_corpus(STRINGS, 2 * CORPUS_CHUNK, 2, [3], num_proc=2, cache_dir=tmp_path)
 
 
 def test_more_processes_than_chunks_give_no_warning(tmp_path, caplog):
