@@ -12,8 +12,8 @@ from hf_lgt.errors import ConfigError
 
 MOST_LAYERS = 1024
 """layers of a model, or experts of a layer: each is made by itself, and takes time however small it is"""
-BYTES = 4
-"""of a weight where a model is made"""
+BYTES = 2
+"""of a weight in bfloat16, the smallest type that models are kept in"""
 _COUNTS = re.compile(r"(layers?|blocks?|experts)$")
 """keys of a model's config.json that say how many parts are made"""
 _WIDTHS = ("hidden_size", "n_embd", "d_model")
