@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from data_builders.hub import DestinationError, PushError, check_destination
 from data_builders.retry import redact
 from data_builders.texts import printable
+from hf_lgt.arguments import count, folder, lengths, path, positive, seeds
 from hf_lgt.errors import ConfigError, RunError
 from hf_lgt.files import disk_error, is_full
 from hf_lgt.startup import rare_collections
@@ -21,6 +22,8 @@ from hf_lgt.streams import failure, inert_output, make_tolerant
 
 if TYPE_CHECKING:
     from hf_lgt.config import Config, Form
+
+__all__ = ["count", "folder", "lengths", "path", "positive", "seeds"]
 
 RUN_ERROR = 1
 USER_ERROR = 2
@@ -228,6 +231,7 @@ def add_run_options(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--resume",
         default="auto",
+        type=path,
         metavar="auto|never|PATH",
         help="auto: go on with an interrupted run; never: refuse to; PATH: begin from this checkpoint [auto]",
     )
@@ -266,41 +270,3 @@ def load(path: str, overrides: Sequence[str]) -> Config:
     from hf_lgt.config import load_config
 
     return load_config(path, overrides)
-
-
-def positive(text: str) -> int:
-    """Argument type: a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number >= 1")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """Argument type: a whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number >= 0")
-    return int(text)
-
-
-def lengths(text: str) -> tuple[int, ...]:
-    """Argument type: different whole numbers from 1, as ``8,12,16``; gives them in ascending order."""
-    found = [positive(word.strip()) for word in text.split(",")]
-    if len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError(f"{text!r} must be different lengths")
-    return tuple(sorted(found))
-
-
-def seeds(text: str) -> tuple[int, ...]:
-    """Seeds as ``0,1,2``.
-
-    Raises:
-        ConfigError: not such a list, or a seed twice.
-    """
-    from hf_lgt.comparison import seed_faults
-
-    words = [word.strip() for word in text.split(",")]
-    # longer numbers are no seeds, and may be too long to read
-    values = [int(word) if word.isdecimal() and len(word) < 20 else word for word in words]
-    if faults := seed_faults(values):
-        raise ConfigError([f"--{fault}" for fault in faults])
-    return tuple(int(value) for value in values)

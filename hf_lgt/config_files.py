@@ -11,6 +11,7 @@ from data_builders.reading import UnreadableFileError, read_text
 from data_builders.retry import holds_secret, secret_finder
 from hf_lgt import yaml12
 from hf_lgt.errors import ConfigError
+from hf_lgt.files import expanded
 from hf_lgt.schema import short
 
 SECRET = (
@@ -82,9 +83,7 @@ def file_chain(path: Path, *, based: bool = False) -> list[tuple[Path, dict[str,
         seen.add(place)
         if base is None:
             return chain
-        if not isinstance(base, str):
-            raise ConfigError([f"base: {short(base)} must be the path of a config file"])
-        path = path.parent / base
+        path = _beside(path.parent, base, "base")
 
 
 def _read_one(path: Path, *, based: bool) -> dict[str, Any]:
@@ -128,12 +127,25 @@ def read_mapping(data: Any, folder: Path, place: str) -> dict[str, Any]:
     base = own.pop("base", None)
     if base is None:
         return own
-    if not isinstance(base, str):
-        raise ConfigError([f"{place}.base: {short(base)} must be the path of a config file"])
+    file = _beside(folder, base, f"{place}.base")
     try:
-        return merge(read_file(folder / base, based=True), own)
+        return merge(read_file(file, based=True), own)
     except ConfigError as error:
         raise ConfigError([f"{place}: {fault}" for fault in error.faults]) from None
+
+
+def _beside(folder: Path, base: Any, key: str) -> Path:
+    """The path of a config file that another one names, relative to its own folder.
+
+    Raises:
+        ConfigError: it is no path.
+    """
+    if not isinstance(base, str):
+        raise ConfigError([f"{key}: {short(base)} must be the path of a config file"])
+    try:
+        return folder / expanded(base)
+    except ValueError as error:
+        raise ConfigError([f"{key}: {short(base)} {error}"]) from None
 
 
 def _quoting_no_secret(error: yaml12.YAMLError, text: str) -> str:

@@ -29,6 +29,23 @@ ABANDONED_SECONDS = 86_400.0
 """without a change, until a draft of another machine counts as left behind; clocks differ by less"""
 
 
+def expanded(path: str) -> str:
+    """A user's path with the home folder in the place of a ``~`` at its beginning.
+
+    Raises:
+        ValueError: nobody has such a home, or file names cannot have these letters here.
+    """
+    found = os.path.expanduser(path)  # noqa: PTH111  # unlike Path's, it changes nothing else
+    if found == path and path.startswith("~"):
+        raise ValueError(f"names no home folder; for a folder of that name write './{path}'")
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        told = "has letters that file names cannot have in this locale; PYTHONUTF8=1 allows them"
+        raise ValueError(told) from None
+    return found
+
+
 @contextmanager
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder that appears at `path` whole or not at all.

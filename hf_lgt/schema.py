@@ -11,10 +11,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 from pydantic.dataclasses import dataclass
 
 from data_builders import Component, Mixture
+from hf_lgt.files import expanded
 from hf_lgt.memory import MOST_LAYERS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -47,6 +57,8 @@ def _pair(wanted: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+PathText = Annotated[StrictStr, AfterValidator(expanded)]
+"""the path of a file or folder, or perhaps an id of the Hub"""
 Bounds = Annotated[tuple[StrictInt, StrictInt], _pair("[smallest, largest], two whole numbers")]
 _Beta = Annotated[StrictFloat, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[_Beta, _Beta], _pair("two numbers from 0 to 1")]
@@ -71,7 +83,7 @@ class ModelConfig:
         default="random",
         description="random: weights drawn from seed.init; pretrained: those of name_or_path",
     )
-    name_or_path: StrictStr | None = Field(
+    name_or_path: PathText | None = Field(
         default=None,
         description="checkpoint whose architecture and tokenizer are taken, and with init pretrained its "
         "weights: a Hub id or a local folder",
@@ -185,7 +197,7 @@ class DataConfig:
         default="generated",
         description="generated: each batch is drawn when it is needed; dataset: rows of one",
     )
-    path: StrictStr | None = Field(default=None, description="dataset: a Hub id, or a local folder or file")
+    path: PathText | None = Field(default=None, description="dataset: a Hub id, or a local folder or file")
     name: StrictStr | None = Field(default=None, description="dataset: its configuration; null: its default")
     revision: StrictStr | None = Field(
         default=None, description="dataset: branch, tag or commit on the Hub; null: the newest"
@@ -285,7 +297,7 @@ class Config:
 
     name: StrictStr = Field(description="name of the run, a folder below output_dir")
     mixture: list[ComponentConfig] = Field(description="the tasks, a list")
-    output_dir: StrictStr = Field(default="runs", min_length=1, description="where runs are written")
+    output_dir: PathText = Field(default="runs", min_length=1, description="where runs are written")
     seed: SeedConfig = Field(default_factory=SeedConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     peft: PeftConfig = Field(default_factory=PeftConfig)

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser(kind.about[0].upper() + kind.about[1:] + ".", keys=kind.keys is None)
     arguments.prog += f" {words[0]}"
     kind.options(arguments)
-    arguments.add_argument("--output", help=f"folder [{kind.place}]")
+    arguments.add_argument("--output", type=cli.path, help=f"folder [{kind.place}]")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier analysis")
     known, overrides = cli.parse(arguments, words[1:])
     given = [override.partition("=")[0] for override in overrides]
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _of_runs(arguments: argparse.ArgumentParser, lengths: str) -> None:
     arguments.epilog = "--model.trust_remote_code true runs Python code that comes with a model"
-    arguments.add_argument("runs", nargs="+", help="folders of runs, as seeds of one arm")
+    arguments.add_argument("runs", type=cli.path, nargs="+", help="folders of runs, as seeds of one arm")
     arguments.add_argument("--lengths", type=cli.lengths, help=f"as 8,12,16 [{lengths}]")
     arguments.add_argument("--examples", type=cli.positive, default=256, help="a task and length [256]")
 
@@ -133,7 +133,7 @@ def _necessity(known: argparse.Namespace, overrides: Sequence[str]) -> list[Tabl
 def _patch_options(arguments: argparse.ArgumentParser) -> None:
     _of_runs(arguments, "all beyond the target's training, up to the auxiliaries'")
     arguments.add_argument(
-        "--into", metavar="ARM", required=True, help="folder of the arm whose runs receive"
+        "--into", type=cli.path, metavar="ARM", required=True, help="folder of the arm whose runs receive"
     )
 
 
@@ -159,6 +159,7 @@ def _related_options(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--candidates", required=True, help="names of tasks, as reverse,string_copy")
     arguments.add_argument(
         "--config",
+        type=cli.path,
         default=DEFAULT_CONFIG,
         help=f"model, training and lengths are those of this run [{DEFAULT_CONFIG}]",
     )
@@ -195,13 +196,17 @@ def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]
 def _train(spec: SweepSpec, runs: Sequence[SweepRun], jobs: int | None) -> None:
     """The short trainings that are not there yet."""
     from hf_lgt.comparison import last_error, run_all, usual_jobs
+    from hf_lgt.comparison.place import LOGS, only_writer
     from hf_lgt.errors import RunError
     from hf_lgt.progress import bar
-    from hf_lgt.sweeps.running import LOGS, prepare, todo
+    from hf_lgt.sweeps.running import prepare, todo
 
-    prepare(spec, runs)
     missing = todo(runs)
-    with bar(total=len(missing), unit="run", desc="short trainings", smoothing=0) as done:
+    with (
+        only_writer(runs[0].folder, say=print),
+        bar(total=len(missing), unit="run", desc="short trainings", smoothing=0) as done,
+    ):
+        prepare(spec, runs)
         failed = run_all(
             missing,
             Path(__file__).with_name("finetune.py"),
@@ -216,9 +221,16 @@ def _train(spec: SweepSpec, runs: Sequence[SweepRun], jobs: int | None) -> None:
 
 
 def _predict_options(arguments: argparse.ArgumentParser) -> None:
-    arguments.add_argument("sweep", help="folder of a sweep over pairs of one target and one auxiliary")
     arguments.add_argument(
-        "--related", nargs="+", required=True, metavar="FOLDER", help="rankings that `related` wrote"
+        "sweep", type=cli.path, help="folder of a sweep over pairs of one target and one auxiliary"
+    )
+    arguments.add_argument(
+        "--related",
+        type=cli.path,
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help="rankings that `related` wrote",
     )
 
 

@@ -27,15 +27,20 @@ DEFAULT = Path(__file__).parent / "demo" / "transfer.yaml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Write the tasks of a config as a dataset, for this machine or the Hub.")
-    arguments.add_argument("--config", default=str(DEFAULT), help="YAML file [recipes/demo/transfer.yaml]")
+    arguments.add_argument(
+        "--config", type=cli.path, default=str(DEFAULT), help="YAML file [recipes/demo/transfer.yaml]"
+    )
     arguments.add_argument(
         "--train_examples", type=cli.positive, default=100_000, help="rows to train on [100000]"
     )
     arguments.add_argument("--num_proc", type=cli.positive, help="processes that draw them [1]")
-    arguments.add_argument("--output", type=Path, help="folder to write [corpora/<name of the config>]")
+    arguments.add_argument("--output", type=cli.folder, help="folder to write [corpora/<name of the config>]")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier corpus")
     arguments.add_argument(
-        "--lm_eval", type=Path, metavar="DIR", help="write tasks of lm-evaluation-harness for its test rows"
+        "--lm_eval",
+        type=cli.folder,
+        metavar="DIR",
+        help="write tasks of lm-evaluation-harness for its test rows",
     )
     cli.add_hub_options(arguments, "the corpus")
     known, overrides = cli.parse(arguments, argv)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Run every arm of a comparison over its seeds; table and figure.")
-    arguments.add_argument("comparison", help="folder with a compare.yaml, or such a file")
+    arguments.add_argument("comparison", type=cli.path, help="folder with a compare.yaml, or such a file")
     arguments.add_argument("--seeds", help="initialisation seeds instead of the file's, as 0,1,2")
     arguments.add_argument(
         "--checkpoints", metavar="REVISIONS", help="some of the file's revisions, as step-1000,step-2000"
@@ -47,6 +47,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     )
     from hf_lgt.comparison.bundles import bundles, write_config
     from hf_lgt.comparison.manifest import CONFIGS, write_manifest
+    from hf_lgt.comparison.place import LOGS, only_writer
     from hf_lgt.comparison.planning import manifest_of
     from hf_lgt.progress import bar
 
@@ -63,21 +64,22 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     folder = Path(planned[0].config.output_dir) / comparison.name
     missing = [item for item in planned if not item.finished]
     jobs = bundles(missing, known.together, lambda item: folder / CONFIGS / f"{Path(item.log).stem}.yaml")
-    write_manifest(manifest_of(comparison, planned, folder), folder)
-    for bundle in (bundle for bundle in jobs if len(bundle.runs) > 1):
-        for file, item in zip(bundle.files, bundle.runs, strict=True):
-            write_config(file, item.config)
-    print(f"{len(planned)} runs, {len(planned) - len(missing)} finished; logs in {folder / 'logs'}")
-    with bar(total=len(missing), unit="run", desc=comparison.name, smoothing=0) as runs:
-        failed = run_all(
-            jobs,
-            Path(__file__).with_name("finetune.py"),
-            folder / "logs",
-            known.jobs or usual_jobs(),
-            lambda bundle, well: runs.update(len(bundle.runs)),
-            say=lambda text: runs.write(text, file=sys.stderr),
-        )
-    return _tell_failed(failed) if failed else _show(comparison, planned, folder)
+    with only_writer(folder, say=print):
+        write_manifest(manifest_of(comparison, planned, folder), folder)
+        for bundle in (bundle for bundle in jobs if len(bundle.runs) > 1):
+            for file, item in zip(bundle.files, bundle.runs, strict=True):
+                write_config(file, item.config)
+        print(f"{len(planned)} runs, {len(planned) - len(missing)} finished; logs in {folder / LOGS}")
+        with bar(total=len(missing), unit="run", desc=comparison.name, smoothing=0) as runs:
+            failed = run_all(
+                jobs,
+                Path(__file__).with_name("finetune.py"),
+                folder / LOGS,
+                known.jobs or usual_jobs(),
+                lambda bundle, well: runs.update(len(bundle.runs)),
+                say=lambda text: runs.write(text, file=sys.stderr),
+            )
+        return _tell_failed(failed) if failed else _show(comparison, planned, folder)
 
 
 def _tell_failed(failed: Sequence[tuple[Bundle[Planned], Path]]) -> int:

@@ -14,9 +14,11 @@ from hf_lgt import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Evaluate a saved run or checkpoint by length; table, records and figure.")
-    arguments.add_argument("model", help="folder of a run, of one of its checkpoints, or of any model")
-    arguments.add_argument("--config", help="config whose tasks are evaluated [the run's own]")
-    arguments.add_argument("--output", help="folder to write [evaluations/ below the run]")
+    arguments.add_argument(
+        "model", type=cli.path, help="folder of a run, of one of its checkpoints, or of any model"
+    )
+    arguments.add_argument("--config", type=cli.path, help="config whose tasks are evaluated [the run's own]")
+    arguments.add_argument("--output", type=cli.path, help="folder to write [evaluations/ below the run]")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier evaluation")
     arguments.add_argument(
         "--check_generation", action="store_true", help="compare with what greedy generate() writes"

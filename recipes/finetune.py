@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--config",
         action="extend",
+        type=cli.path,
         nargs="+",
         help="YAML file [recipes/demo/transfer.yaml]; several are trained together in one process",
     )

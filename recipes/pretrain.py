@@ -28,7 +28,7 @@ def form() -> Form[Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Pretrain a small language model with revisions on the way.", form=form)
     told = "YAML file [recipes/pretrained_demo/pretrain.yaml]"
-    arguments.add_argument("--config", default=str(DEFAULT), help=told)
+    arguments.add_argument("--config", type=cli.path, default=str(DEFAULT), help=told)
     cli.add_run_options(arguments)
     cli.add_hub_options(arguments, "every revision, once the model is trained,", branch=False)
     known, overrides = cli.parse(arguments, argv)

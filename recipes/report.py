@@ -16,9 +16,14 @@ from hf_lgt import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Write a page about the runs below a folder.", keys=False)
-    arguments.add_argument("runs", metavar="RUNS_DIR", help="folder of runs or experiments, or one of them")
     arguments.add_argument(
-        "--output", metavar="FOLDER", help="folder to write, or an earlier report's [report/ in RUNS_DIR]"
+        "runs", type=cli.path, metavar="RUNS_DIR", help="folder of runs or experiments, or one of them"
+    )
+    arguments.add_argument(
+        "--output",
+        type=cli.path,
+        metavar="FOLDER",
+        help="folder to write, or an earlier report's [report/ in RUNS_DIR]",
     )
     known = arguments.parse_args(argv)
     return cli.guard(lambda: _report(known))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Run a sweep over settings, arms and seeds; tables and figures.")
-    arguments.add_argument("sweep", help="YAML file, see recipes/paper")
+    arguments.add_argument("sweep", type=cli.path, help="YAML file, see recipes/paper")
     arguments.add_argument("--seeds", help="initialisation seeds instead of the file's, as 0,1,2")
     arguments.add_argument(
         "--executor", choices=("local", "slurm"), default="local", help="where it runs [local]"
@@ -42,6 +42,7 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
 
     from hf_lgt.comparison import check_checkpoints, check_data
     from hf_lgt.comparison.bundles import bundles
+    from hf_lgt.comparison.place import LOGS, only_writer
     from hf_lgt.errors import ConfigError
     from hf_lgt.sweeps.expand import distinct, expand, manifest_of
     from hf_lgt.sweeps.results import collect
@@ -69,16 +70,15 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     check_data(missing)
     check_checkpoints(missing)
     folder = runs[0].folder
-    collect(
-        manifest_of(spec, every), folder
-    )  # finished runs that cannot be read: before any other is started
-    prepare(spec, every)
-    wanted = len(distinct(runs))
-    print(f"{wanted} runs, {wanted - len(missing)} finished; logs in {folder / 'logs'}", flush=True)
-    execute = _local if known.executor == "local" else _slurm
-    failed = execute(known, spec, missing, folder)
-    _tell_failed(failed)
-    _show(folder)
+    collect(manifest_of(spec, every), folder)  # what cannot be read is reported before any other is started
+    with only_writer(folder, say=print):
+        prepare(spec, every)
+        wanted = len(distinct(runs))
+        print(f"{wanted} runs, {wanted - len(missing)} finished; logs in {folder / LOGS}", flush=True)
+        execute = _local if known.executor == "local" else _slurm
+        failed = execute(known, spec, missing, folder)
+        _tell_failed(failed)
+        _show(folder)
     return cli.RUN_ERROR if failed else 0
 
 
@@ -94,13 +94,14 @@ def _local(
 ) -> list[tuple[SweepRun, Path]]:
     from hf_lgt.comparison import run_all, usual_jobs
     from hf_lgt.comparison.bundles import bundles
+    from hf_lgt.comparison.place import LOGS
     from hf_lgt.progress import bar
 
     with bar(total=len(missing), unit="run", desc=spec.name, smoothing=0) as done:
         failed = run_all(
             bundles(missing, known.together, lambda run: run.config_file),
             Path(__file__).with_name("finetune.py"),
-            folder / "logs",
+            folder / LOGS,
             known.jobs or usual_jobs(),
             lambda bundle, well: done.update(len(bundle.runs)),
             retries=known.retries,

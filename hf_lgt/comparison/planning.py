@@ -14,6 +14,7 @@ from hf_lgt.comparison.checkpoints import Checkpoint, CheckpointList, read_check
 from hf_lgt.comparison.controls import arm_settings
 from hf_lgt.comparison.manifest import Entry, Manifest, relative
 from hf_lgt.config import NAME, Config, ConfigError, load_config
+from hf_lgt.files import expanded
 from hf_lgt.folders import has_files, is_finished, refusals
 
 
@@ -95,6 +96,11 @@ def load_comparison(path: str | Path) -> Comparison:
         faults.append(f"name: {name!r} must be letters, digits, '.', '_', '-'")
     if not isinstance(arms, list) or not arms or not all(isinstance(a, str) for a in arms):
         faults.append(f"arms: {arms!r} must be a list of config files beside {file}, or ready arms after one")
+    else:
+        try:
+            arms = [expanded(arm) for arm in arms]
+        except ValueError as error:
+            faults.append(f"arms: {arms!r} {error}")
     faults += seed_faults(seeds)
     checkpoints: tuple[CheckpointList, ...] = ()
     if "checkpoints" in data:

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from hf_lgt.config import Form, ModelConfig, SeedConfig, TrainConfig, load
 from hf_lgt.config_checks import training_faults
 from hf_lgt.model_checks import Fault
-from hf_lgt.schema import DEFAULT_POSITIONS, LARGEST, Positive, plain, short
+from hf_lgt.schema import DEFAULT_POSITIONS, LARGEST, PathText, Positive, plain, short
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 SMALLEST_VOCABULARY = 257
@@ -30,10 +30,10 @@ class TextConfig:
         description="python: the standard library's sources and the installed packages' documentation; "
         "files: text files; dataset: a column of one",
     )
-    files: list[StrictStr] = Field(
+    files: list[PathText] = Field(
         default_factory=list, description="files: paths of files or folders, or patterns as 'docs/**/*.md'"
     )
-    path: StrictStr | None = Field(default=None, description="dataset: a Hub id, or a local folder or file")
+    path: PathText | None = Field(default=None, description="dataset: a Hub id, or a local folder or file")
     name: StrictStr | None = Field(default=None, description="dataset: its configuration; null: its default")
     revision: StrictStr | None = Field(
         default=None, description="dataset: branch, tag or commit on the Hub; null: the newest"
@@ -70,7 +70,7 @@ class PretrainConfig:
     """A pretraining; `load_pretrain_config` makes and checks it."""
 
     name: StrictStr = Field(description="name of the model, a folder below output_dir")
-    output_dir: StrictStr = Field(default="pretrained", min_length=1, description="where models are written")
+    output_dir: PathText = Field(default="pretrained", min_length=1, description="where models are written")
     seed: SeedConfig = Field(default_factory=SeedConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     text: TextConfig = Field(default_factory=TextConfig)

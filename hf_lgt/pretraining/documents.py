@@ -114,7 +114,7 @@ def _listed(entries: Iterable[str]) -> list[Path]:
         elif os.path.isdir(entry):  # noqa: PTH112
             found = [p for p in Path(entry).rglob("*") if p.is_file() and not _hidden(p.relative_to(entry))]
         else:
-            found = [Path(p) for p in glob.glob(entry, recursive=True) if Path(p).is_file()]  # noqa: PTH207
+            found = _matching(entry)
         if not found:
             faults.append(
                 f"text.files: {short(entry)} is no file, no folder with files and no pattern of any"
@@ -123,6 +123,16 @@ def _listed(entries: Iterable[str]) -> list[Path]:
     if faults:
         raise ConfigError(faults)
     return paths
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files of a pattern; the folders at its beginning that are there are no part of it."""
+    folder = Path(pattern).parent
+    while not os.path.isdir(folder):  # noqa: PTH112  # as above
+        folder = folder.parent
+    rest = os.path.relpath(pattern, folder) if folder.parts else pattern
+    found = glob.glob(rest, root_dir=folder, recursive=True)  # noqa: PTH207
+    return [path for name in found if (path := folder / name).is_file()]
 
 
 def _hidden(path: Path) -> bool:

@@ -9,8 +9,6 @@ from hf_lgt.comparison.manifest import write_manifest
 from hf_lgt.sweeps.expand import SweepRun, distinct, manifest_of
 from hf_lgt.sweeps.spec import SweepSpec
 
-LOGS = "logs"
-
 
 def todo(runs: Sequence[SweepRun]) -> list[SweepRun]:
     """The runs that are not finished, each once."""

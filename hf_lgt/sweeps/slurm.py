@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_builders.reading import read_json
+from hf_lgt.comparison.place import LOGS
 from hf_lgt.errors import RunError
 from hf_lgt.files import append_text
 from hf_lgt.folders import is_finished
 from hf_lgt.interrupts import Interrupted
 from hf_lgt.locks import RunLock
 from hf_lgt.sweeps.expand import SweepRun
-from hf_lgt.sweeps.running import LOGS
 from hf_lgt.sweeps.slurm_jobs import FOLDER, MOST_TASKS, Jobs, Place, Submission, queued, submit
 from hf_lgt.sweeps.slurm_settings import SlurmSettings, read_settings
 from hf_lgt.sweeps.slurm_worker import Task, TaskRun

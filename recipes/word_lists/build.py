@@ -20,7 +20,9 @@ KEYS = ("train_examples", "test_examples", "pairs", "seed")
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Write English questions about lists of words, as a dataset.", keys=False)
-    arguments.add_argument("--output", type=Path, default=Path("corpora/word-lists"), help="folder to write")
+    arguments.add_argument(
+        "--output", type=cli.folder, default=Path("corpora/word-lists"), help="folder to write"
+    )
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier corpus")
     arguments.add_argument("--train_examples", type=cli.positive, default=200_000, help="rows [200000]")
     arguments.add_argument("--test_examples", type=cli.positive, default=256, help="a kind and length [256]")

@@ -11,6 +11,7 @@ import yaml
 
 from data_builders.hub import DestinationError, push_folder
 from hf_lgt import yaml12
+from hf_lgt.locks import RunLock
 from tests.conftest import ROOT
 from tests.unit.test_secrets import HF, WANDB
 from tests.unit.test_texts import rendered
@@ -129,6 +130,51 @@ def compared(call_recipe, here):
     assert call_recipe(*write(here, ["a", "b"])).returncode == 0
     (here / "compare.yaml").write_text("name: c\narms: [c.yaml]\nseeds: [0]\n")
     return here / "runs/hostile/seed-0/eval.jsonl"
+
+
+@pytest.mark.parametrize("name", ["", "logs", "configs", "slurm"])
+def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_written(
+    call_recipe, compared, here, name
+):
+    place = here / "runs" / "c" / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("mine")
+    refuses_and_writes_nothing(
+        call_recipe, here, f"output_dir: runs/c{'/' + name if name else ''} is no folder"
+    )
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "comparison.md", "comparison.json", "comparison.png"])
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_written(
+    call_recipe, compared, here, name
+):
+    (here / "runs" / "c" / name).mkdir(parents=True)
+    refuses_and_writes_nothing(
+        call_recipe, here, f"output_dir: runs/c/{name} is a folder, where a file should be"
+    )
+
+
+def test_of_two_comparisons_at_once_in_one_folder_the_second_is_refused(call_recipe, compared, here):
+    (here / "runs" / "c" / "logs").mkdir(parents=True)
+    with RunLock.acquire(here / "runs" / "c"):
+        refuses_and_writes_nothing(call_recipe, here, "name: runs/c is being written by process")
+    assert call_recipe("compare.py", "compare.yaml").returncode == 0
+
+
+def test_of_two_sweeps_at_once_in_one_folder_the_second_is_refused(call_recipe, compared, here):
+    (here / "s.yaml").write_text("name: c\nconfig: c.yaml\nseeds: [0]\n")
+    with RunLock.acquire(here / "runs" / "c"):
+        refuses_and_writes_nothing(
+            call_recipe, here, "name: runs/c is being written by process", "sweep.py", "s.yaml"
+        )
+
+
+def refuses_and_writes_nothing(call_recipe, here, told, recipe="compare.py", file="compare.yaml"):
+    before = sorted(path for path in here.rglob("*"))
+    done = call_recipe(recipe, file)
+    assert done.returncode == 2
+    assert f"error: 1 fault:\n  {told}" in done.stderr
+    assert sorted(path for path in here.rglob("*")) == before
 
 
 def broken(content):

@@ -119,6 +119,11 @@ def test_a_whole_section_can_be_set_however_like_an_option_its_name_is(recipe, k
         (["folder", "--jobs", "-1"], "argument --jobs: '-1' must be a whole number >= 1"),
         (["folder", "--jobs", "two"], "argument --jobs: 'two' must be a whole number >= 1"),
         (["folder", "--jobs", "1.5"], "argument --jobs: '1.5' must be a whole number >= 1"),
+        (
+            ["folder", "--jobs", "9" * 5000],
+            "'999999999999999999...' must be a whole number >= 1, not above 10^18",
+        ),
+        (["folder", "--jobs", "\u00b2"], "must be a whole number >= 1"),
     ],
 )
 def test_words_that_are_no_command_line_are_told(recipe, capsys, words, told):

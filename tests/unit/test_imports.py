@@ -57,6 +57,7 @@ LAYERS = [
     ["analyze", "together"],
     ["analyze_causes", "related", "predict"],
     ["pretraining"],
+    ["arguments"],
     ["cli"],
     ["recipes"],
 ]
