@@ -60,7 +60,7 @@ def read_bytes(path: str | Path, limit: int = LARGEST) -> bytes:
         # the size first: a file with holes takes no room on disk, but in memory
         data = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
     if data is None or len(data) > limit:
-        raise UnreadableFileError(path, f"is larger than {limit / (1 << 20):.3g} MB")
+        raise UnreadableFileError(path, f"is larger than {limit >> 20} MB")
     return data
 
 

@@ -147,12 +147,20 @@ def recorded_checkpoint(run_dir: Path | None) -> dict[str, Any]:
 
 
 def recorded(run_dir: Path | None, name: str) -> dict[str, Any]:
-    """What stands in a file of a run, empty if there is none or it holds something else."""
+    """What stands in a file of a run, empty if there is none.
+
+    Raises:
+        ConfigError: it cannot be read, so that nobody takes what it said for unknown.
+    """
     if run_dir is None:
         return {}
+    file = run_dir / name
     try:
-        data = read_json(run_dir / name)
-    except OSError:
+        data = read_json(file)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        told = f"{file}: {error.strerror}; restore it, or train the run anew with --overwrite"
+        raise ConfigError([told]) from None
     texts = ("revision", "commit")
     return {key: value for key, value in data.items() if key not in texts or isinstance(value, str)}

@@ -41,8 +41,11 @@ def settle(config: Trained, overwrite: bool, resume: str | Path, kind: Kind = RU
     """
     if resume in (AUTO, NEVER):
         return str(resume)
-    begun_so = recorded(config.run_dir, RESUMED_FILE).get("given") == str(resolved(resume))
-    if begun_so and has_files(config.run_dir) and not overwrite:
+    if (
+        has_files(config.run_dir)
+        and not overwrite
+        and recorded(config.run_dir, RESUMED_FILE).get("given") == str(resolved(resume))
+    ):
         return AUTO
     return named(Path(resume), kind.logs)
 

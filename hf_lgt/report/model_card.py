@@ -164,10 +164,11 @@ def public_config(
     """The config as others may see it: without folders of somebody's disk."""
     shown = config.to_dict()
     del shown["output_dir"]
-    if base and not base.get("on_hub"):
-        shown["model"]["name_or_path"] = Path(shown["model"]["name_or_path"]).name
-    if data and not on_hub(data):
-        shown["data"]["path"] = Path(shown["data"]["path"]).name
+    # the files beside a config may be another run's
+    if base and not base.get("on_hub") and config.model.name_or_path is not None:
+        shown["model"]["name_or_path"] = Path(config.model.name_or_path).name
+    if data and not on_hub(data) and config.data.path is not None:
+        shown["data"]["path"] = Path(config.data.path).name
     return shown
 
 

@@ -97,7 +97,8 @@ def _data(folder):
 def _recorded(folder):
     from hf_lgt.folders import recorded
 
-    assert isinstance(recorded(folder, "environment.json"), dict)
+    assert recorded(folder / "none", "environment.json") == {}
+    recorded(folder, "environment.json")
 
 
 def _sweep(folder):
