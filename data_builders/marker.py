@@ -6,6 +6,7 @@ By it a folder is replaced or pushed only if every file in it is the corpus's ow
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def is_there(folder: Path, fingerprint: Callable[[], str], *, overwrite: bool, p
     Raises:
         FolderError: there is something that must not be replaced or pushed.
     """
-    if not folder.exists() and not folder.is_symlink():
+    if not os.path.lexists(folder):
         return False
     marker = read_marker(folder)
     if overwrite:

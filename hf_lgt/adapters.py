@@ -7,7 +7,8 @@ them: without these rows a reloaded model would read tags that it never learned.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,15 +131,20 @@ def load_adapted(model: Any, folder: Path) -> PeftModel:
 
     Raises:
         ConfigError: there are none in safetensors; PEFT would read a pickle, or ask the Hub.
+        ValueError: they are those of another model; PEFT would leave out what it does not know, and begin
+            anew what it lacks.
     """
     from peft import PeftModel
 
     if not (folder / ADAPTER_FILE).is_file():
         raise ConfigError([f"{folder} cannot be loaded: it has no {ADAPTER_FILE}"])
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _of_this_model(folder):
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # refused below
+        adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True, is_trainable=True)
+    read_adapters(adapted, folder)
+    return adapted.eval()
 
 
 def read_adapters(model: Any, folder: Path) -> None:
@@ -151,10 +157,8 @@ def read_adapters(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     state = load_file(folder / ADAPTER_FILE, device=str(next(model.parameters()).device))
-    try:
+    with _of_this_model(folder):
         result: Any = set_peft_model_state_dict(model, state)
-    except KeyError as error:  # rows that were not saved
-        raise ValueError(f"{folder} has not the adapters of this model: {error.args[0]}") from None
     # a tied output has the rows of the input under a name of its own, which is not saved
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     lacking = sorted(trained.intersection(result.missing_keys))
@@ -162,6 +166,14 @@ def read_adapters(model: Any, folder: Path) -> None:
         raise ValueError(
             f"{folder} has not the adapters of this model: {[*lacking, *result.unexpected_keys][0]}"
         )
+
+
+@contextmanager
+def _of_this_model(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:  # rows that were not saved
+        raise ValueError(f"{folder} has not the adapters of this model: {error.args[0]}") from None
 
 
 def merged(model: Any) -> Any:

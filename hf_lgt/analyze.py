@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from hf_lgt.analysis.maps import TaskMaps, task_maps
 from hf_lgt.analysis.subjects import Looked, Subject, Wanted, gaps_of
 from hf_lgt.config import ConfigError
-from hf_lgt.files import clear_drafts
+from hf_lgt.folders import check_place
 from hf_lgt.heads import find_heads
 from hf_lgt.progress import bar
 from hf_lgt.reevaluate import Found, find_model, load_model, tests_of
@@ -105,10 +106,10 @@ def free_folder(out: Path, files: Collection[str], overwrite: bool) -> None:
         overwrite: whether an analysis that is there may be replaced.
 
     Raises:
-        ConfigError: the folder is there already, or holds something else.
+        ConfigError: the folder is there already, holds something else, or cannot be made.
     """
-    clear_drafts(out.parent, out.name)
-    if not out.exists():
+    check_place(out)
+    if not os.path.lexists(out):
         return
     if not overwrite:
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])

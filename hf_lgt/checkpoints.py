@@ -278,11 +278,29 @@ def load_checkpoint(path: Path, model: Any) -> tuple[LoopState, dict[str, Any]]:
     import torch
 
     verify(path)
-    if is_adapted(model):
-        read_adapters(model, path)
-    else:
-        _read_weights(model, path)
-    return read_state(path), torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
+    with reading(path):
+        if is_adapted(model):
+            read_adapters(model, path)
+        else:
+            _read_weights(model, path)
+        state = read_state(path)
+        return state, torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
+
+
+@contextmanager
+def reading(path: Path | None) -> Iterator[None]:
+    """Turn whatever a checkpoint raises that is as it was written, but not by us, into one error.
+
+    Raises:
+        CheckpointError: in the place of what the libraries raise.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # JSON, safetensors and torch each raise their own
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"checkpoint {path} cannot be read: {type(error).__name__}: {reason}") from None
 
 
 def _read_weights(model: Any, path: Path) -> None:

@@ -104,6 +104,18 @@ def parents_of(path: Path) -> Iterator[None]:
         remove_empty(made)
 
 
+def try_place(path: Path) -> None:
+    """Make a folder beside a path, where its draft will be, and remove it again.
+
+    Raises:
+        OSError: it cannot be made, so the path cannot be written either.
+    """
+    draft = _beside(path.name, path)
+    with parents_of(path):
+        draft.mkdir()
+        draft.rmdir()
+
+
 def make_folders(folder: Path, made: list[Path]) -> None:
     """Make a folder and those above it; `made` gets each that was missing, the outermost first.
 

@@ -10,7 +10,7 @@ from typing import Any
 from data_builders.reading import read_json
 from hf_lgt import yaml12
 from hf_lgt.config import Config, ConfigError, Trained, config_from_dict
-from hf_lgt.files import is_draft
+from hf_lgt.files import clear_drafts, is_draft, is_full, try_place
 
 DATA_FILE = "data.json"
 CHECKPOINT_FILE = "checkpoint.json"
@@ -62,6 +62,24 @@ class Kind:
 
 
 RUN = Kind()
+
+
+def check_place(path: Path, option: str = "--output") -> None:
+    """Remove what a killed writer left at a place, and refuse one where nothing can be written.
+
+    It is tried, before the work that is written there; nothing stays of that.
+
+    Raises:
+        ConfigError: as where a file stands in the place of a folder above.
+        OSError: the disk is full.
+    """
+    clear_drafts(path.parent, path.name)
+    try:
+        try_place(path)
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise ConfigError([f"{option}: {path} cannot be written: {error.strerror or error}"]) from None
 
 
 def has_files(run_dir: Path) -> bool:

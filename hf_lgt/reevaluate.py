@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.test_sets import TestSets
-from hf_lgt.files import atomic_directory, clear_drafts, parents_of
-from hf_lgt.folders import is_finished, read_run_config, recorded_checkpoint, recorded_data
+from hf_lgt.files import atomic_directory
+from hf_lgt.folders import check_place, is_finished, read_run_config, recorded_checkpoint, recorded_data
 from hf_lgt.memory import check_model_folder
 from hf_lgt.models import decode_greedily, load_base, require_policies
 from hf_lgt.report.canvas import AGAIN
@@ -136,19 +137,19 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     test = found.config.eval
     slug = f"step-{found.step:06d}-lengths-{test.lengths[0]}-{test.lengths[1]}-examples-{test.examples}"
     out = Path(output) if output else found.output / f"{slug}-seed-{test.seed}"
-    clear_drafts(out.parent, out.name)
-    if out.exists() and not overwrite:
+    check_place(out)
+    there = os.path.lexists(out)
+    if there and not overwrite:
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])
-    if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
+    if there and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
         raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
     model, codec = load_model(found)
     tests = tests_of(found, codec, model)
-    with parents_of(out):  # before the work: a path that cannot be is reported now
-        records = _evaluate(model, tests, found)
-        with atomic_directory(out, replace=overwrite) as draft:
-            (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
-            (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
-            figures = write_figures(found.config, records, draft, AGAIN)
+    records = _evaluate(model, tests, found)
+    with atomic_directory(out, replace=overwrite) as draft:
+        (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
+        (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
+        figures = write_figures(found.config, records, draft, AGAIN)
     show_results(found.config, records, [out / figure.name for figure in figures], say)
     return out
 
@@ -199,6 +200,7 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
                 use_safetensors=True if found.consent.use_safetensors else None,
                 trust_remote_code=code,
             )
+    _check_tokens(found, codec, model)
     decode_greedily(model, codec)  # as the cross-check of exact match does
     require_policies(found.config.model, model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
@@ -211,6 +213,16 @@ def _check_weights(found: Found) -> None:
     if any(found.folder.glob("pytorch_model*.bin")):
         fault += "; it has a pytorch_model.bin, and model.use_safetensors false takes that"
     raise ConfigError([fault])
+
+
+def _check_tokens(found: Found, codec: TextCodec, model: Any) -> None:
+    if codec.vocab_size > (rows := model.get_input_embeddings().weight.shape[0]):
+        raise ConfigError(
+            [
+                f"{found.folder} cannot be loaded: its tokenizer has {codec.vocab_size} ids, its "
+                f"embedding {rows} rows; they are not of one model"
+            ]
+        )
 
 
 def _with_adapters(found: Found, codec: TextCodec) -> Any:

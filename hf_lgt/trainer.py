@@ -22,7 +22,7 @@ from hf_lgt.allocator import keep_freed_memory
 from hf_lgt.attention import NAME as CAUSAL
 from hf_lgt.attention import attention_named, causal_fault
 from hf_lgt.batching import Batch, Pass, answer_loss, even_split, pass_tokens, pinned
-from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint
+from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint, reading
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import TrainConfig, Trained
 from hf_lgt.dropout import dropout_seed, seed_generators
@@ -137,11 +137,12 @@ class Loop:
         self.causal = (self.asynchronous or train.compile) and causal_fault(model) is None
         self._prepared = Ahead(self._prepare, train.steps) if self.asynchronous else None
         optimizer = make_optimizer(model, train)
-        self.state, kept = load_checkpoint(resume_from, model) if resume_from else (LoopState(), None)
+        self.state, kept = load_checkpoint(resume_from, model) if resume_from else (LoopState(), {})
         wrapped = torch.compile(model, dynamic=True) if train.compile else model
         self.wrapped, self.optimizer = accelerator.prepare(wrapped, optimizer)
-        if kept:
-            load_optimizer(self.optimizer, kept)
+        if resume_from:
+            with reading(resume_from):
+                load_optimizer(self.optimizer, kept)
         self.schedule = make_schedule(optimizer, train, self.state.step)
         self.bare = accelerator.unwrap_model(self.wrapped, keep_torch_compile=False)
         self.wrapped.train()

@@ -96,12 +96,16 @@ def _is_there(output: Path, plan: CorpusPlan, *, overwrite: bool, push: bool) ->
     from data_builders.marker import FolderError, is_there
     from hf_lgt.errors import ConfigError
     from hf_lgt.files import clear_drafts
+    from hf_lgt.folders import check_place
 
     clear_drafts(output.parent, output.name)
     try:
-        return is_there(output, plan.fingerprint, overwrite=overwrite, push=push)
+        there = is_there(output, plan.fingerprint, overwrite=overwrite, push=push)
     except FolderError as error:
         raise ConfigError([f"--output: {error}"]) from None
+    if not there:
+        check_place(output)
+    return there
 
 
 def _build(known: argparse.Namespace, output: Path, plan: CorpusPlan, command: str) -> None:
@@ -152,10 +156,10 @@ def _check_lm_eval(folder: Path, output: Path, plan: CorpusPlan) -> None:
     from data_builders import TaskError
     from data_builders.lm_eval import check_plan, is_replaceable
     from hf_lgt.errors import ConfigError
-    from hf_lgt.files import clear_drafts
+    from hf_lgt.folders import check_place
 
     there, corpus = folder.resolve(), output.resolve()
-    clear_drafts(there.parent, there.name)
+    check_place(there, "--lm_eval")
     if there.is_relative_to(corpus) or corpus.is_relative_to(there):
         raise ConfigError([f"--lm_eval: {folder} must be apart from the folder of the corpus, {output}"])
     if there.exists() and not is_replaceable(there):

@@ -19,8 +19,8 @@ from data_builders.reading import beginning
 from data_builders.texts import printable
 from hf_lgt import yaml12
 from hf_lgt.errors import ConfigError
-from hf_lgt.files import atomic_directory, clear_drafts, write_text
-from hf_lgt.folders import recorded_checkpoint, recorded_data
+from hf_lgt.files import atomic_directory, write_text
+from hf_lgt.folders import check_place, recorded_checkpoint, recorded_data
 from hf_lgt.report.canvas import drawing
 from hf_lgt.report.experiments import Experiment, Found, Run, find_experiments
 from hf_lgt.report.figures import save_figure
@@ -58,7 +58,7 @@ def check_output(output: Path) -> None:
     Raises:
         ConfigError: `output` is a file, or a folder with something else in it.
     """
-    clear_drafts(output.parent, output.name)
+    check_place(output)
     if not os.path.lexists(output):
         return
     if not output.is_dir():

@@ -21,7 +21,7 @@ from hf_lgt.allocator import keep_freed_memory
 from hf_lgt.attention import NAME as CAUSAL
 from hf_lgt.attention import attention_named, causal_fault
 from hf_lgt.batching import Pass, pinned
-from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint
+from hf_lgt.checkpoints import CheckpointWriter, LoopState, load_checkpoint, reading
 from hf_lgt.codec import TextCodec
 from hf_lgt.config import Config
 from hf_lgt.errors import RunError
@@ -120,7 +120,8 @@ class TogetherLoop:
         self.stacked, self.optimizer = accelerator.prepare(stacked, optimizer)
         kept = [own[1] for own in loaded if own]
         if kept:
-            self.optimizer.load_state_dict(_joined_states(kept))
+            with reading(members[0].resume_from):
+                self.optimizer.load_state_dict(_joined_states(kept))
         self.schedule = make_schedule(optimizer, train, self.step)
         self.stacked.train()
         self.bare = accelerator.unwrap_model(self.stacked, keep_torch_compile=False)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hf_lgt import yaml12
 from hf_lgt.config import config_from_dict
+from tests.fuzz.damage import HOSTILE
 from tests.fuzz.planned import MODEL
 from tests.fuzz.running import Case
 from tests.merging import merged
@@ -38,15 +39,6 @@ OWN: dict[str, Any] = {
     ],
     "data": {"source": "dataset", "test_split": "train"},
 }
-HOSTILE = [
-    "../x", "../../x", "..", ".", "", " ", "/etc/passwd", "/dev/null", "/dev/null/x", "a/b", "a\\b", "-x",
-    "--", "a\nb", "a\r\nb", "a\tb", "\0", "a\0b", "\x1b[31mred\x1b[0m", "\x07", "\x9b31m", "\u2028",
-    "\u202eabc", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "](javascript:alert(1))",
-    "a|b", "`a`", "```", "---", "--- a: b", "a: b", "# a", "$x$", r"$\frac$", "$", "{x}", "{{x}}", "%s",
-    "%(x)s", "null", "~", "é", "漢字", "\U0001f600", "אבג", "\ufeff", "con", "a" * 101, "x" * 5000, "<pad>",
-    "<s>", "[1]", "task", "role", "__class__", "$(id)", "`id`", "; ls", "*", "?", "[", "hf://x",
-    "http://127.0.0.1:1/x", "file:///etc/passwd",
-]  # fmt: skip
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Any:

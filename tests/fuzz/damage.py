@@ -14,6 +14,16 @@ from typing import Any
 
 from tests.fuzz.running import MARKER, WORK
 
+HOSTILE = [
+    "../x", "../../x", "..", ".", "", " ", "/etc/passwd", "/dev/null", "/dev/null/x", "a/b", "a\\b", "-x",
+    "--", "a\nb", "a\r\nb", "a\tb", "\0", "a\0b", "\x1b[31mred\x1b[0m", "\x07", "\x9b31m", "\u2028",
+    "\u202eabc", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "](javascript:alert(1))",
+    "a|b", "`a`", "```", "---", "--- a: b", "a: b", "# a", "$x$", r"$\frac$", "$", "{x}", "{{x}}", "%s",
+    "%(x)s", "null", "~", "é", "漢字", "\U0001f600", "אבג", "\ufeff", "con", "a" * 101, "x" * 5000, "<pad>",
+    "<s>", "[1]", "task", "role", "__class__", "$(id)", "`id`", "; ls", "*", "?", "[", "hf://x",
+    "http://127.0.0.1:1/x", "file:///etc/passwd",
+]  # fmt: skip
+"""text that means something to a shell, a terminal, a page or a path"""
 DELETE = ("delete",)
 """stands for a value: the place is taken away"""
 RAW = [
@@ -142,7 +152,7 @@ def changed(value: Any, changes: tuple[tuple[int, Any], ...]) -> Any:
         if new == DELETE:
             del at[last]
         elif isinstance(new, tuple):
-            at[last] = _near(at[last], new[1])
+            at[last] = _near(at[last], new[1]) if new[0] == "near" else _wild(at[last], new[1])
         else:
             at[last] = copy.deepcopy(new)
     return value
@@ -162,6 +172,21 @@ def _near(value: Any, turn: int) -> Any:
         ]
     kept = list(value.items())
     return [dict(kept[:-1]), dict(kept[1:]), {}, kept, {**value, "x": 1}, str(value)][turn % 6]
+
+
+def _wild(value: Any, turn: int) -> Any:
+    """Something far from a value, but of its type."""
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, int):
+        return [10**400, 2**63, 2**31, -1, 10**9, 10**15][turn % 6]
+    if isinstance(value, float):
+        return [float("nan"), float("inf"), -1.0, 1e308, 1e-320, 2.0][turn % 6]
+    if isinstance(value, str):
+        return HOSTILE[turn % len(HOSTILE)]
+    if isinstance(value, list):
+        return [value * 1000, [value] * 3, [*value, None], value[:1] * 3, [], [[[]]]][turn % 6]
+    return [value | {str(i): i for i in range(5000)}, {"": value}, {"x\0": None}][turn % 3]
 
 
 def _edit(path: Path, damage: Damage) -> None:

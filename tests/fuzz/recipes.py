@@ -32,7 +32,8 @@ def _mostly(usual: Any, odd: Any, once_in: int = 6) -> st.SearchStrategy[Any]:
 
 
 _near = st.tuples(st.just("near"), st.integers(0, 5))
-_odd = st.just(DELETE) | values | scalars | surrogates | st.sampled_from(TYPES)
+_wild = st.tuples(st.just("wild"), st.integers(0, 100))
+_odd = _wild | _wild | st.just(DELETE) | values | scalars | surrogates | st.sampled_from(TYPES)
 _new = _mostly(_near, _odd, 3)
 _changes = st.lists(st.tuples(st.integers(0, 10_000), _new), min_size=1, max_size=2).map(tuple)
 _data = st.sampled_from(RAW) | st.binary(min_size=1, max_size=8)

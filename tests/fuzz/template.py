@@ -222,6 +222,8 @@ def _make(modules: Path) -> int:
     for name in HALF:
         run = shutil.copytree(f"runs/{name}", f"half/{name}")
         shutil.rmtree(Path(run, "seed-0", "model"))
+        if name in ("own", "tuned"):  # a step is left, and no other checkpoint to begin from
+            shutil.rmtree(Path(run, "seed-0", "checkpoints", "step-000002"))
     half = Path(shutil.copytree("pretrained/small", "half/small"))
     (half / "refs" / "main").unlink()
     known = [name for name, module in sys.modules.items() if getattr(module, "__spec__", None) is not None]

@@ -292,3 +292,52 @@ def test_weights_that_are_not_those_of_the_model_are_not_evaluated(
     assert f"{model} are not those of a LlamaForCausalLM: " in done.stderr
     assert told in done.stderr
     assert "LOAD REPORT" not in done.stderr
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(call_recipe, untagged, tmp_path):
+    model = checkpoints.write(tmp_path / "model")
+    wider = checkpoints.tokenizer("smollm")
+    wider.add_tokens(["one more"])
+    wider.save_pretrained(model)
+    done = call_recipe("evaluate.py", model, "--config", untagged({}))
+    assert done.returncode == 2
+    rows = checkpoints.rows_of("smollm")
+    assert f"its tokenizer has {rows + 1} ids, its embedding {rows} rows; they are not of one" in done.stderr
+
+
+RELATED = ("related", "--target", "reverse", "--candidates", "string_copy")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option"),
+    [
+        (("evaluate.py", "RUN"), "--output"),
+        (("analyze.py", "heads", "RUN"), "--output"),
+        (("analyze.py", *RELATED, "--config", ROOT / "recipes/demo/transfer.yaml"), "--output"),
+        (("report.py", "RUN"), "--output"),
+        (("build_dataset.py",), "--output"),
+        (("build_dataset.py",), "--lm_eval"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_reported_before_the_work(
+    call_recipe, tiny_run, tmp_path, monkeypatch, recipe, option
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    words = [tiny_run if word == "RUN" else word for word in recipe]
+    for place, told in (("file/below", "File exists"), ("n" * 256, "File name too long")):
+        done = call_recipe(*words, option, place)
+        assert done.returncode == 2
+        assert f"{option}: " in done.stderr
+        assert told in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+        assert "it/s" not in done.stderr  # no bar of any work
+
+
+@pytest.mark.parametrize("recipe", [("evaluate.py",), ("analyze.py", "heads")])
+def test_a_link_to_nowhere_is_reported_before_the_work(call_recipe, tiny_run, tmp_path, recipe):
+    (tmp_path / "link").symlink_to("nowhere")
+    done = call_recipe(*recipe, tiny_run, "--output", tmp_path / "link")
+    assert done.returncode == 2
+    assert f"--output: {tmp_path / 'link'} exists" in done.stderr
+    assert "it/s" not in done.stderr

@@ -114,15 +114,19 @@ def test_merged_it_is_a_model_of_transformers_with_the_same_logits(kind, tmp_pat
 
 @pytest.mark.parametrize("part", ["lora_A", "token_adapter"])
 def test_adapters_of_another_model_are_refused(tmp_path, part):
-    save_adapters(wrapped(), tmp_path)
+    def both_refuse(told):
+        with pytest.raises(ValueError, match=f"has not the adapters of this model: .*{told}"):
+            read_adapters(wrapped(), tmp_path)
+        with pytest.raises(ValueError, match=f"has not the adapters of this model: .*{told}"):
+            load_adapted(checkpoints.model("smollm"), tmp_path)
+
+    save_adapters(wrapped("smollm"), tmp_path)
     tensors = load_file(tmp_path / ADAPTER_FILE)
     key = next(k for k in tensors if part in k)
     save_file({k: v for k, v in tensors.items() if k != key}, tmp_path / ADAPTER_FILE)
-    with pytest.raises(ValueError, match="has not the adapters of this model: .*" + part):
-        read_adapters(wrapped(), tmp_path)
+    both_refuse(part)
     save_file({**tensors, "base_model.model.other.lora_A.weight": torch.zeros(1)}, tmp_path / ADAPTER_FILE)
-    with pytest.raises(ValueError, match=r"has not the adapters of this model: .*other"):
-        read_adapters(wrapped(), tmp_path)
+    both_refuse("other")
 
 
 @pytest.mark.parametrize("kind", checkpoints.KINDS)

@@ -1,14 +1,17 @@
 import json
+import pickle
 import shutil
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
 from hf_lgt import ConfigError, EvalRecord, train
-from hf_lgt.checkpoints import list_checkpoints, verify, writing
+from hf_lgt.checkpoints import list_checkpoints, load_checkpoint, verify, writing
 from hf_lgt.errors import CheckpointError
 from hf_lgt.evaluation.records import read_records
+from hf_lgt.files import sha256
 from hf_lgt.folders import RUN, read_run_config
 from hf_lgt.resuming import newest
 
@@ -154,6 +157,37 @@ def test_a_checkpoint_without_one_of_its_files_is_not_whole(tiny_run, tmp_path):
     with pytest.raises(CheckpointError, match=r"optimizer\.pt: No such file"):
         verify(copy)
     assert newest(tmp_path, RUN.logs).checkpoint is None
+
+
+def signed(checkpoint):
+    """Make its manifest say what optimizer.pt holds now."""
+    hashes = json.loads((checkpoint / "manifest.json").read_text())
+    hashes["optimizer.pt"] = sha256(checkpoint / "optimizer.pt")
+    (checkpoint / "manifest.json").write_text(json.dumps(hashes, indent=1) + "\n")
+
+
+@pytest.mark.parametrize("content", [b"no archive", b"", pickle.dumps(print)])
+def test_a_checkpoint_whose_optimizer_cannot_be_read_is_reported(tiny_run, tmp_path, content):
+    """Its manifest says that all is as it was written."""
+    from transformers import AutoModelForCausalLM
+
+    copy = shutil.copytree(tiny_run / "checkpoints/step-000012", tmp_path / "copy")
+    (copy / "optimizer.pt").write_bytes(content)
+    signed(copy)
+    model = AutoModelForCausalLM.from_pretrained(copy)
+    with pytest.raises(CheckpointError, match=r"checkpoint .*copy cannot be read: "):
+        load_checkpoint(copy, model)
+
+
+@pytest.mark.parametrize("state", [{}, {"state": {}, "param_groups": []}, {"state": {99: {}}}, [], None])
+def test_an_optimizer_of_another_run_is_reported(tiny, tiny_run, state):
+    config = tiny()
+    shutil.copytree(tiny_run, config.run_dir, ignore=shutil.ignore_patterns("model"))
+    checkpoint = config.run_dir / "checkpoints/step-000012"
+    torch.save(state, checkpoint / "optimizer.pt")
+    signed(checkpoint)
+    with pytest.raises(CheckpointError, match=r"checkpoint .*step-000012 cannot be read: "):
+        train(config, progress=False)
 
 
 def test_a_checkpoint_is_a_model_that_transformers_loads(tiny_run):
