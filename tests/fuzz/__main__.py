@@ -28,7 +28,7 @@ os.environ.update(
 
 from tests.fuzz import template
 from tests.fuzz.planned import plan_of, recipe_main
-from tests.fuzz.running import Case, Ended, run_case
+from tests.fuzz.running import LIMIT_S, Case, Ended, run_case
 
 RECIPES = ("finetune", "evaluate", "analyze", "report", "compare", "sweep", "pretrain", "build_dataset")
 SHARES = {"evaluate": 2, "analyze": 2}
@@ -107,17 +107,17 @@ def drawn(cases: Any, seed: int) -> Case:
     return found[-1]
 
 
-def drive(cases: Any, count: int, seed: int, recipe: str, what: str, keep: Path | None = None) -> Tally:
+def drive(cases: Any, count: int, recipe: str, what: str, known: argparse.Namespace) -> Tally:
     """Draw so many cases of a recipe and run them."""
     main, plan, tally, seen = recipe_main(recipe), plan_of(recipe), Tally(), set()
     for turn in range(10 * count):
         if (done := len(seen)) == count:
             break
-        case = drawn(cases, seed * 10**9 + turn)
+        case = drawn(cases, known.seed * 10**9 + turn)
         if case.key in seen:
             continue
         seen.add(case.key)
-        tally.add(case, run_case(main, plan, case, keep=keep), what)
+        tally.add(case, run_case(main, plan, case, known.limit, known.keep), what)
         if (done + 1) % 100 == 0:
             say(f"{what}: {done + 1} of {count}, {tally.seconds:.0f} s, {dict(tally.statuses)}")
     return tally
@@ -140,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments.add_argument("--only", nargs="+", choices=RECIPES, default=RECIPES, help="some of the recipes")
     arguments.add_argument("--special", action="store_true", help="also files that never end, in --recipes")
+    arguments.add_argument("--limit", type=float, default=LIMIT_S, help="seconds that a case may take [30]")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--keep", type=Path, help="folder for the folders of faulty cases")
     arguments.add_argument("--output", type=Path, help="JSON with the counts and every fault")
@@ -156,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, count in shared_out(known.recipes, known.only).items():
         wanted[f"recipe {name}"] = (cases(name, known.special), count, name)
     tallies = {
-        what: drive(drawn, count, known.seed, recipe, what, keep=known.keep)
-        for what, (drawn, count, recipe) in wanted.items()
+        what: drive(cases_of, count, recipe, what, known)
+        for what, (cases_of, count, recipe) in wanted.items()
     }
     summary = {what: tally.summary() for what, tally in tallies.items()}
     if known.output:

@@ -16,25 +16,23 @@ from tests.fuzz.running import MARKER, WORK, Case, run_case
 
 def test_hostile_input_ends_well(tmp_path):
     """In a process of its own, which must not reach out whatever the other tests set up."""
-    words = ["--configs", "60", "--datasets", "25", "--recipes", "40", "--seed", "1", "--output"]
+    words = f"--configs 40 --datasets 15 --recipes 40 --seed 1 --limit 300 --output {tmp_path}/fuzz.json"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", *words, str(tmp_path / "fuzz.json")],
+        [sys.executable, "-m", "tests.fuzz", *words.split()],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "fuzz.json").read_text())
     assert found.pop("faults") == []
-    for name, cases in (("configs", 60), ("datasets", 25)):
-        assert found[name]["cases"] == cases
-        # both ways of ending well are tried
-        assert min(found[name]["accepted"], found[name]["refused"]) >= 4
-    recipes = [counts for name, counts in found.items() if name.startswith("recipe ")]
+    recipes = [found.pop(name) for name in [*found] if name.startswith("recipe ")]
     assert len(recipes) == 8
-    assert sum(counts["cases"] for counts in recipes) == 40
-    assert min(sum(counts[way] for counts in recipes) for way in ("accepted", "refused")) >= 8
+    for cases, parts in ((40, [found["configs"]]), (15, [found["datasets"]]), (40, recipes)):
+        assert sum(part["cases"] for part in parts) == cases
+        # both ways of ending well are tried
+        assert min(sum(part[way] for part in parts) for way in ("accepted", "refused")) >= 3
 
 
 def _raises(argv):
