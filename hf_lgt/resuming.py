@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_builders.reading import LARGEST_LOG, read_bytes
+from data_builders.texts import CONTROLS
 from hf_lgt.checkpoints import LoopState, list_checkpoints, read_state, verify
 from hf_lgt.errors import CheckpointError, ConfigError
 from hf_lgt.logs import kept_lines, step_of
@@ -85,6 +86,8 @@ def named(path: Path, logs: Sequence[str]) -> Beginning:
         exists = False
     if not exists:
         raise ConfigError([f"--resume: {path} does not exist; give a checkpoint's folder, auto or never"])
+    if CONTROLS.search(str(path)):  # among them what is no text, and could not be kept with the run
+        raise ConfigError([f"--resume: {path} has characters in its name that are no text; rename it"])
     if (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
         found = newest(path, logs)
         if found.checkpoint is None:

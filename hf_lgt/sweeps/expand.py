@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_builders.texts import printable
 from hf_lgt.comparison.checkpoints import LONGEST_NAME, Checkpoint
 from hf_lgt.comparison.controls import arm_settings, given
 from hf_lgt.comparison.manifest import CONFIGS, Entry, Manifest, relative
@@ -262,7 +263,9 @@ def _run(
 def manifest_of(spec: SweepSpec, runs: Sequence[SweepRun]) -> Manifest:
     """The index of a sweep's runs."""
     axes = {axis: tuple(values) for axis, values in spec.axes.items()}
-    return Manifest(runs[0].folder.name, tuple(run.entry for run in runs), axes, spec.file.as_posix())
+    # a name of a file need not be text, which a manifest is
+    file = printable(spec.file.as_posix())
+    return Manifest(runs[0].folder.name, tuple(run.entry for run in runs), axes, file)
 
 
 def distinct(runs: Sequence[SweepRun]) -> list[SweepRun]:

@@ -177,6 +177,27 @@ def refuses_and_writes_nothing(call_recipe, here, told, recipe="compare.py", fil
     assert sorted(path for path in here.rglob("*")) == before
 
 
+def test_what_a_comparison_or_sweep_kept_is_written_anew_where_it_cannot_be_read(call_recipe, compared, here):
+    (here / "s.yaml").write_text("name: s\nconfig: c.yaml\nseeds: [0]\n")
+    recipes = (("compare.py", "compare.yaml"), ("sweep.py", "s.yaml", "--jobs", "1"))
+    for call in recipes:
+        assert call_recipe(*call).returncode == 0
+    (config,) = (here / "runs" / "s" / "configs").iterdir()
+    kept = {path: path.read_bytes() for path in (*(here / "runs").glob("*/manifest.json"), config)}
+    assert len(kept) == 3
+    for content in (b"\xff\xfe", b'{"name": "\\ud800"}', os.mkfifo):
+        for path in kept:
+            path.unlink()
+            content(path) if callable(content) else path.write_bytes(content)
+        done = call_recipe("report.py", "runs")
+        assert done.returncode == 2
+        assert "runs/c/manifest.json " in done.stderr
+        for call in recipes:
+            done = call_recipe(*call)
+            assert done.returncode == 0, done.stderr
+        assert {path: path.read_bytes() for path in kept} == kept
+
+
 def broken(content):
     """Contents that are no records, with what must be told of each."""
     first, *rest = content.splitlines(keepends=True)

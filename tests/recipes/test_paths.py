@@ -115,3 +115,20 @@ def test_brackets_in_the_name_of_a_folder_are_no_pattern(tmp_path, monkeypatch):
     for entry in ("", "none[1].txt", "a\0b", "/none/*"):
         with pytest.raises(ConfigError, match="is no file, no folder with files and no pattern of any"):
             _listed([entry])
+
+
+def test_names_of_files_that_are_no_text_do_not_stand_in_a_way(call_recipe, home):
+    odd = home / os.fsdecode(b"r\xe4ks")
+    odd.mkdir()
+    (odd / "s.yaml").write_text(f"name: s\nconfig: {DEMO}\nseeds: [0]\n")
+    done = call_recipe("finetune.py", "--resume", odd)
+    assert done.returncode == 2
+    assert "r\\udce4ks has characters in its name that are no text; rename it" in done.stderr
+
+    from hf_lgt.comparison.manifest import read_manifest, write_manifest
+    from hf_lgt.sweeps.expand import expand, manifest_of
+    from hf_lgt.sweeps.spec import load_sweep
+
+    spec = load_sweep(odd / "s.yaml")
+    write_manifest(manifest_of(spec, expand(spec, [])), home)
+    assert read_manifest(home).file == f"{home}/r\\udce4ks/s.yaml"
