@@ -19,6 +19,11 @@ SECRET = (
     "by HF_TOKEN, 'hf auth login' or a variable of the environment"
 )
 
+DEEPEST = 20
+"""parts of a key with dots"""
+MOST_BASES = 50
+"""files of which each is based on the next"""
+
 
 def secret_faults(data: Any, place: str = "") -> Iterator[str]:
     """A fault for each value and key that holds a token or a password; none repeats it."""
@@ -72,6 +77,8 @@ def file_chain(path: Path, *, based: bool = False) -> list[tuple[Path, dict[str,
     seen: set[Path] = set()
     while True:
         data = _read_one(path, based=bool(chain))
+        if len(chain) == MOST_BASES:
+            raise ConfigError([f"base: {path} is below {MOST_BASES} files that are based on one another"])
         base = data.pop("base", None)
         kept_by_a_run = any((path.parent / name).is_dir() for name in ("model", "checkpoints"))
         if based and kept_by_a_run and isinstance(model := data.get("model"), dict):
@@ -187,6 +194,8 @@ def set_value(data: dict[str, Any], key: str, value: Any) -> str | None:
     """Set one key in place, as ``section.key`` or ``list.0.key`` names it; gives the fault, if any."""
     at: Any = data
     parts = key.split(".")
+    if len(parts) > DEEPEST:
+        return f"{short(key)}: has {len(parts)} parts; no key has more than {DEEPEST}"
     for i, part in enumerate(parts):
         place: str | int = part
         if isinstance(at, list):

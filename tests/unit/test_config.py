@@ -285,6 +285,22 @@ def test_a_file_that_is_its_own_base_is_told(file):
     assert "is based on itself" in fault
 
 
+def test_a_long_chain_of_bases_is_refused(tmp_path):
+    for i in range(60):
+        (tmp_path / f"{i}.yaml").write_text(f"base: {i + 1}.yaml\n")
+    (tmp_path / "60.yaml").write_text(LEAST)
+    assert load_config(tmp_path / "11.yaml").name
+    assert faults_of(tmp_path / "10.yaml") == [
+        f"base: {tmp_path / '60.yaml'} is below 50 files that are based on one another"
+    ]
+
+
+@pytest.mark.parametrize("key", ["a", "mixture.0.options", "model"])
+def test_a_key_with_thousands_of_parts_is_refused(file, key):
+    (fault,) = faults_of(file(LEAST), f"{key}{'.a' * 5000}=1")
+    assert "parts; no key has more than 20" in fault
+
+
 @pytest.mark.parametrize(
     ("base", "told"),
     [
