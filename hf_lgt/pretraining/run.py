@@ -31,6 +31,7 @@ from hf_lgt.pretraining.source import BlockSource, spread_starts
 from hf_lgt.pretraining.text import Text, other_text, prepare_text
 from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_tokenizer
 from hf_lgt.pretraining.validation import LOG, Measured, append, read, validation_loss
+from hf_lgt.report.canvas import optional
 from hf_lgt.resuming import AUTO
 from hf_lgt.revisions import MAIN, snapshot, write_revision
 from hf_lgt.run import flat_settings
@@ -248,11 +249,15 @@ class Evaluator:
         track(self.accelerator, {"validation_loss": loss, "bits_per_byte": bits}, step)
 
     def _keep(self, model: Any, measured: Measured, weights: Mapping[str, Any] | None) -> None:
+        card = ""
+        with optional(f"the card of step {measured.step}", "the revision is saved without it"):
+            card = revision_card(self.config, self.prepared.about, measured)
+
         def fill(folder: Path) -> None:
             save_weights(model, folder, weights)
             self.prepared.codec.save(folder)
-            card = revision_card(self.config, self.prepared.about, measured)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            if card:
+                (folder / "README.md").write_text(card, encoding="utf-8")
             (folder / "pretraining.json").write_text(
                 json.dumps(asdict(measured), indent=1) + "\n", encoding="utf-8"
             )

@@ -73,12 +73,19 @@ def test_an_evaluation_and_an_analysis_keep_their_numbers(tiny_run, call_recipe,
     assert caplog.text.count(f"{WARNED} the same command with --overwrite draws it") == 2
 
 
-def test_a_pretraining_ends_well(call_recipe, broken, caplog, tmp_path):
+def test_a_pretraining_ends_well(call_recipe, broken, monkeypatch, caplog, tmp_path):
+    import hf_lgt.pretraining.run
+
+    def fail(*_):
+        raise TypeError("bad card")
+
+    monkeypatch.setattr(hf_lgt.pretraining.run, "revision_card", fail)
     overrides = [*SMALL, f"text.files=['{write_text(tmp_path / 'text')}']", f"output_dir={tmp_path / 'p'}"]
     done = call_recipe("pretrain.py", *(f"--{o}" for o in overrides))
     assert done.returncode == 0, done.stderr
     assert "revisions: " in done.stdout
     assert f"validation.png {WARNED}" in caplog.text
+    assert "the card of step 12 could not be made: TypeError: bad card" in caplog.text
 
 
 def test_comparisons_and_sweeps_keep_their_tables(broken, caplog, tmp_path):

@@ -217,6 +217,13 @@ def test_a_lock_that_cannot_be_read_is_watched_then_taken(tmp_path, text):
         RunLock.acquire(tmp_path / "run", times=QUICK)
 
 
+def test_a_pipe_in_the_place_of_a_lock_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(lock_path(tmp_path / "run"))
+    assert RunLock.holder(tmp_path / "run", times=QUICK) is None
+    with pytest.raises(ConfigError, match="output_dir: "):
+        RunLock.acquire(tmp_path / "run", times=QUICK)
+
+
 def test_fields_of_other_types_are_no_holder():
     good = asdict(Holder.this(flock=True))
     assert Holder.read(json.dumps(good).encode()) == Holder(**good)
