@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_builders.reading import UnreadableFileError, read_json
 from hf_lgt.columns import UsedColumns, first_repeated, listed
 from hf_lgt.data_files import inside
 from hf_lgt.errors import ConfigError
@@ -78,19 +78,19 @@ def read_saved(folder: Path, used: UsedColumns) -> dict[str, Any]:
     from datasets import Dataset, concatenate_datasets
 
     def read(part: Path) -> Any:
-        state = inside(folder, part / "state.json").read_text("utf-8")
-        names = [entry["filename"] for entry in json.loads(state)["_data_files"]]
+        state = read_json(inside(folder, part / "state.json"))
+        names = [entry["filename"] for entry in state["_data_files"]]
         parts = [Dataset.from_file(str(inside(folder, part / name))) for name in names]
         return _valid(concatenate_datasets(parts), used, part)
 
     try:
         if not (folder / "dataset_dict.json").is_file():
             return {"train": read(folder)}
-        splits = json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"]
+        splits = read_json(folder / "dataset_dict.json")["splits"]
         return {split: read(inside(folder, folder / split)) for split in splits}
     except ConfigError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UnreadableFileError) as error:
         raise ConfigError(
             [f"data.path: {folder} is not what save_to_disk writes: {type(error).__name__}: {error}"]
         ) from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from data_builders.reading import UnreadableFileError, read_text
 from data_builders.registry import unknown
 from hf_lgt.errors import ConfigError
 from hf_lgt.schema import short
@@ -82,8 +83,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             continue
         try:
-            found = metadata_load(path) if path.suffix == ".md" else yaml.safe_load(path.read_text("utf-8"))
-        except (ValueError, yaml.YAMLError, RecursionError) as error:
+            found = metadata_load(path) if path.suffix == ".md" else yaml.safe_load(read_text(path))
+        except (UnreadableFileError, ValueError, yaml.YAMLError, RecursionError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ConfigError([f"data.path: the metadata of {path} cannot be read: {reason}"]) from None
         if not isinstance(found or {}, dict):

@@ -16,6 +16,7 @@ from hf_lgt.train_log import end_trackers, start_trackers, track
 from tests.conftest import ROOT
 from tests.report_runs import write_experiment, write_grid
 from tests.tiny_pretraining import SMALL, write_text
+from tests.unit.test_files import left_by_killed
 
 WARNED = "could not be made: RuntimeError: no fonts here;"
 
@@ -43,7 +44,7 @@ def test_a_training_keeps_its_model(tiny, broken, caplog):
 def test_a_finished_run_that_was_killed_while_it_drew_keeps_no_draft(tiny):
     config = tiny("train.steps=1", "eval.lengths=[1,2]", "train.eval_every=null")
     run_dir = train(config, progress=False).run_dir
-    (run_dir / ".curves.123-0123abcd.png").write_bytes(b"")
+    left_by_killed(run_dir / "curves", ".png").write_bytes(b"")
     with pytest.raises(ConfigError, match="holds a finished run"):
         train(config, progress=False)
     assert not [*run_dir.glob(".*")]
