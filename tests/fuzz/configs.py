@@ -41,6 +41,11 @@ OWN: dict[str, Any] = {
 }
 
 
+def mostly(usual: Any, odd: Any, once_in: int = 6) -> st.SearchStrategy[Any]:
+    """What is fine, so that cases get beyond the first check, and now and then something odd."""
+    return st.integers(1, once_in).flatmap(lambda turn: odd if turn == once_in else usual)
+
+
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Any:
     """Paths of everything in a config."""
     if path:
@@ -119,13 +124,13 @@ def configs() -> st.SearchStrategy[Case]:
         lambda parts: [w for part in parts for w in part]
     )
     fine = st.just(_dump(TINY))
-    return (
-        st.builds(_case, far_out, st.just([]))
-        | st.builds(_case, files, st.just([]))
+    others = (
+        st.builds(_case, files, st.just([]))
         | st.builds(_case, fine, options)
         | st.builds(_case, fine | files, words)
         | st.builds(lambda path: Case(["--config", path]), texts | surrogates)
     )
+    return mostly(others, st.builds(_case, far_out, st.just([])), 4)
 
 
 def _encode(text: str) -> bytes:

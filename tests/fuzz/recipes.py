@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from tests.fuzz import template
-from tests.fuzz.configs import SOUND, scalars, surrogates, texts, values, written
+from tests.fuzz.configs import SOUND, mostly, scalars, surrogates, texts, values, written
 from tests.fuzz.damage import DELETE, RAW, Damage
 from tests.fuzz.running import Case
 
@@ -26,15 +26,10 @@ TYPES = ["F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "X", "llam
          "mamba", "yarn", "dynamic", "target", "auxiliary", "reverse", "step-000001", "main"]  # fmt: skip
 
 
-def _mostly(usual: Any, odd: Any, once_in: int = 6) -> st.SearchStrategy[Any]:
-    """What a recipe mostly takes, so that cases get beyond the first check, or else something odd."""
-    return st.integers(1, once_in).flatmap(lambda turn: odd if turn == once_in else usual)
-
-
 _near = st.tuples(st.just("near"), st.integers(0, 5))
 _wild = st.tuples(st.just("wild"), st.integers(0, 100))
 _odd = _wild | _wild | st.just(DELETE) | values | scalars | surrogates | st.sampled_from(TYPES)
-_new = _mostly(_near, _odd, 3)
+_new = mostly(_near, _odd, 3)
 _changes = st.lists(st.tuples(st.integers(0, 10_000), _new), min_size=1, max_size=2).map(tuple)
 _data = st.sampled_from(RAW) | st.binary(min_size=1, max_size=8)
 _often = ["edit"] * 12 + ["flip", "insert", "lines", "cut", "replace", "away", "as_folder", "linked"]
@@ -64,7 +59,7 @@ def _damage(draw: Any, pattern: str, special: bool) -> Damage:
 def damages(patterns: Sequence[str], special: bool) -> st.SearchStrategy[list[Damage]]:
     """One to three changes of files of these patterns."""
     one = st.sampled_from(list(patterns)).flatmap(lambda pattern: _damage(pattern, special))
-    return _mostly(one.map(lambda found: [found]), st.lists(one, min_size=2, max_size=3), 4)
+    return mostly(one.map(lambda found: [found]), st.lists(one, min_size=2, max_size=3), 4)
 
 
 def _option(flag: str, value: st.SearchStrategy[Any]) -> st.SearchStrategy[list[str]]:
@@ -73,9 +68,7 @@ def _option(flag: str, value: st.SearchStrategy[Any]) -> st.SearchStrategy[list[
 
 def _some(*options: st.SearchStrategy[list[str]], most: int = 2) -> st.SearchStrategy[list[str]]:
     """None, or some, of these options."""
-    drawn = _mostly(
-        st.lists(st.one_of(*options), max_size=1), st.lists(st.one_of(*options), max_size=most), 3
-    )
+    drawn = mostly(st.lists(st.one_of(*options), max_size=1), st.lists(st.one_of(*options), max_size=most), 3)
     return drawn.map(lambda found: [word for words in found for word in words])
 
 
@@ -83,20 +76,20 @@ def _flag(name: str) -> st.SearchStrategy[list[str]]:
     return st.just([name])
 
 
-names = _mostly(
+names = mostly(
     st.sampled_from(["out", "x/y", "a b", "[x]", "out.png"]),
     st.sampled_from([".", "runs", "../up", "run.yaml/x", "run.yaml"]) | texts | surrogates,
     3,
 )
-few = _mostly(
+few = mostly(
     st.sampled_from(["0", "0,1", "1", "0,1,2"]),
     st.sampled_from(["", "-1", "0,0", "x", "0,", "9" * 30, "1_0", "٣"]) | texts,
 )
-lengths = _mostly(
+lengths = mostly(
     st.sampled_from(["1", "1,2", "2", "3", "4", "2,3"]),
     st.sampled_from(["1,100", "9" * 30, "0", "", ","]) | texts,
 )
-counts = _mostly(st.sampled_from(["1", "2"]), st.sampled_from(["0", "-1", "x", "", "²", "٣", "1e3"]))
+counts = mostly(st.sampled_from(["1", "2"]), st.sampled_from(["0", "-1", "x", "", "²", "٣", "1e3"]))
 keys = st.sampled_from([
     "name", "output_dir", "seed.data", "model.dtype", "model.positions", "train.steps", "train.batch_size",
     "train.learning_rate", "train.save_every", "eval.lengths", "eval.examples", "eval.every", "eval.seed",
@@ -107,7 +100,7 @@ keys = st.sampled_from([
 sound = st.sampled_from([path for path in SOUND if path != ("output_dir",)]).flatmap(
     lambda path: SOUND[path].map(lambda value: [f"--{'.'.join(map(str, path))}={json.dumps(value)}"])
 )
-overrides = _mostly(sound, st.builds(lambda key, value: [f"--{key}={value}"], keys, written | surrogates), 3)
+overrides = mostly(sound, st.builds(lambda key, value: [f"--{key}={value}"], keys, written | surrogates), 3)
 fine = st.sampled_from([
     ["--eval.lengths", "[1,3]"], ["--eval.examples", "2"], ["--eval.seed", "7"], ["--train.log_every", "2"],
     ["--eval.batch_tokens", "64"], ["--train.keep_last", "1"],
@@ -153,7 +146,7 @@ def _one(*words: str) -> st.SearchStrategy[list[str]]:
 
 _path = _option("--output", names)
 _overwrite = _flag("--overwrite")
-_resume = _option("--resume", _mostly(st.sampled_from(["auto", "runs/run/seed-0"]),
+_resume = _option("--resume", mostly(st.sampled_from(["auto", "runs/run/seed-0"]),
                                       st.sampled_from(["never", "x", ""]) | texts, 3))  # fmt: skip
 _drawn = {"train": _some(_overwrite, _resume, fine, overrides), "more": _some(fine, fine, overrides)}
 _RUNS = ["runs/run-t*", "runs/run"]
@@ -183,14 +176,14 @@ _SNAPSHOTS = [
 _STEP = "/checkpoints/step-000001"
 _BASE = [*(f"base/{name}" for name in SAVED), "base", "base/*"]
 _CHECKED = _some(
-    _path, _overwrite, _option("--config", _mostly(st.sampled_from(["run.yaml", "own.yaml"]), texts)),
+    _path, _overwrite, _option("--config", mostly(st.sampled_from(["run.yaml", "own.yaml"]), texts)),
     _flag("--check_generation"), fine, overrides, most=3,
 )  # fmt: skip
 _LOOKED = _some(_path, _overwrite, _option("--lengths", lengths))
 _FEW = _option("--examples", st.sampled_from(["1", "2", "4"]))
 _MORE_RUNS = _some(
     _option("--seeds", few), _option("--together", counts), _option("--jobs", st.just("1")), fine, overrides,
-    _option("--checkpoints", _mostly(st.sampled_from(["main", "step-0", "main,step-0"]), texts)),
+    _option("--checkpoints", mostly(st.sampled_from(["main", "step-0", "main,step-0"]), texts)),
     _option("--output_dir", st.just("new")),
 )  # fmt: skip
 _SWEPT = _some(
@@ -318,7 +311,7 @@ KINDS: dict[str, list[Kind]] = {
             ["run.yaml", "corpora", "harness"],
             _words(["--config", "run.yaml", "--train_examples"], _one("1", "8", "8", "20"),
                    _one("--overwrite", "--overwrite", "--lm_eval=harness"),
-                   _some(_path, _option("--lm_eval", _mostly(st.just("harness"), names, 3)), fine, overrides,
+                   _some(_path, _option("--lm_eval", mostly(st.just("harness"), names, 3)), fine, overrides,
                          most=3)),
             [*["run.yaml"] * 6, *["corpora/run/corpus.json"] * 6, "corpora/run/*", "corpora/run/*/*",
              "corpora/run", "corpora", "harness/*", "harness/*", "harness/_common.yaml", "harness"],
