@@ -123,15 +123,6 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         self._processes = num_proc or 1
         super()._prepare_split(split_generator, *args, **kw)
 
-    def _prepare_split_single(self, *args: Any, **kw: Any) -> Iterator[Any]:
-        try:
-            yield from super()._prepare_split_single(*args, **kw)
-        except DatasetGenerationError as error:
-            # here, as what was the matter is lost on the way from another process
-            if isinstance(error.__cause__, (TaskError, OSError)):
-                raise error.__cause__ from None
-            raise
-
     def _generate_tables(
         self,
         chunks: Sequence[int],
@@ -231,7 +222,12 @@ def build(
 ) -> datasets.DatasetDict:
     """One configuration of a corpus, see `build_corpus`."""
     builder = CorpusBuilder(plan, config_name, cache_dir=cache_dir)
-    builder.download_and_prepare(num_proc=num_proc)
+    try:
+        builder.download_and_prepare(num_proc=num_proc)
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, (TaskError, OSError)):
+            raise error.__cause__ from None
+        raise
     if not builder.info.splits["train"].num_examples:
         raise TaskError(
             f"train_examples is {plan.train_examples}, which leaves {config_name} without a row; use more"
