@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -93,7 +94,8 @@ def run_all(
     """
     cores = _cores()
     # a cluster that does not bind its jobs to cores tells only by this what a job may use
-    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    cores = min(cores, int(given)) if re.fullmatch("[1-9][0-9]{0,8}", given) else cores
     waiting_for = [item for item in planned if not item.finished]
     at_once = max(1, min(jobs, len(waiting_for)))
     # a log is a file like any other, whatever the locale

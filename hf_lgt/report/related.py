@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_builders.reading import read_json
+from data_builders.reading import UnreadableFileError, read_json
 from hf_lgt.analysis.prediction import CHOSEN, Pair, Predictor
 from hf_lgt.analysis.ranking import Measured, Place, Question, rank
 from hf_lgt.analysis.relatedness import SCORES
@@ -132,6 +132,9 @@ def read_related(folder: Path) -> tuple[str, dict[str, dict[str, float | None]]]
             for candidate, scores in found.items()
         }
         return str(data["target"]), means
+    except UnreadableFileError as error:
+        told = f"--related: {path} is no ranking that analyze.py related wrote: it {error.strerror}"
+        raise ConfigError([told]) from None
     except OSError as error:
         raise ConfigError([f"--related: {path}: {error.strerror}"]) from None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -100,6 +100,12 @@ def test_a_failed_run_is_tried_again_as_often_as_was_asked(runs, statuses, retri
     assert set(failed) == (set() if well else {"a"})
 
 
+@pytest.mark.parametrize("given", ["many", "0", "-1", "", "9" * 5000])
+def test_cores_of_a_cluster_that_are_no_number_do_not_count(runs, monkeypatch, given):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
+    assert runs(a="0")[1] == {"a": True}
+
+
 def test_a_run_that_another_sweep_finished_meanwhile_is_no_failure(runs, tmp_path):
     """The second run finishes the first one's while that waits for its turn; then it is refused."""
     recipe = tmp_path / "recipe.py"
