@@ -39,8 +39,9 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
     """What `MARKER` says of a written corpus; None where there is none."""
     try:
         marker = read_json(folder / MARKER)
-        parts = [marker["rows"], marker["files"], *marker["files"].values()]
-        whole = isinstance(marker["fingerprint"], str) and all(isinstance(part, dict) for part in parts)
+        rows = [splits[name] for splits in marker["rows"].values() for name in ("train", "test")]
+        whole = isinstance(marker["fingerprint"], str) and all(type(count) is int for count in rows)
+        whole = whole and all(isinstance(part, dict) for part in marker["files"].values())
     except (OSError, KeyError, TypeError, AttributeError):
         return None
     return marker if whole else None

@@ -122,7 +122,15 @@ def test_the_marker_tells_how_the_corpus_was_made(written):
     assert re.fullmatch("[0-9a-f]{32}", marker["fingerprint"])
 
 
-@pytest.mark.parametrize("text", [None, "not json", "[1]", "{}"])
+DAMAGED = ["a", {"t": "a"}, {"t": {"train": 1}}, {"t": {"train": 1, "test": "2"}}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "not json", "[1]", "{}"]
+    + [json.dumps({"fingerprint": "a", "files": {}, "rows": rows}) for rows in DAMAGED]
+    + [json.dumps({"fingerprint": "a", "files": {"f": 1}, "rows": {}})],
+)
 def test_what_is_no_marker_is_none(tmp_path, text):
     if text is not None:
         (tmp_path / "corpus.json").write_text(text)
