@@ -26,7 +26,7 @@ class FolderError(ValueError):
 def write_marker(
     folder: Path, fingerprint: str, rows: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
-    """Write `MARKER`, when all other files are there."""
+    """Write `MARKER`, when all other files are there; `rows`: configuration -> split -> how many."""
     files = {
         name: {"bytes": path.stat().st_size, "sha256": digest(path)}
         for name, path in sorted(_contents(folder))

@@ -203,7 +203,7 @@ def write_word_lists(folder: Path, plan: WordLists, command: str) -> dict[str, i
         rows.to_parquet(folder / f"data/{name}-00000-of-00001.parquet")
     counts = {name: len(rows) for name, rows in splits.items()}
     (folder / "README.md").write_text(_card(plan, splits, command), encoding="utf-8")
-    write_marker(folder, fingerprint, counts, asdict(plan))
+    write_marker(folder, fingerprint, {"default": counts}, asdict(plan))
     return counts
 
 
