@@ -20,9 +20,9 @@ from benchmarks.training import padded
 from data_builders import get_task, render
 from data_builders.corpus import FEATURES
 from data_builders.sampling import CORPUS_CHUNK, stream
-from hf_lgt.batching import IGNORE
-from hf_lgt.codec import Codec
-from hf_lgt.sources import GeneratedSource
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import IGNORE
+from hf_lgt.data.codec import Codec
 
 BATCH = 1024
 

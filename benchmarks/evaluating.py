@@ -23,7 +23,7 @@ from data_builders.lm_eval import write_tasks
 from hf_lgt import load_config, train
 from hf_lgt.evaluation.generation import generate_answers, inference
 from hf_lgt.evaluation.harness import score_examples
-from hf_lgt.reevaluate import find_model, load_model, tests_of
+from hf_lgt.evaluation.trained_model import find_model, load_model, tests_of
 
 
 def compare(quick: bool) -> Comparison:

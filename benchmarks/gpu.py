@@ -23,15 +23,16 @@ from benchmarks.limits import matrix_products, wait_for
 from benchmarks.sides import OURS, alternate
 from benchmarks.smollm import SETTINGS, make_checkpoint
 from benchmarks.training import RECIPES, Clock, padded, rows_of, trainer_settings, useful_flop
-from hf_lgt import load_config, yaml12
-from hf_lgt.config import Config
-from hf_lgt.data import RunData, prepare_data
-from hf_lgt.environment import describe_environment
+from hf_lgt import load_config
+from hf_lgt.config.schema import Config
+from hf_lgt.data.build import RunData, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
-from hf_lgt.prepared import make_model
-from hf_lgt.starts import Start, open_start
-from hf_lgt.together.loop import Member, TogetherLoop
-from hf_lgt.trainer import Loop
+from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
+from hf_lgt.training.stacked_loop import Member, TogetherLoop
+from hf_lgt.training.trainer import Loop
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.environment import describe_environment
+from hf_lgt.workflows.setup import make_model
 
 NAMED_PEAKS = {"H100": 989.4e12, "H200": 989.4e12, "A100": 312e12, "B200": 2250e12}
 """dense bf16 operations a second by the makers' data sheets, SXM forms"""
@@ -50,7 +51,9 @@ class Work:
     def __init__(self, config: Config, warm: int, timed: int, rounds: int) -> None:
         self.config, self.warm, self.timed, self.rounds = config, warm, timed, rounds
         self.compiled = config.train.precision == "bf16"
-        self.start: Start | None = open_start(config.model) if config.model.name_or_path else None
+        self.start: BaseCheckpoint | None = (
+            open_base_checkpoint(config.model) if config.model.name_or_path else None
+        )
         self.data: RunData = prepare_data(config, None, self.start)
         self.batches = [self.data.source.batch(step) for step in range(min(timed, 4))]
         self.accelerator = Accelerator(mixed_precision=config.train.precision)

@@ -81,10 +81,10 @@ def train_point(overrides: Sequence[str], parts: Sequence[str]) -> dict[str, flo
     from accelerate import Accelerator
 
     from hf_lgt import load_config
-    from hf_lgt.data import prepare_data
+    from hf_lgt.data.build import prepare_data
     from hf_lgt.evaluation.harness import evaluate_tests
-    from hf_lgt.prepared import make_model
-    from hf_lgt.trainer import Loop
+    from hf_lgt.training.trainer import Loop
+    from hf_lgt.workflows.setup import make_model
 
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(RECIPES / "demo/transfer.yaml", [f"output_dir={folder}", *overrides])
@@ -153,7 +153,7 @@ def peak() -> float:
 
 def measure(quick: bool) -> dict[str, Any]:
     """What growth.json holds."""
-    from hf_lgt.environment import describe_environment
+    from hf_lgt.utils.environment import describe_environment
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     found: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.training import block_shapes
-from hf_lgt.batching import Batch
+from hf_lgt.data.batching import Batch
 
 CPU = torch.device("cpu")
 

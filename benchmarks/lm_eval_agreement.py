@@ -38,12 +38,12 @@ from data_builders import CorpusPlan
 from data_builders.folder import write_plan
 from data_builders.lm_eval import Cell, write_tasks
 from hf_lgt import load_config, train
-from hf_lgt.data import prepare_tests
-from hf_lgt.environment import describe_environment
+from hf_lgt.data.build import prepare_tests
+from hf_lgt.data.eval_sets import answer_starts
 from hf_lgt.evaluation.generation import inference
 from hf_lgt.evaluation.harness import score_examples
-from hf_lgt.evaluation.test_sets import answer_starts
-from hf_lgt.reevaluate import Found, find_model, load_model
+from hf_lgt.evaluation.trained_model import Found, find_model, load_model
+from hf_lgt.utils.environment import describe_environment
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"

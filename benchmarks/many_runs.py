@@ -21,11 +21,11 @@ from accelerate import Accelerator
 from benchmarks.sides import OURS, Comparison, alternate
 from benchmarks.training import RECIPES
 from hf_lgt import load_config
-from hf_lgt.codec import Codec
-from hf_lgt.models import build_model
-from hf_lgt.sources import GeneratedSource
-from hf_lgt.together.loop import Member, TogetherLoop
-from hf_lgt.trainer import Loop
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.build import build_model
+from hf_lgt.training.stacked_loop import Member, TogetherLoop
+from hf_lgt.training.trainer import Loop
 
 RUNS, STEPS, BATCH = 8, 200, 32
 ALONE = "one process a run"

@@ -33,7 +33,7 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
     import torch
 
     from benchmarks import data, evaluating, limits, many_runs, training
-    from hf_lgt.environment import describe_environment
+    from hf_lgt.utils.environment import describe_environment
 
     begun, rounds = time.time(), 2 if quick else 5
     found: list[dict[str, Any]] = []

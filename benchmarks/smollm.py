@@ -97,14 +97,14 @@ def trainers(overrides: list[str], out: Path) -> list[float]:
 
     from benchmarks.training import Clock, padded, rows_of
     from hf_lgt import load_config
-    from hf_lgt.data import prepare_data
-    from hf_lgt.prepared import make_model
-    from hf_lgt.starts import open_start
+    from hf_lgt.data.build import prepare_data
+    from hf_lgt.models.base_checkpoint import open_base_checkpoint
+    from hf_lgt.workflows.setup import make_model
 
     own = out / "config.yaml"
     own.write_text("name: smollm\n", encoding="utf-8")
     config = load_config(own, [*overrides, f"output_dir={out}"])
-    start = open_start(config.model)
+    start = open_base_checkpoint(config.model)
     data = prepare_data(config, None, start)
     model: Any = make_model(config, start, data.codec)
     model.config.use_cache = False

@@ -19,8 +19,8 @@ import numpy as np
 import psutil
 
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.files import write_text
-from hf_lgt.progress import bar
+from hf_lgt.utils.atomic_io import write_text
+from hf_lgt.utils.progress import bar
 
 HERE = Path(__file__).parent
 MIB = 2**20

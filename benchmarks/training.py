@@ -23,12 +23,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.sides import OURS, Comparison, alternate
 from hf_lgt import load_config
-from hf_lgt.batching import IGNORE, Batch
-from hf_lgt.codec import Codec
-from hf_lgt.config import Config
-from hf_lgt.models import build_model
-from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import fit
+from hf_lgt.config.schema import Config
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import IGNORE, Batch
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.build import build_model
+from hf_lgt.training.trainer import fit
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 PACKED = 512  # tokens a packed row

@@ -9,29 +9,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_lgt.codec import Codec
-    from hf_lgt.config import Config, ConfigError, load_config
+    from hf_lgt.config.load import load_config
+    from hf_lgt.config.schema import Config
+    from hf_lgt.data.codec import Codec
     from hf_lgt.evaluation.curves import generalization_gap, normalized_gap, transfer
     from hf_lgt.evaluation.harness import evaluate
     from hf_lgt.evaluation.records import EvalRecord
-    from hf_lgt.run import RunResult, train
-    from hf_lgt.together.run import train_together
+    from hf_lgt.utils.errors import ConfigError
+    from hf_lgt.workflows.train import RunResult, train
+    from hf_lgt.workflows.train_stacked import train_together
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Codec": "codec",
-    "Config": "config",
-    "ConfigError": "config",
-    "load_config": "config",
+    "Codec": "data.codec",
+    "Config": "config.schema",
+    "ConfigError": "utils.errors",
+    "load_config": "config.load",
     "generalization_gap": "evaluation.curves",
     "normalized_gap": "evaluation.curves",
     "transfer": "evaluation.curves",
     "evaluate": "evaluation.harness",
     "EvalRecord": "evaluation.records",
-    "RunResult": "run",
-    "train": "run",
-    "train_together": "together.run",
+    "RunResult": "workflows.train",
+    "train": "workflows.train",
+    "train_together": "workflows.train_stacked",
 }
 
 __all__ = [

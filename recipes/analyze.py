@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_builders.registry import unknown
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
-    from hf_lgt.consent import Consent
-    from hf_lgt.report.pieces import Table
-    from hf_lgt.sweeps.expand import SweepRun
-    from hf_lgt.sweeps.spec import SweepSpec
+    from hf_lgt.config.consent import Consent
+    from hf_lgt.experiments.expand import SweepRun
+    from hf_lgt.experiments.spec import SweepSpec
+    from hf_lgt.report.blocks import Table
 
 CONSENT = ("model.trust_remote_code", "model.use_safetensors")
 DEFAULT_CONFIG = "recipes/paper/strings_cpu.yaml"
@@ -76,7 +76,7 @@ def _of_runs(arguments: argparse.ArgumentParser, lengths: str) -> None:
 
 
 def _consent(overrides: Sequence[str]) -> Consent:
-    from hf_lgt.consent import consent_of
+    from hf_lgt.config.consent import consent_of
 
     return consent_of(None, overrides, Path())
 
@@ -90,9 +90,9 @@ def _heads_options(arguments: argparse.ArgumentParser) -> None:
 
 
 def _heads(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.head_maps import find_states, look, output_folder
+    from hf_lgt.analysis.report.heads import FILES, write_heads
     from hf_lgt.analysis.subjects import Wanted, find_subjects
-    from hf_lgt.analyze import find_states, look, output_folder
-    from hf_lgt.report.heads import FILES, write_heads
 
     tasks = None if known.tasks is None else tuple(known.tasks.split(","))
     last = known.checkpoints == "last"
@@ -113,10 +113,10 @@ def _necessity_options(arguments: argparse.ArgumentParser) -> None:
 
 
 def _necessity(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.causal import look_necessity
+    from hf_lgt.analysis.head_maps import find_states, output_folder
+    from hf_lgt.analysis.report.causes import NECESSITY_FILES, write_necessity
     from hf_lgt.analysis.subjects import Wanted, find_subjects
-    from hf_lgt.analyze import find_states, output_folder
-    from hf_lgt.analyze_causes import look_necessity
-    from hf_lgt.report.causes import NECESSITY_FILES, write_necessity
 
     wanted = Wanted(
         lengths=known.lengths, long=True, last=True, examples=known.examples, consent=_consent(overrides)
@@ -138,10 +138,10 @@ def _patch_options(arguments: argparse.ArgumentParser) -> None:
 
 
 def _patch(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.causal import look_patching, pair_up
+    from hf_lgt.analysis.head_maps import find_states, output_folder
+    from hf_lgt.analysis.report.causes import PATCHING_FILES, write_patching
     from hf_lgt.analysis.subjects import Wanted, find_subjects
-    from hf_lgt.analyze import find_states, output_folder
-    from hf_lgt.analyze_causes import look_patching, pair_up
-    from hf_lgt.report.causes import PATCHING_FILES, write_patching
 
     wanted = Wanted(
         lengths=known.lengths, long=True, last=True, examples=known.examples, consent=_consent(overrides)
@@ -171,12 +171,12 @@ def _related_options(arguments: argparse.ArgumentParser) -> None:
 
 
 def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.head_maps import free_folder
     from hf_lgt.analysis.ranking import Question
     from hf_lgt.analysis.relatedness import SCORES
-    from hf_lgt.analyze import free_folder
-    from hf_lgt.config import ConfigError
-    from hf_lgt.related import check_apart, measure, plan_related
-    from hf_lgt.report.related import RELATED_FILES, write_related
+    from hf_lgt.analysis.report.related import RELATED_FILES, write_related
+    from hf_lgt.commands.rank import check_apart, measure, plan_related
+    from hf_lgt.utils.errors import ConfigError
 
     if known.by not in SCORES:
         raise ConfigError([f"--by: {unknown('score', known.by, list(SCORES))}"])
@@ -195,11 +195,11 @@ def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]
 
 def _train(spec: SweepSpec, runs: Sequence[SweepRun], jobs: int | None) -> None:
     """The short trainings that are not there yet."""
-    from hf_lgt.comparison import last_error, run_all, usual_jobs
-    from hf_lgt.comparison.place import LOGS, only_writer
-    from hf_lgt.errors import RunError
-    from hf_lgt.progress import bar
-    from hf_lgt.sweeps.running import prepare, todo
+    from hf_lgt.experiments.folder_lock import LOGS, only_writer
+    from hf_lgt.experiments.launch import last_error, run_all, usual_jobs
+    from hf_lgt.experiments.todo import prepare, todo
+    from hf_lgt.utils.errors import RunError
+    from hf_lgt.utils.progress import bar
 
     missing = todo(runs)
     with (
@@ -235,11 +235,11 @@ def _predict_options(arguments: argparse.ArgumentParser) -> None:
 
 
 def _predict(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.head_maps import free_folder
     from hf_lgt.analysis.prediction import judge
     from hf_lgt.analysis.relatedness import SCORES
-    from hf_lgt.analyze import free_folder
-    from hf_lgt.predict import find_pairs
-    from hf_lgt.report.related import PREDICTION_FILES, write_prediction
+    from hf_lgt.analysis.report.related import PREDICTION_FILES, write_prediction
+    from hf_lgt.commands.predict import find_pairs
 
     pairs = find_pairs(Path(known.sweep), [Path(folder) for folder in known.related])
     out = Path(known.output) if known.output else Path(known.sweep) / "analysis" / "predict"

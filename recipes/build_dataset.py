@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
     import argparse
 
     from data_builders import CorpusPlan
-    from hf_lgt.config import Config
+    from hf_lgt.config.schema import Config
 
 DEFAULT = Path(__file__).parent / "demo" / "transfer.yaml"
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plan(config: Config, train_examples: int) -> CorpusPlan:
     """What the corpus is made of; every fault is the config's."""
     from data_builders import CorpusPlan, TaskError
-    from hf_lgt.errors import ConfigError
+    from hf_lgt.utils.errors import ConfigError
 
     if config.data.source == "dataset":
         raise ConfigError(
@@ -94,9 +94,9 @@ def _is_there(output: Path, plan: CorpusPlan, *, overwrite: bool, push: bool) ->
         ConfigError: there is something that must not be replaced or pushed.
     """
     from data_builders.marker import FolderError, is_there
-    from hf_lgt.errors import ConfigError
-    from hf_lgt.files import clear_drafts
-    from hf_lgt.folders import check_place
+    from hf_lgt.checkpointing.run_folder import check_place
+    from hf_lgt.utils.atomic_io import clear_drafts
+    from hf_lgt.utils.errors import ConfigError
 
     clear_drafts(output.parent, output.name)
     try:
@@ -114,8 +114,8 @@ def _build(known: argparse.Namespace, output: Path, plan: CorpusPlan, command: s
 
     from data_builders import TaskError
     from data_builders.folder import write_plan
-    from hf_lgt.errors import ConfigError
-    from hf_lgt.files import atomic_directory
+    from hf_lgt.utils.atomic_io import atomic_directory
+    from hf_lgt.utils.errors import ConfigError
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
@@ -155,8 +155,8 @@ def _check_lm_eval(folder: Path, output: Path, plan: CorpusPlan) -> None:
     """
     from data_builders import TaskError
     from data_builders.lm_eval import check_plan, is_replaceable
-    from hf_lgt.errors import ConfigError
-    from hf_lgt.folders import check_place
+    from hf_lgt.checkpointing.run_folder import check_place
+    from hf_lgt.utils.errors import ConfigError
 
     there, corpus = folder.resolve(), output.resolve()
     check_place(there, "--lm_eval")
@@ -179,8 +179,8 @@ def _write_lm_eval(known: argparse.Namespace, output: Path, plan: CorpusPlan, co
     """Write the harness's tasks, and show a command that runs them."""
     from data_builders import TaskError
     from data_builders.lm_eval import safe_name, write_tasks
-    from hf_lgt.errors import ConfigError
-    from hf_lgt.files import atomic_directory
+    from hf_lgt.utils.atomic_io import atomic_directory
+    from hf_lgt.utils.errors import ConfigError
 
     # building took a while, in which somebody may have put something there
     _check_lm_eval(known.lm_eval, output, plan)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
-    from hf_lgt.comparison import Comparison, Planned
-    from hf_lgt.comparison.bundles import Bundle
+    from hf_lgt.experiments.bundles import Bundle
+    from hf_lgt.experiments.comparison import Comparison, Planned
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,20 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
-    from hf_lgt.comparison import (
-        check_checkpoints,
-        check_data,
-        choose,
-        load_comparison,
-        plan,
-        run_all,
-        usual_jobs,
-    )
-    from hf_lgt.comparison.bundles import bundles, write_config
-    from hf_lgt.comparison.manifest import CONFIGS, write_manifest
-    from hf_lgt.comparison.place import LOGS, only_writer
-    from hf_lgt.comparison.planning import manifest_of
-    from hf_lgt.progress import bar
+    from hf_lgt.experiments.bundles import bundles, write_config
+    from hf_lgt.experiments.comparison import load_comparison, manifest_of, plan
+    from hf_lgt.experiments.folder_lock import LOGS, only_writer
+    from hf_lgt.experiments.launch import check_checkpoints, check_data, run_all, usual_jobs
+    from hf_lgt.experiments.manifest import CONFIGS, write_manifest
+    from hf_lgt.experiments.revisions import choose
+    from hf_lgt.utils.progress import bar
 
     comparison = load_comparison(known.comparison)
     if known.seeds is not None:
@@ -83,7 +76,7 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def _tell_failed(failed: Sequence[tuple[Bundle[Planned], Path]]) -> int:
-    from hf_lgt.comparison import last_error
+    from hf_lgt.experiments.launch import last_error
 
     for bundle, log in failed:
         for item in bundle.unfinished:
@@ -93,13 +86,14 @@ def _tell_failed(failed: Sequence[tuple[Bundle[Planned], Path]]) -> int:
 
 
 def _results(comparison: Comparison, planned: Sequence[Planned]) -> list[Any]:
-    from hf_lgt.comparison import collect, collect_checkpoints
+    from hf_lgt.experiments.arms import collect
+    from hf_lgt.experiments.checkpoint_curves import collect_checkpoints
 
     return collect_checkpoints(planned) if comparison.checkpoints else collect(planned)
 
 
 def _show(comparison: Comparison, planned: Sequence[Planned], folder: Path) -> int:
-    from hf_lgt.report.comparisons import write_checkpoint_comparison, write_comparison
+    from hf_lgt.experiments.report.comparisons import write_checkpoint_comparison, write_comparison
 
     write = write_checkpoint_comparison if comparison.checkpoints else write_comparison
     text, figures = write(comparison.name, _results(comparison, planned), folder)

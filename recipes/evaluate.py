@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known, overrides = cli.parse(arguments, argv)
 
     def work() -> int:
-        from hf_lgt.reevaluate import check, find_model, reevaluate
+        from hf_lgt.evaluation.trained_model import find_model
+        from hf_lgt.workflows.evaluate import check, reevaluate
 
         found = find_model(known.model, known.config, overrides)
         out = reevaluate(found, known.output, known.overwrite, say=print)

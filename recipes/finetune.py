@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
-    from hf_lgt.config import Config
+    from hf_lgt.config.schema import Config
 
 DEFAULT = Path(__file__).parent / "demo" / "transfer.yaml"
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _configs(files: Sequence[str], seeds: str | None, overrides: Sequence[str]) -> list[Config]:
     """The config of every run; the faults of all are told together."""
-    from hf_lgt.errors import ConfigError
+    from hf_lgt.utils.errors import ConfigError
 
     settings = [[]] if seeds is None else [[f"seed.init={seed}"] for seed in cli.seeds(seeds)]
     if seeds is not None and any(o.split("=")[0] in ("seed", "seed.init") for o in overrides):
@@ -66,7 +66,7 @@ def _configs(files: Sequence[str], seeds: str | None, overrides: Sequence[str]) 
 
 def _check_together(known: argparse.Namespace) -> None:
     """Refuse options that are for a single run."""
-    from hf_lgt.errors import ConfigError
+    from hf_lgt.utils.errors import ConfigError
 
     faults = []
     if known.push_to_hub:
@@ -81,9 +81,9 @@ def _check_together(known: argparse.Namespace) -> None:
 def _train(config: Config, known: argparse.Namespace) -> int:
     from accelerate import PartialState
 
-    from hf_lgt.publish import push_run
     from hf_lgt.report.results import show_results
-    from hf_lgt.run import finished, train
+    from hf_lgt.workflows.publish import push_run
+    from hf_lgt.workflows.train import finished, train
 
     # a rerun completes a push that failed
     result = finished(config) if known.push_to_hub and not known.overwrite else None
@@ -99,7 +99,7 @@ def _train(config: Config, known: argparse.Namespace) -> int:
 
 def _train_together(configs: Sequence[Config], known: argparse.Namespace) -> int:
     from hf_lgt.report.results import show_results
-    from hf_lgt.together.run import train_together
+    from hf_lgt.workflows.train_stacked import train_together
 
     results = train_together(configs, overwrite=known.overwrite, resume=known.resume, say=print)
     for config, result in zip(configs, results, strict=True):

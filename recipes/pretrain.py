@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
-    from hf_lgt.config import Form
+    from hf_lgt.config.load import Form
 
 DEFAULT = Path(__file__).parent / "pretrained_demo" / "pretrain.yaml"
 
@@ -41,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         from accelerate import PartialState
 
+        from hf_lgt.models.local_hub import snapshot
         from hf_lgt.pretraining.publish import push_revisions
         from hf_lgt.pretraining.report import AGAIN, FIGURE, validation_table, write_figure
         from hf_lgt.pretraining.run import finished, pretrain
         from hf_lgt.report.canvas import optional
-        from hf_lgt.revisions import snapshot
 
         # a rerun completes a push that failed
         measured = finished(config) if known.push_to_hub and not known.overwrite else None

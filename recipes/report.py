@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(known: argparse.Namespace) -> int:
     from data_builders.texts import line
-    from hf_lgt.report.page import LARGEST, write_report
+    from hf_lgt.experiments.report.page import LARGEST, write_report
 
     page, found = write_report(Path(known.runs), Path(known.output) if known.output else None)
     for experiment in found.experiments:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
-    from hf_lgt.sweeps.expand import SweepRun
-    from hf_lgt.sweeps.spec import SweepSpec
+    from hf_lgt.experiments.expand import SweepRun
+    from hf_lgt.experiments.spec import SweepSpec
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
-    from hf_lgt.comparison import check_checkpoints, check_data
-    from hf_lgt.comparison.bundles import bundles
-    from hf_lgt.comparison.place import LOGS, only_writer
-    from hf_lgt.errors import ConfigError
-    from hf_lgt.sweeps.expand import distinct, expand, manifest_of
-    from hf_lgt.sweeps.results import collect
-    from hf_lgt.sweeps.running import prepare, todo
-    from hf_lgt.sweeps.slurm_settings import read_settings
-    from hf_lgt.sweeps.spec import load_sweep
+    from hf_lgt.experiments.bundles import bundles
+    from hf_lgt.experiments.expand import distinct, expand, manifest_of
+    from hf_lgt.experiments.folder_lock import LOGS, only_writer
+    from hf_lgt.experiments.launch import check_checkpoints, check_data
+    from hf_lgt.experiments.results import collect
+    from hf_lgt.experiments.slurm.settings import read_settings
+    from hf_lgt.experiments.spec import load_sweep
+    from hf_lgt.experiments.todo import prepare, todo
+    from hf_lgt.utils.errors import ConfigError
 
     if known.executor == "slurm" and known.together > 1:
         raise ConfigError([f"--together: {known.together} is for --executor local; leave it out with slurm"])
@@ -63,7 +63,7 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     if known.dry_run:
         return _list(runs, missing)
     if known.executor == "slurm" and missing:
-        from hf_lgt.sweeps.slurm_settings import check_slurm
+        from hf_lgt.experiments.slurm.settings import check_slurm
 
         check_slurm(spec.slurm)
     bundles(missing, known.together, lambda run: run.config_file)  # before anything is written
@@ -92,10 +92,10 @@ def _list(runs: Sequence[SweepRun], missing: Sequence[SweepRun]) -> int:
 def _local(
     known: argparse.Namespace, spec: SweepSpec, missing: Sequence[SweepRun], folder: Path
 ) -> list[tuple[SweepRun, Path]]:
-    from hf_lgt.comparison import run_all, usual_jobs
-    from hf_lgt.comparison.bundles import bundles
-    from hf_lgt.comparison.place import LOGS
-    from hf_lgt.progress import bar
+    from hf_lgt.experiments.bundles import bundles
+    from hf_lgt.experiments.folder_lock import LOGS
+    from hf_lgt.experiments.launch import run_all, usual_jobs
+    from hf_lgt.utils.progress import bar
 
     with bar(total=len(missing), unit="run", desc=spec.name, smoothing=0) as done:
         failed = run_all(
@@ -112,9 +112,9 @@ def _local(
 
 def _show(folder: Path) -> None:
     """Tables and figures of what is finished."""
-    from hf_lgt.comparison.manifest import read_manifest
-    from hf_lgt.report.sweeps import write_sweep
-    from hf_lgt.sweeps.results import collect
+    from hf_lgt.experiments.manifest import read_manifest
+    from hf_lgt.experiments.report.sweeps import write_sweep
+    from hf_lgt.experiments.results import collect
 
     manifest = read_manifest(folder)
     cells = collect(manifest, folder)
@@ -129,8 +129,8 @@ def _show(folder: Path) -> None:
 def _slurm(
     known: argparse.Namespace, spec: SweepSpec, missing: Sequence[SweepRun], folder: Path
 ) -> list[tuple[SweepRun, Path]]:
-    from hf_lgt.progress import bar
-    from hf_lgt.sweeps.slurm import run_on_slurm
+    from hf_lgt.experiments.slurm.submit import run_on_slurm
+    from hf_lgt.utils.progress import bar
 
     with bar(total=len(missing), unit="run", desc=spec.name, smoothing=0) as done:
         return run_on_slurm(
@@ -145,7 +145,7 @@ def _slurm(
 
 
 def _tell_failed(failed: Sequence[tuple[SweepRun, Path]]) -> None:
-    from hf_lgt.comparison import last_error
+    from hf_lgt.experiments.launch import last_error
 
     # those that were trained together have one log
     for log in dict.fromkeys(log for _, log in failed):

@@ -12,8 +12,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from data_builders.symbols import CHARACTERS
-from hf_lgt.config import config_from_dict
-from hf_lgt.config_files import set_key
+from hf_lgt.config.files import set_key
+from hf_lgt.config.load import config_from_dict
 
 END = "<|endoftext|>"
 KINDS = ("smollm", "pythia", "gpt2")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from hf_lgt import load_config, yaml12
-from hf_lgt.comparison.manifest import Entry, Manifest, relative, write_manifest
+from hf_lgt import load_config
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.experiments.manifest import Entry, Manifest, relative, write_manifest
+from hf_lgt.utils import yaml as yaml12
 from tests.conftest import ROOT
 
 STEPS = (3, 6, 9, 12)

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, make_pass, pass_tokens
+from hf_lgt.data.batching import IGNORE, Batch, Pass, make_pass, pass_tokens
 from hf_lgt.evaluation.generation import inference
 from hf_lgt.evaluation.metrics import score_tokens
-from hf_lgt.heads import Heads, changed, find_heads
+from hf_lgt.models.forward import logits_of
+from hf_lgt.models.heads import Heads, changed, find_heads
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def head_means(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> torch
     """What each head writes at each position, the mean over the examples that have a token there.
 
     Args:
-        model: a causal language model whose family `hf_lgt.heads` knows.
+        model: a causal language model whose family `hf_lgt.models.heads` knows.
         batch: the examples, B of at most W + 1 tokens, the last of which is never read.
         batch_tokens: tokens a pass.
 
@@ -82,7 +83,7 @@ def ablation_map(
     """Score a batch without each of the heads in turn.
 
     Args:
-        model: a causal language model whose family `hf_lgt.heads` knows.
+        model: a causal language model whose family `hf_lgt.models.heads` knows.
         batch: test examples of one task and length, B of them.
         means: what replaces the heads' outputs, [L, W, H, d]; None: see `head_means`.
         batch_tokens: tokens a pass, of all copies of the examples.

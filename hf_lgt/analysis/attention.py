@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import parts
-from hf_lgt.batching import Batch, make_pass, run_pass
+from hf_lgt.data.batching import Batch, make_pass
 from hf_lgt.evaluation.generation import inference
+from hf_lgt.models.forward import run_pass
 
 
 def attention_means(model: Any, batch: Batch, *, batch_tokens: int = 16_384) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import AblationMap, ablation_map
 from hf_lgt.analysis.attention import attention_difference, attention_means
-from hf_lgt.evaluation.test_sets import Cell, TestSets
+from hf_lgt.data.eval_sets import Cell, TestSets
 
 MEASURES = {
     "attention": "attention-matrix difference",
@@ -41,7 +41,7 @@ def task_maps(model: Any, tests: TestSets, cell: Cell, *, batch_tokens: int = 65
     """The maps of one task at one length.
 
     Args:
-        model: a causal language model whose family `hf_lgt.heads` knows.
+        model: a causal language model whose family `hf_lgt.models.heads` knows.
         tests: its test sets.
         cell: one of theirs.
         batch_tokens: tokens a pass.

@@ -18,8 +18,8 @@ import numpy as np
 
 from data_builders.sampling import stream
 from hf_lgt.analysis.ablation import AblationMap, head_means, score, score_without
-from hf_lgt.batching import Batch
-from hf_lgt.heads import Heads, find_heads
+from hf_lgt.data.batching import Batch
+from hf_lgt.models.heads import Heads, find_heads
 
 HeadSet: TypeAlias = tuple[tuple[int, int], ...]
 """(layer, head) of each, in ascending order"""
@@ -106,7 +106,7 @@ def necessity(
     """Ablate the chosen heads, and matched ones, and score the target.
 
     Args:
-        model: a causal language model whose family `hf_lgt.heads` knows.
+        model: a causal language model whose family `hf_lgt.models.heads` knows.
         targets: the target's test examples at each long length.
         chosen: the heads, as of `most_needed`.
         most: matched sets at most.

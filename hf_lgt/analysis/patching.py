@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import score, score_each, score_with
-from hf_lgt.batching import Batch, logits_of, make_pass
+from hf_lgt.data.batching import Batch, make_pass
 from hf_lgt.evaluation.generation import inference
-from hf_lgt.heads import changed, find_heads
+from hf_lgt.models.forward import logits_of
+from hf_lgt.models.heads import changed, find_heads
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def patch_map(receiver: Any, donor: Any, batch: Batch, *, batch_tokens: int = 65
     """Score a batch with the receiver's heads replaced by the donor's, one by one, by layer, and all.
 
     Args:
-        receiver: a causal language model whose family `hf_lgt.heads` knows.
+        receiver: a causal language model whose family `hf_lgt.models.heads` knows.
         donor: another of the same sizes.
         batch: test examples of one task and length.
         batch_tokens: tokens a pass.

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import AblationMap, ablation_map, parts, score
-from hf_lgt.batching import Batch, answer_loss, make_pass, run_pass
+from hf_lgt.data.batching import Batch, make_pass
 from hf_lgt.evaluation.generation import inference
-from hf_lgt.heads import Heads, find_heads
+from hf_lgt.models.forward import answer_loss, run_pass
+from hf_lgt.models.heads import Heads, find_heads
 
 SCORES = {
     "gradient": "gradient cosine",
@@ -67,7 +68,7 @@ def relatedness(
     """Every score of a target and an auxiliary.
 
     Args:
-        model: a causal language model whose family `hf_lgt.heads` knows.
+        model: a causal language model whose family `hf_lgt.models.heads` knows.
         near: test examples of the target and of the auxiliary, a batch a length, the same lengths of both.
         far: the same at lengths beyond the target's training.
         batch_tokens: tokens a pass; a quarter of them where gradients are taken.
@@ -99,7 +100,7 @@ def task_gradient(model: Any, batches: Sequence[Batch], *, batch_tokens: int = 1
     The model is left as it was: nothing is added to the gradients that it has.
 
     Args:
-        model: a causal language model whose family `hf_lgt.heads` knows.
+        model: a causal language model whose family `hf_lgt.models.heads` knows.
         batches: the examples.
         batch_tokens: tokens a pass; it keeps their activations, unlike one without gradients.
 

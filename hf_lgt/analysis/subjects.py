@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 
 from hf_lgt.analysis.maps import MEASURES, TaskMaps, target_differences
-from hf_lgt.checkpoints import list_checkpoints
-from hf_lgt.config import Config, ConfigError
-from hf_lgt.consent import Consent
+from hf_lgt.checkpointing.checkpoints import list_checkpoints
+from hf_lgt.checkpointing.run_folder import is_finished, read_run_config
+from hf_lgt.config.consent import Consent
+from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.curves import smallest_length, summarize, training_lengths
 from hf_lgt.evaluation.records import RecordError, read_records
 from hf_lgt.evaluation.statistics import spearman, spearman_interval
-from hf_lgt.folders import is_finished, read_run_config
+from hf_lgt.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)

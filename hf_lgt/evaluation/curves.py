@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 
-from hf_lgt.config import Config
+from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.records import EvalRecord
 
 Curve = Mapping[int, float]

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_lgt.batching import IGNORE, Batch, Pass, logits_of, make_pass
-from hf_lgt.codec import TextCodec
+from hf_lgt.data.batching import IGNORE, Batch, Pass, make_pass
+from hf_lgt.data.codec import TextCodec
+from hf_lgt.data.eval_sets import Cell, Classify, Examples, TestSets, answer_starts, prompt_texts
 from hf_lgt.evaluation.metrics import score_tokens
-from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, TestSets, answer_starts, prompt_texts
-from hf_lgt.heads import within_halves
-from hf_lgt.processes import rank_and_world
-from hf_lgt.sharding import is_sharded
+from hf_lgt.models.forward import logits_of
+from hf_lgt.models.heads import within_halves
+from hf_lgt.utils.distributed import rank_and_world
+from hf_lgt.utils.fsdp import is_sharded
 
 
 @contextmanager

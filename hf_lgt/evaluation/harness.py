@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 
 from data_builders import Component
 from data_builders.sampling import HeldOut
-from hf_lgt.batching import IGNORE, Batch, check_positions, logits_of, make_pass, pass_tokens
-from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.data.batching import IGNORE, Batch, make_pass, pass_tokens
+from hf_lgt.data.codec import Codec, TextCodec
+from hf_lgt.data.eval_sets import Cell, Classify, Examples, GeneratedTests, TestSets, classifier
+from hf_lgt.data.position_ids import Numbering
 from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.evaluation.test_sets import Cell, Classify, Examples, GeneratedTests, TestSets, classifier
-from hf_lgt.heads import find_heads
-from hf_lgt.position_ids import Numbering
-from hf_lgt.processes import gathered, rank_and_world
-from hf_lgt.progress import bar
-from hf_lgt.sharding import is_sharded
+from hf_lgt.models.forward import check_positions, logits_of
+from hf_lgt.models.heads import find_heads
+from hf_lgt.utils.distributed import gathered, rank_and_world
+from hf_lgt.utils.fsdp import is_sharded
+from hf_lgt.utils.progress import bar
 
 
 def evaluate(

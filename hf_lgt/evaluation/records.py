@@ -11,7 +11,7 @@ from typing import Any
 
 from data_builders.reading import LARGEST_LOG, read_bytes
 from data_builders.texts import CONTROLS
-from hf_lgt.errors import RunError
+from hf_lgt.utils.errors import RunError
 
 LARGEST = 2**53
 """no count is larger, and any number up to it can be drawn and printed"""

@@ -10,10 +10,20 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
 
-from hf_lgt.config import Form, ModelConfig, SeedConfig, TrainConfig, load
-from hf_lgt.config_checks import training_faults
-from hf_lgt.model_checks import Fault
-from hf_lgt.schema import DEFAULT_POSITIONS, LARGEST, PathText, Positive, plain, short
+from hf_lgt.config.load import Form, load
+from hf_lgt.config.schema import (
+    DEFAULT_POSITIONS,
+    LARGEST,
+    ModelConfig,
+    PathText,
+    Positive,
+    SeedConfig,
+    TrainConfig,
+    plain,
+    short,
+)
+from hf_lgt.config.validate import training_faults
+from hf_lgt.config.validate_model import Fault
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 SMALLEST_VOCABULARY = 257
@@ -183,7 +193,7 @@ def load_pretrain_config(path: str | Path, overrides: Sequence[str] = ()) -> Pre
     """Read the config of a pretraining, apply overrides, check everything.
 
     Args:
-        path: YAML file; it may be based on another one, see `hf_lgt.config.load`.
+        path: YAML file; it may be based on another one, see `hf_lgt.config.load.load`.
         overrides: ``section.key=value``, the value in YAML.
 
     Raises:

@@ -16,11 +16,10 @@ import numpy as np
 
 from data_builders.registry import unknown
 from data_builders.sampling import stream
-from hf_lgt.config import DataConfig
-from hf_lgt.errors import ConfigError
+from hf_lgt.config.schema import DataConfig, short
+from hf_lgt.data.splits import open_splits, pick_split
 from hf_lgt.pretraining.config import TextConfig
-from hf_lgt.schema import short
-from hf_lgt.splits import open_splits, pick_split
+from hf_lgt.utils.errors import ConfigError
 
 NO_SOURCES = {
     "test", "tests", "idle_test", "idlelib", "lib2to3", "encodings", "site-packages", "dist-packages",

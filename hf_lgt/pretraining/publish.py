@@ -7,12 +7,12 @@ from pathlib import Path
 
 from data_builders.hub import push_folder
 from data_builders.reading import read_json
-from hf_lgt import yaml12
+from hf_lgt.models.local_hub import MAIN, list_revisions, snapshot
 from hf_lgt.pretraining.config import PretrainConfig
 from hf_lgt.pretraining.report import FIGURE, public_config
 from hf_lgt.pretraining.run import KIND
 from hf_lgt.pretraining.validation import LOG
-from hf_lgt.revisions import MAIN, list_revisions, snapshot
+from hf_lgt.utils import yaml as yaml12
 
 RECORDS = ("environment.json", KIND.data_file, "train.jsonl", LOG, FIGURE)
 

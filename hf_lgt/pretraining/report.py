@@ -8,11 +8,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hf_lgt import yaml12
 from hf_lgt.pretraining.config import PretrainConfig
 from hf_lgt.pretraining.validation import Measured
 from hf_lgt.report.figures import COLORS, TARGET_COLOR, new_figure, save_figure
 from hf_lgt.report.tables import STYLE
+from hf_lgt.utils import yaml as yaml12
 
 FIGURE = "validation.png"
 AGAIN = "hf_lgt.pretraining.report.write_figure draws it"

@@ -17,14 +17,14 @@ from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 
 from data_builders.sampling import stream
-from hf_lgt.checkpoints import save_weights, writing
-from hf_lgt.codec import TextCodec
-from hf_lgt.config import ConfigError, from_dict
-from hf_lgt.files import clear_drafts
-from hf_lgt.folders import Kind, recorded_data, refusals
-from hf_lgt.layout import make_accelerator
-from hf_lgt.models import build_model, parameter_count
-from hf_lgt.preparing import check_folder, only_writer, origin_of, prepare_folder, settle
+from hf_lgt.checkpointing.checkpoints import save_weights, writing
+from hf_lgt.checkpointing.open_run import check_folder, only_writer, origin_of, prepare_folder, settle
+from hf_lgt.checkpointing.resume import AUTO
+from hf_lgt.checkpointing.run_folder import Kind, recorded_data, refusals
+from hf_lgt.config.load import from_dict
+from hf_lgt.data.codec import TextCodec
+from hf_lgt.models.build import build_model, parameter_count
+from hf_lgt.models.local_hub import MAIN, snapshot, write_revision
 from hf_lgt.pretraining.config import PRETRAINING, PretrainConfig
 from hf_lgt.pretraining.report import FIGURE, revision_card, write_figure
 from hf_lgt.pretraining.source import BlockSource, spread_starts
@@ -32,12 +32,12 @@ from hf_lgt.pretraining.text import Text, other_text, prepare_text
 from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_tokenizer
 from hf_lgt.pretraining.validation import LOG, Measured, append, read, validation_loss
 from hf_lgt.report.canvas import optional
-from hf_lgt.resuming import AUTO
-from hf_lgt.revisions import MAIN, snapshot, write_revision
-from hf_lgt.run import flat_settings
-from hf_lgt.sharding import full_weights
-from hf_lgt.train_log import end_trackers, start_trackers, track
-from hf_lgt.trainer import fit
+from hf_lgt.training.accelerator import flat_settings, make_accelerator
+from hf_lgt.training.train_log import end_trackers, start_trackers, track
+from hf_lgt.training.trainer import fit
+from hf_lgt.utils.atomic_io import clear_drafts
+from hf_lgt.utils.errors import ConfigError
+from hf_lgt.utils.fsdp import full_weights
 
 Say = Callable[[str], None]
 KEPT_CHECKPOINTS = 2

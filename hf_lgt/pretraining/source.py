@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_builders.sampling import stream
-from hf_lgt.batching import Batch
+from hf_lgt.data.batching import Batch
 
 
 class BlockSource:

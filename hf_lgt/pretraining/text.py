@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.errors import ConfigError
+from hf_lgt.config.schema import short
 from hf_lgt.pretraining.config import TextConfig
 from hf_lgt.pretraining.documents import read_documents
-from hf_lgt.schema import short
+from hf_lgt.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lgt.codec import TextCodec
-from hf_lgt.errors import ConfigError
+from hf_lgt.data.codec import TextCodec
 from hf_lgt.pretraining.config import TokenizerConfig
+from hf_lgt.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

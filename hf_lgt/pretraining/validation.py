@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from data_builders.reading import LARGEST_LOG, read_bytes
-from hf_lgt.batching import answer_loss, make_pass
+from hf_lgt.data.batching import make_pass
 from hf_lgt.evaluation.records import LARGEST, RecordError
-from hf_lgt.logs import append_lines
+from hf_lgt.models.forward import answer_loss
 from hf_lgt.pretraining.source import block_batch
+from hf_lgt.utils.jsonl import append_lines
 
 LOG = "validation.jsonl"
 

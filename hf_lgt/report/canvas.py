@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data_builders.retry import reason
 from data_builders.texts import printable
-from hf_lgt.errors import RunError
+from hf_lgt.utils.errors import RunError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

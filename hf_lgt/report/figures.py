@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_builders.texts import line
-from hf_lgt.comparison import ArmResult
-from hf_lgt.config import Config
-from hf_lgt.evaluation.curves import curve, mean_curve, training_lengths
+from hf_lgt.config.schema import Config
+from hf_lgt.evaluation.curves import curve, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.files import atomic_file
 from hf_lgt.report.canvas import empty_figure
-from hf_lgt.report.tables import by_arm, mistake_kinds
+from hf_lgt.report.tables import mistake_kinds
+from hf_lgt.utils.atomic_io import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,44 +152,3 @@ def _share(record: EvalRecord, kind: str) -> float:
     """Share of all answers that are wrong in this way, from those that were looked at."""
     seen = sum((record.mistakes or {}).values())
     return (1 - record.exact_match) * (record.mistakes or {}).get(kind, 0) / seen if seen else 0.0
-
-
-def comparison_figure(name: str, results: Sequence[ArmResult]) -> Figure:
-    """The target's exact match by length: a panel an arm, a line a seed, their mean in bold."""
-    arms = by_arm(results)
-    figure, panels = new_figure(1.2 + 3.6 * len(arms), 3.8, len(arms))
-    for axes, (arm, members) in zip(panels, arms.items(), strict=True):
-        style_length_axes(axes, [length for r in members for length in r.summary.curve])
-        for i, r in enumerate(members):
-            label = f"target, each of {len(members)} seeds" if i == 0 else None
-            axes.plot(
-                *zip(*r.summary.curve.items(), strict=True),
-                color=TARGET_COLOR,
-                lw=0.9,
-                alpha=0.6,
-                label=label,
-            )
-        mean = mean_curve([r.summary.curve for r in members])
-        axes.plot(
-            *zip(*mean.items(), strict=True),
-            color=TARGET_COLOR,
-            lw=2.6,
-            marker="o",
-            ms=4,
-            label="target, mean",
-        )
-        auxiliary = mean_curve([r.auxiliary_curve for r in members if r.auxiliary_curve])
-        if auxiliary:
-            axes.plot(
-                *zip(*auxiliary.items(), strict=True),
-                color=COLORS[0], lw=1.4, ls="--", marker="s", ms=3, label="auxiliaries, mean",
-            )  # fmt: skip
-        config = members[0].config
-        lengths = [n for role in ("target", "auxiliary") for _, n in training_lengths(config, role)]
-        mark_training_lengths(axes, members[0].summary.target_length, max(lengths))
-        axes.set_title(literal(arm.replace("_", " ")), fontsize=10, pad=16)
-        axes.legend(loc="lower left", fontsize=7, framealpha=0.9)
-    target = results[0].summary.target
-    panels[0].set_ylabel(f"exact match of {literal(target)}")
-    figure.suptitle(literal(name), fontsize=11)
-    return figure

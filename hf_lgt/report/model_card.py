@@ -13,10 +13,10 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_res
 from data_builders import get_task
 from data_builders.retry import redact
 from data_builders.texts import code, fenced, plain, printable
-from hf_lgt import yaml12
-from hf_lgt.config import ComponentConfig, Config
+from hf_lgt.config.schema import ComponentConfig, Config
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.tables import length_table, summary_lines
+from hf_lgt.utils import yaml as yaml12
 
 PAPER = "https://arxiv.org/abs/2506.09251"
 _CARD = """---

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_builders.texts import plain
-from hf_lgt.config import Config
+from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.curves import curve, regimes, training_lengths
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.canvas import optional

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
     import argparse
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         from data_builders.marker import FolderError, is_there
-        from hf_lgt.errors import ConfigError
-        from hf_lgt.files import clear_drafts
+        from hf_lgt.utils.atomic_io import clear_drafts
+        from hf_lgt.utils.errors import ConfigError
 
         if stray:
             raise ConfigError([f"unknown option --{stray[0].partition('=')[0]}"])
@@ -60,7 +60,7 @@ def _plan(known: argparse.Namespace) -> WordLists:
     """What the corpus is made of; every fault is an option's."""
     from data_builders.registry import TaskError
     from data_builders.word_lists import WordLists
-    from hf_lgt.errors import ConfigError
+    from hf_lgt.utils.errors import ConfigError
 
     try:
         return WordLists(**{key: getattr(known, key) for key in KEYS})
@@ -71,7 +71,7 @@ def _plan(known: argparse.Namespace) -> WordLists:
 def _build(known: argparse.Namespace, plan: WordLists) -> None:
     """Write the corpus, whole or not at all."""
     from data_builders.word_lists import write_word_lists
-    from hf_lgt.files import atomic_directory
+    from hf_lgt.utils.atomic_io import atomic_directory
 
     options = " ".join(f"--{key} {getattr(plan, key)}" for key in KEYS)
     with atomic_directory(known.output, replace=known.overwrite) as folder:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_lgt.report.page import write_report
+from hf_lgt.experiments.report.page import write_report
 from tests.chromium import Chromium, missing
 from tests.report_runs import write_experiment, write_grid, write_run
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_builders.sampling import stream
-from hf_lgt.checkpoints import MANIFEST, list_checkpoints, verify
-from hf_lgt.errors import CheckpointError
-from hf_lgt.progress import bar
+from hf_lgt.checkpointing.checkpoints import MANIFEST, list_checkpoints, verify
+from hf_lgt.utils.errors import CheckpointError
+from hf_lgt.utils.progress import bar
 from tests.faults import processes, runs
 
 STOPPED_AT = 2 * runs.SAVE_EVERY

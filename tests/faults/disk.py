@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from data_builders.sampling import stream
-from hf_lgt.checkpoints import list_checkpoints, verify
-from hf_lgt.errors import CheckpointError
-from hf_lgt.progress import bar
+from hf_lgt.checkpointing.checkpoints import list_checkpoints, verify
+from hf_lgt.utils.errors import CheckpointError
+from hf_lgt.utils.progress import bar
 from tests.faults import processes, runs
 
 SIZE = 64 << 20

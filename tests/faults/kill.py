@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from data_builders.sampling import stream
-from hf_lgt.progress import bar
+from hf_lgt.utils.progress import bar
 from tests.faults import commands, places, processes, runs
 from tests.faults.commands import Case, undisturbed
 

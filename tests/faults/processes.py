@@ -165,12 +165,6 @@ def forks() -> Start:
     import matplotlib.backends.backend_agg  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    import hf_lgt.publish
-    import hf_lgt.report.page
-    import hf_lgt.report.results
-    import hf_lgt.run
-    import hf_lgt.sweeps.expand  # noqa: F401
-
     loaded: dict[str, ModuleType] = {}
 
     def start(

@@ -12,8 +12,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hf_lgt import yaml12
-from hf_lgt.config import config_from_dict
+from hf_lgt.config.load import config_from_dict
+from hf_lgt.utils import yaml as yaml12
 from tests.fuzz.damage import HOSTILE
 from tests.fuzz.planned import MODEL
 from tests.fuzz.running import Case

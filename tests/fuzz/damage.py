@@ -77,8 +77,8 @@ class Damage:
 
 def _resign(folder: Path) -> None:
     """Make the manifest of a checkpoint say what its files hold."""
-    from hf_lgt.checkpoints import _manifest
-    from hf_lgt.files import sha256
+    from hf_lgt.checkpointing.checkpoints import _manifest
+    from hf_lgt.utils.atomic_io import sha256
 
     if (folder / "manifest.json").is_file() and folder.parent.name == "checkpoints":
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "manifest.json")
@@ -202,7 +202,7 @@ def _edit(path: Path, damage: Damage) -> None:
             rows = [json.loads(line) for line in content.splitlines()]
             file.write_bytes(b"".join(_json(row, damage) + b"\n" for row in changed(rows, damage.changes)))
         elif file.suffix in (".yaml", ".yml"):
-            from hf_lgt import yaml12
+            from hf_lgt.utils import yaml as yaml12
 
             value = changed(yaml12.load(content.decode()), damage.changes)
             file.write_bytes(yaml12.dump(value).encode("utf-8", "surrogatepass"))

@@ -87,7 +87,7 @@ def cut_down(configs: Iterable[Any]) -> list[str]:
 
 def _read(argv: Sequence[str], *flags: str, switches: Sequence[str] = ()) -> tuple[Namespace, list[str]]:
     """Words, options and overrides of a call."""
-    from hf_lgt import cli
+    from hf_lgt.commands import cli
 
     arguments = cli.parser("")
     arguments.add_argument("words", nargs="*")
@@ -100,7 +100,8 @@ def _read(argv: Sequence[str], *flags: str, switches: Sequence[str] = ()) -> tup
 
 
 def _finetune(argv: Sequence[str]) -> Planned:
-    from hf_lgt import cli, load_config
+    from hf_lgt import load_config
+    from hf_lgt.commands import cli
 
     known, overrides = _read(argv, "--config", "--seeds", "--resume")
     seeds = cli.seeds(known.seeds) if known.seeds else [None]
@@ -127,8 +128,9 @@ def _build_dataset(argv: Sequence[str]) -> Planned:
 
 
 def _compare(argv: Sequence[str]) -> Planned:
-    from hf_lgt import cli
-    from hf_lgt.comparison import choose, load_comparison, plan
+    from hf_lgt.commands import cli
+    from hf_lgt.experiments.comparison import load_comparison, plan
+    from hf_lgt.experiments.revisions import choose
 
     known, overrides = _read(argv, "--seeds", "--checkpoints", "--jobs", "--together")
     comparison = load_comparison(known.words[0])
@@ -145,10 +147,10 @@ def _compare(argv: Sequence[str]) -> Planned:
 
 
 def _sweep(argv: Sequence[str]) -> Planned:
-    from hf_lgt import cli
-    from hf_lgt.sweeps.expand import expand
-    from hf_lgt.sweeps.running import todo
-    from hf_lgt.sweeps.spec import load_sweep
+    from hf_lgt.commands import cli
+    from hf_lgt.experiments.expand import expand
+    from hf_lgt.experiments.spec import load_sweep
+    from hf_lgt.experiments.todo import todo
 
     words = ("--seeds", "--executor", "--jobs", "--retries", "--together")
     known, overrides = _read(argv, *words, switches=["--dry_run"])
@@ -210,7 +212,7 @@ def _analyze(argv: Sequence[str]) -> Planned:
 
 
 def _related(argv: Sequence[str]) -> Planned:
-    from hf_lgt.related import plan_related
+    from hf_lgt.commands.rank import plan_related
 
     known, overrides = _read(argv, *RELATED)
     question = question_of(argv)
@@ -224,8 +226,8 @@ def _related(argv: Sequence[str]) -> Planned:
 
 def question_of(argv: Sequence[str]) -> Any:
     """What `analyze.py related` is asked by its options."""
-    from hf_lgt import cli
     from hf_lgt.analysis.ranking import Question
+    from hf_lgt.commands import cli
 
     known, _ = _read(argv, *RELATED)
     candidates = tuple(name.strip() for name in known.candidates.split(","))

@@ -288,7 +288,7 @@ def verdict(
     status: object, out: str, error: str, touched: set[str], homes: Sequence[Path], root: Path
 ) -> str | None:
     """What is wrong with how a case ended, if anything."""
-    from hf_lgt.files import is_draft
+    from hf_lgt.utils.atomic_io import is_draft
 
     # what a bar moves about with
     told = (out + error).replace("\r", "").replace("\x1b[A", "")

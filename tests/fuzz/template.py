@@ -127,8 +127,9 @@ CALLS: list[tuple[str, list[str]]] = [
 HALF = ("run", "own", "tuned", "branch")
 """runs of which an interrupted copy is made"""
 IMPORTED = (
-    "accelerate", "datasets", "matplotlib.pyplot", "peft", "hf_lgt.report.page", "hf_lgt.publish",
-    "hf_lgt.reevaluate", "transformers.models.llama.modeling_llama",
+    "accelerate", "datasets", "matplotlib.pyplot", "peft", "hf_lgt.experiments.report.page",
+    "hf_lgt.workflows.publish",
+    "hf_lgt.workflows.evaluate", "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 """what takes longest to import; the template's makers tell the rest"""
 
@@ -154,7 +155,7 @@ class Forked:
 
 def fork_runs() -> None:
     """From now on comparisons and sweeps of this process fork their runs."""
-    from hf_lgt.comparison import running
+    from hf_lgt.experiments import launch as running
 
     stand_in = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
     running.subprocess = stand_in  # type: ignore[assignment]
@@ -198,7 +199,7 @@ def _warm_up(place: Path) -> None:
 
 
 def _make(modules: Path) -> int:
-    from hf_lgt import yaml12
+    from hf_lgt.utils import yaml as yaml12
     from tests.checkpoints import write
     from tests.tiny_pretraining import write_text
 
@@ -233,10 +234,10 @@ def _make(modules: Path) -> int:
 
 def _finish(recipe: str, argv: Sequence[str]) -> None:
     """Make the runs of a comparison or sweep by copies of trained ones, which takes no time."""
-    from hf_lgt.comparison import load_comparison, plan
-    from hf_lgt.related import plan_related
-    from hf_lgt.sweeps.expand import expand
-    from hf_lgt.sweeps.spec import load_sweep
+    from hf_lgt.commands.rank import plan_related
+    from hf_lgt.experiments.comparison import load_comparison, plan
+    from hf_lgt.experiments.expand import expand
+    from hf_lgt.experiments.spec import load_sweep
     from tests.fuzz.planned import question_of
 
     if recipe == "compare":
@@ -253,7 +254,7 @@ def _finish(recipe: str, argv: Sequence[str]) -> None:
 
 
 def _copy_run(config: Any) -> None:
-    from hf_lgt import yaml12
+    from hf_lgt.utils import yaml as yaml12
 
     source = "tuned" if config.peft.method != "none" else "random" if config.model.name_or_path else "run"
     shutil.copytree(f"runs/{source}/seed-0", config.run_dir, ignore=shutil.ignore_patterns("checkpoints"))

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
+from hf_lgt.checkpointing.run_folder import read_run_config
 from hf_lgt.evaluation.curves import summarize, training_lengths
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.folders import read_run_config
 
 
 def test_heads_of_a_run(tiny_run, call_recipe, tmp_path):

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from hf_lgt import ConfigError, train
-from hf_lgt.comparison.manifest import read_manifest
-from hf_lgt.report.comparisons import write_comparison
-from hf_lgt.report.sweeps import write_sweep
-from hf_lgt.sweeps.results import collect
-from hf_lgt.train_log import end_trackers, start_trackers, track
+from hf_lgt.experiments.manifest import read_manifest
+from hf_lgt.experiments.report.comparisons import write_comparison
+from hf_lgt.experiments.report.sweeps import write_sweep
+from hf_lgt.experiments.results import collect
+from hf_lgt.training.train_log import end_trackers, start_trackers, track
 from tests.conftest import ROOT
 from tests.report_runs import write_experiment, write_grid
 from tests.tiny_pretraining import SMALL, write_text
@@ -51,12 +51,12 @@ def test_a_finished_run_that_was_killed_while_it_drew_keeps_no_draft(tiny):
 
 
 def test_a_training_keeps_its_model_where_the_card_cannot_be_made(tiny, monkeypatch, caplog):
-    import hf_lgt.run
+    import hf_lgt.workflows.train
 
     def fail(*_):
         raise TypeError("bad card")
 
-    monkeypatch.setattr(hf_lgt.run, "model_card", fail)
+    monkeypatch.setattr(hf_lgt.workflows.train, "model_card", fail)
     result = train(tiny("train.steps=1", "eval.lengths=[1,2]", "train.eval_every=null"), progress=False)
     assert (result.run_dir / "model" / "model.safetensors").is_file()
     assert not (result.run_dir / "model" / "README.md").exists()
@@ -90,7 +90,7 @@ def test_a_pretraining_ends_well(call_recipe, broken, monkeypatch, caplog, tmp_p
 
 
 def test_comparisons_and_sweeps_keep_their_tables(broken, caplog, tmp_path):
-    from hf_lgt.comparison.arms import ArmResult
+    from hf_lgt.experiments.arms import ArmResult
 
     folder = write_grid(tmp_path)
     manifest = read_manifest(folder)

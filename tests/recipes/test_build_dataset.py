@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from data_builders import code, hub
-from hf_lgt import cli
+from hf_lgt.commands import cli
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes/demo/transfer.yaml"

@@ -2,8 +2,8 @@
 
 import json
 
-from hf_lgt import yaml12
-from hf_lgt.revisions import write_revision
+from hf_lgt.models.local_hub import write_revision
+from hf_lgt.utils import yaml as yaml12
 from tests import checkpoints
 
 

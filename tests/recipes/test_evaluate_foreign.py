@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_lgt import train, yaml12
-from hf_lgt.config_files import read_mapping
-from hf_lgt.errors import ConfigError
+from hf_lgt import train
+from hf_lgt.config.files import read_mapping
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.starts import readable
+from hf_lgt.models.base_checkpoint import readable
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.errors import ConfigError
 from tests import checkpoints
 from tests.conftest import ROOT
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hf_lgt.files import write_text
+from hf_lgt.utils.atomic_io import write_text
 from tests.conftest import ROOT
 from tests.faults.disk import namespace
 from tests.unit.test_files import left_by_killed

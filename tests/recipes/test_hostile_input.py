@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from data_builders.hub import DestinationError, push_folder
-from hf_lgt import yaml12
-from hf_lgt.locks import RunLock
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.run_lock import RunLock
 from tests.conftest import ROOT
 from tests.unit.test_secrets import HF, WANDB
 from tests.unit.test_texts import rendered
@@ -273,7 +273,7 @@ def test_no_secret_of_the_environment_is_left_anywhere(here):
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "MY_PASSWORD"])
 def test_a_secret_in_the_rows_is_not_published(call_recipe, here, hub, monkeypatch, name):
-    from hf_lgt.publish import push_run
+    from hf_lgt.workflows.publish import push_run
 
     secret = SECRETS[name]
     call = write(here, ["a", "b"])

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from data_builders import hub
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 SMALL = ["--train_examples", "300", "--eval.lengths", "[1,10]", "--eval.every", "3", "--eval.examples", "8"]
 

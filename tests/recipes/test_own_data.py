@@ -11,12 +11,12 @@ from datasets import Dataset, DatasetDict
 from data_builders import Component, Mixture, build_corpus
 from data_builders.sampling import draw_test_set
 from hf_lgt import ConfigError, load_config, train
-from hf_lgt.checkpoints import list_checkpoints
-from hf_lgt.codec import Codec
-from hf_lgt.data import open_data, prepare_data
+from hf_lgt.checkpointing.checkpoints import list_checkpoints
+from hf_lgt.config.schema import short
+from hf_lgt.data.build import open_data, prepare_data
+from hf_lgt.data.codec import Codec
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.models import build_model
-from hf_lgt.schema import short
+from hf_lgt.models.build import build_model
 from tests.conftest import ROOT
 from tests.unit.test_run import interrupt, same_numbers
 

@@ -125,9 +125,9 @@ def test_names_of_files_that_are_no_text_do_not_stand_in_a_way(call_recipe, home
     assert done.returncode == 2
     assert "r\\udce4ks has characters in its name that are no text; rename it" in done.stderr
 
-    from hf_lgt.comparison.manifest import read_manifest, write_manifest
-    from hf_lgt.sweeps.expand import expand, manifest_of
-    from hf_lgt.sweeps.spec import load_sweep
+    from hf_lgt.experiments.expand import expand, manifest_of
+    from hf_lgt.experiments.manifest import read_manifest, write_manifest
+    from hf_lgt.experiments.spec import load_sweep
 
     spec = load_sweep(odd / "s.yaml")
     write_manifest(manifest_of(spec, expand(spec, [])), home)

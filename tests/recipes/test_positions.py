@@ -7,9 +7,10 @@ import pytest
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 
 from data_builders import Component, Mixture, build_corpus
-from hf_lgt import ConfigError, load_config, train, yaml12
-from hf_lgt.data import open_data, prepare_data
-from hf_lgt.prepared import make_model
+from hf_lgt import ConfigError, load_config, train
+from hf_lgt.data.build import open_data, prepare_data
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.workflows.setup import make_model
 from tests import checkpoints
 from tests.conftest import ROOT, TINY
 from tests.unit.test_run import interrupt, same_numbers
@@ -174,9 +175,9 @@ def test_adapters_are_evaluated_with_the_positions_that_they_were_trained_with(c
 
 
 def _start(config):
-    from hf_lgt.starts import open_start
+    from hf_lgt.models.base_checkpoint import open_base_checkpoint
 
-    return open_start(config.model)
+    return open_base_checkpoint(config.model)
 
 
 @pytest.mark.parametrize("init", ["pretrained", "random"])

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from hf_lgt.errors import ConfigError
+from hf_lgt.models.local_hub import list_revisions, snapshot
 from hf_lgt.pretraining.config import PRETRAINING, TextConfig
 from hf_lgt.pretraining.text import prepare_text
-from hf_lgt.revisions import list_revisions, snapshot
+from hf_lgt.utils.errors import ConfigError
 from tests.tiny_pretraining import SMALL, write_text
 
 # of the client's own uploads

@@ -14,18 +14,19 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-import hf_lgt.run as run_module
+import hf_lgt.workflows.train as run_module
 from data_builders.tasks.arithmetic import numbers, reverse_add
-from hf_lgt import train, yaml12
-from hf_lgt.checkpoints import list_checkpoints
-from hf_lgt.codec import Codec
-from hf_lgt.data import open_data, prepare_data
+from hf_lgt import train
+from hf_lgt.checkpointing.checkpoints import list_checkpoints
+from hf_lgt.data.build import open_data, prepare_data
+from hf_lgt.data.codec import Codec
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.models import load_model
-from hf_lgt.reevaluate import find_model
-from hf_lgt.reevaluate import load_model as load_saved
-from hf_lgt.starts import open_start
+from hf_lgt.evaluation.trained_model import find_model
+from hf_lgt.evaluation.trained_model import load_model as load_saved
+from hf_lgt.models.base_checkpoint import open_base_checkpoint
+from hf_lgt.models.build import load_model
+from hf_lgt.utils import yaml as yaml12
 from tests import checkpoints
 from tests.unit.test_run import timeless
 
@@ -169,7 +170,7 @@ def test_the_saved_model_has_the_logits_of_the_trained_one(done, name):
 @pytest.mark.parametrize("name", ["smollm", "pythia", "gpt2"])
 def test_full_fine_tuning_trains_all_weights(done, folders, name):
     run = done(name)
-    start = open_start(run.config.model)
+    start = open_base_checkpoint(run.config.model)
     codec = Codec.load(run.dir / "model")
     before = load_model(run.config.model, start, codec_of(run.config), 0).state_dict()
     after = run.model.state_dict()
@@ -180,14 +181,14 @@ def test_full_fine_tuning_trains_all_weights(done, folders, name):
 
 def codec_of(config):
     """The codec that a run of this config trains with."""
-    return prepare_data(config, None, open_start(config.model)).codec
+    return prepare_data(config, None, open_base_checkpoint(config.model)).codec
 
 
 @pytest.mark.parametrize("name", ["smollm-lora", "pythia-lora", "gpt2-lora"])
 def test_lora_leaves_the_base_as_it_is_and_trains_adapters_and_new_rows(done, name):
     run = done(name)
     codec = codec_of(run.config)
-    base = load_model(run.config.model, open_start(run.config.model), codec, 0).state_dict()
+    base = load_model(run.config.model, open_base_checkpoint(run.config.model), codec, 0).state_dict()
     names = {
         re.sub(r"\.base_layer|\.token_adapter", "", k).removeprefix("base_model.model."): v
         for k, v in run.model.state_dict().items()
@@ -258,7 +259,7 @@ def test_adapters_name_their_base_and_hold_nothing_of_it(done):
 @pytest.mark.parametrize("name", ["smollm", "pythia-lora"])
 def test_step_0_is_the_evaluation_of_the_untouched_checkpoint(done, name):
     run = done(name)
-    start = open_start(run.config.model)
+    start = open_base_checkpoint(run.config.model)
     data = prepare_data(run.config, None, start)
     model = load_model(run.config.model, start, data.codec, 0)
     expected = evaluate_tests(model, data.tests, step=0, batch_tokens=run.config.eval.batch_tokens)
@@ -418,7 +419,7 @@ def test_a_users_texts_keep_the_checkpoints_tokens(folders, call_recipe, tmp_pat
     assert len(saved) == len(own) + 1
     prompt = rows[2]["prompt"]
     assert saved(prompt, add_special_tokens=False)["input_ids"] == own(prompt)["input_ids"]
-    data = prepare_data(config, open_data(config), open_start(config.model))
+    data = prepare_data(config, open_data(config), open_base_checkpoint(config.model))
     batch = data.source.batch(0)
     expected = {
         (0, len(own), *own(r["prompt"])["input_ids"], *own(r["target"])["input_ids"], 0) for r in rows

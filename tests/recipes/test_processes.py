@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from data_builders import Component, Mixture, build_corpus
-from hf_lgt import yaml12
+from hf_lgt.utils import yaml as yaml12
 from tests import checkpoints
 from tests.conftest import ROOT, TINY
 

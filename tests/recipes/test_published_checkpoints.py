@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from hf_lgt import train, yaml12
-from hf_lgt.publish import push_run
+from hf_lgt import train
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.workflows.publish import push_run
 from tests import checkpoints
 from tests.conftest import ROOT
 

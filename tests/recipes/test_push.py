@@ -17,7 +17,7 @@ import data_builders.hub as pushing
 from data_builders import code, retry
 from data_builders.hub import PushError, push_folder
 from data_builders.retry import redact
-from hf_lgt import yaml12
+from hf_lgt.utils import yaml as yaml12
 from tests.conftest import ROOT, TINY
 from tests.hub import Faults
 
@@ -246,7 +246,7 @@ def test_a_model_trained_from_the_hub_is_pushed_with_its_results(run, hub, tmp_p
 
 
 def test_an_interrupted_run_goes_on_with_the_rows_it_began_with(run, hub, tmp_path, corpus, monkeypatch):
-    from hf_lgt.checkpoints import CheckpointWriter
+    from hf_lgt.checkpointing.checkpoints import CheckpointWriter
 
     arguments = tiny_arguments(f"output_dir={tmp_path / 'runs'}", *from_hub(corpus))
     arguments += ["--push_to_hub", "org/resumed"]
@@ -272,7 +272,7 @@ def test_an_interrupted_run_goes_on_with_the_rows_it_began_with(run, hub, tmp_pa
 
 
 def test_a_model_of_generated_data_names_no_dataset(hub, tiny_run, waits):
-    from hf_lgt.publish import push_run
+    from hf_lgt.workflows.publish import push_run
 
     push_run(tiny_run, "org/generated")
     card = ModelCard.load("org/generated")

@@ -9,15 +9,15 @@ from hf_lgt import ConfigError, load_config
 from hf_lgt.analysis.prediction import CHOSEN
 from hf_lgt.analysis.ranking import Measured, Question, rank
 from hf_lgt.analysis.relatedness import SCORES, Relatedness
+from hf_lgt.analysis.report.related import read_related, write_related
+from hf_lgt.commands.predict import find_pairs
+from hf_lgt.commands.rank import plan_related, ranges
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.evaluation.statistics import spearman
-from hf_lgt.locks import RunLock
-from hf_lgt.predict import find_pairs
-from hf_lgt.related import plan_related, ranges
-from hf_lgt.report.related import read_related, write_related
-from hf_lgt.sweeps.expand import expand
-from hf_lgt.sweeps.running import prepare
-from hf_lgt.sweeps.spec import load_sweep
+from hf_lgt.experiments.expand import expand
+from hf_lgt.experiments.spec import load_sweep
+from hf_lgt.experiments.todo import prepare
+from hf_lgt.utils.run_lock import RunLock
 from tests.conftest import ROOT, TINY
 from tests.unit.test_sweep_results import finish
 

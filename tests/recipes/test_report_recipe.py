@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from hf_lgt import train
-from hf_lgt.comparison.manifest import Entry, Manifest, write_manifest
+from hf_lgt.experiments.manifest import Entry, Manifest, write_manifest
 from tests.report_runs import write_experiment, write_run
 
 

@@ -7,8 +7,9 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from data_builders import Component, Mixture, build_corpus
-from hf_lgt import ConfigError, load_config, train, yaml12
-from hf_lgt.data import open_data, prepare_data
+from hf_lgt import ConfigError, load_config, train
+from hf_lgt.data.build import open_data, prepare_data
+from hf_lgt.utils import yaml as yaml12
 from tests import checkpoints
 from tests.conftest import ROOT, TINY
 from tests.recipes.test_positions import SUMS, last_records

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hf_lgt.locks import RunLock
+from hf_lgt.utils.run_lock import RunLock
 from tests import slurm_cluster
 from tests.conftest import ROOT
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from hf_lgt import load_config, yaml12
-from hf_lgt.locks import RunLock
+from hf_lgt import load_config
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.run_lock import RunLock
 from tests.conftest import ROOT, TINY
 
 SWEEP = """
@@ -36,7 +37,7 @@ def sweep(tmp_path, call_recipe):
 
 
 def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_lgt.comparison.running.PATIENCE", 0.0)
+    monkeypatch.setattr("hf_lgt.experiments.launch.PATIENCE", 0.0)
     listed = sweep("--dry_run")
     assert listed.returncode == 0
     assert listed.stdout.count("to do") == 4
@@ -114,8 +115,8 @@ def test_a_comparison_leaves_a_manifest_too(call_recipe, tmp_path):
     out = tmp_path / "runs"
     done = call_recipe("compare.py", tmp_path, *settings, f"--output_dir={out}", "--jobs", 2)
     assert (done.returncode, done.stderr.count("error:")) == (0, 0)
-    from hf_lgt.comparison.manifest import read_manifest
-    from hf_lgt.sweeps.results import collect
+    from hf_lgt.experiments.manifest import read_manifest
+    from hf_lgt.experiments.results import collect
 
     manifest = read_manifest(out / "c")
     assert [(e.arm, e.id) for e in manifest.runs] == [
@@ -129,9 +130,9 @@ def test_a_comparison_leaves_a_manifest_too(call_recipe, tmp_path):
 def test_a_finished_run_that_cannot_be_read_is_reported_before_others_are_started(
     recipe, call_recipe, tmp_path
 ):
-    from hf_lgt.comparison import load_comparison, plan
-    from hf_lgt.sweeps.expand import expand
-    from hf_lgt.sweeps.spec import load_sweep
+    from hf_lgt.experiments.comparison import load_comparison, plan
+    from hf_lgt.experiments.expand import expand
+    from hf_lgt.experiments.spec import load_sweep
 
     demo, out = ROOT / "recipes/demo/transfer.yaml", tmp_path / "runs"
     short = "train: {steps: 1}\neval: {lengths: [1, 9], examples: 4}"

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hf_lgt import load_config
-from hf_lgt.checkpoints import list_checkpoints
+from hf_lgt.checkpointing.checkpoints import list_checkpoints
 from tests.conftest import ROOT, TINY
 from tests.recipes.test_sweep import sweep  # noqa: F401  # a fixture
 from tests.unit.test_run import same_numbers, timeless

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hf_lgt.config import describe_keys
+from hf_lgt.config.schema import describe_keys
 from tests.conftest import ROOT
 
 RECIPES = ROOT / "recipes"

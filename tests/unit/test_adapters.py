@@ -6,17 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_lgt.adapters import (
+from hf_lgt.checkpointing.adapter_files import (
     ADAPTER_FILE,
-    add_adapters,
     is_adapted,
     load_adapted,
-    merged,
     read_adapters,
     save_adapters,
 )
-from hf_lgt.config import PeftConfig
-from hf_lgt.errors import ConfigError
+from hf_lgt.config.schema import PeftConfig
+from hf_lgt.models.adapters import add_adapters, merged
+from hf_lgt.utils.errors import ConfigError
 from tests import checkpoints
 
 LORA = PeftConfig(method="lora", rank=4)

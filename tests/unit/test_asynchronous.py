@@ -9,13 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, BloomConfig, MistralConfig
 
 from hf_lgt import train
-from hf_lgt.ahead import Ahead, asynchronous
-from hf_lgt.attention import NAME, attention_named, causal_fault
-from hf_lgt.batching import Pass, pinned
-from hf_lgt.codec import Codec
-from hf_lgt.models import build_model
-from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import Loop
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import Pass, pinned
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.build import build_model
+from hf_lgt.models.causal_attention import NAME, attention_named, causal_fault
+from hf_lgt.training.trainer import Loop
+from hf_lgt.utils.prefetch import Ahead, asynchronous
 from tests.unit.test_packing import FAMILIES, SMALL
 from tests.unit.test_run import timeless
 
@@ -58,7 +58,7 @@ def loop(tiny):
 def test_a_step_asks_the_device_nothing_and_has_the_same_numbers(loop, monkeypatch, more):
     usual = loop("usual", *more)
     assert not usual.causal
-    monkeypatch.setattr("hf_lgt.ahead.asynchronous", lambda device: True)
+    monkeypatch.setattr("hf_lgt.utils.prefetch.asynchronous", lambda device: True)
     ours = loop("ours", *more)
     assert ours.causal
     for _ in range(4):
@@ -77,7 +77,7 @@ def test_a_step_asks_the_device_nothing_and_has_the_same_numbers(loop, monkeypat
 
 
 def test_a_whole_run_with_batches_made_ahead_has_the_same_numbers(tiny, tiny_run, monkeypatch):
-    monkeypatch.setattr("hf_lgt.ahead.asynchronous", lambda device: True)
+    monkeypatch.setattr("hf_lgt.utils.prefetch.asynchronous", lambda device: True)
     config = tiny()
     train(config, progress=False)
     assert timeless(config.run_dir) == timeless(tiny_run)

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_builders import Component, Mixture
-from hf_lgt.batching import IGNORE, Batch, _cut, answer_loss, even_split, make_pass, split
-from hf_lgt.codec import Codec
-from hf_lgt.config import ModelConfig
-from hf_lgt.models import build_model
-from hf_lgt.sources import GeneratedSource
+from hf_lgt.config.schema import ModelConfig
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import IGNORE, Batch, _cut, even_split, make_pass, split
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.build import build_model
+from hf_lgt.models.forward import answer_loss
 
 MIXTURE = Mixture(
     [

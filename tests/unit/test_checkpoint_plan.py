@@ -4,10 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_lgt import cli, yaml12
-from hf_lgt.comparison import CheckpointList, check_checkpoints, choose, load_comparison, plan
-from hf_lgt.config import ConfigError, load_config
-from hf_lgt.schema import NAME
+from hf_lgt.commands import cli
+from hf_lgt.config.load import load_config
+from hf_lgt.config.schema import NAME
+from hf_lgt.experiments.comparison import load_comparison, plan
+from hf_lgt.experiments.launch import check_checkpoints
+from hf_lgt.experiments.revisions import CheckpointList, choose
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.errors import ConfigError
 
 ARM = "mixture: [{task: reverse, role: target, lengths: [1, 8]}]\neval: {lengths: [1, 8]}\n"
 LIST = "{name_or_path: org/some-model, revisions: [step-1, step-20]}"
@@ -215,7 +219,7 @@ def resolved(monkeypatch):
         assert model.init == "pretrained"
 
     found = SimpleNamespace(resolve=resolve, check_weights=check_weights)
-    monkeypatch.setitem(sys.modules, "hf_lgt.pretrained", found)
+    monkeypatch.setitem(sys.modules, "hf_lgt.models.resolve", found)
     return asked
 
 

@@ -4,13 +4,14 @@ import json
 import pytest
 from scipy import stats
 
-from hf_lgt import ConfigError, EvalRecord, yaml12
-from hf_lgt.comparison import collect_checkpoints, load_comparison, plan, sweeps
-from hf_lgt.comparison.sweeps import step_of
+from hf_lgt import ConfigError, EvalRecord
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.report.checkpoint_figures import checkpoint_figure
-from hf_lgt.report.checkpoint_tables import (
+from hf_lgt.experiments import checkpoint_curves as sweeps
+from hf_lgt.experiments.checkpoint_curves import collect_checkpoints, step_of
+from hf_lgt.experiments.comparison import load_comparison, plan
+from hf_lgt.experiments.report.checkpoint_figures import checkpoint_figure
+from hf_lgt.experiments.report.checkpoint_tables import (
     checkpoint_data,
     checkpoint_lines,
     checkpoint_report,
@@ -19,6 +20,7 @@ from hf_lgt.report.checkpoint_tables import (
     shown_lengths,
 )
 from hf_lgt.report.figures import save_figure
+from hf_lgt.utils import yaml as yaml12
 
 TARGET = "{task: capitalize_reverse, role: target, lengths: [2, 4]}"
 ALONE = f"name: alone\nmixture: [{TARGET}]\neval: {{lengths: [1, 12], examples: 100}}\n"

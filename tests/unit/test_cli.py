@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from hf_lgt import cli
-from hf_lgt.config import ConfigError, describe_keys
+from hf_lgt.commands import cli
+from hf_lgt.config.schema import describe_keys
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 
 

@@ -7,7 +7,7 @@ from data_builders.sampling import stream
 from data_builders.symbols import base_symbols
 from data_builders.tasks.arithmetic import numbers, reverse_add
 from data_builders.tasks.strings import STRINGS, capitalize, mqar, recall, strings
-from hf_lgt.codec import Codec
+from hf_lgt.data.codec import Codec
 
 
 @pytest.fixture(scope="module")

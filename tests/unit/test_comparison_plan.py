@@ -2,9 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from hf_lgt import cli, yaml12
-from hf_lgt.comparison import Comparison, check_data, last_error, load_comparison, plan, seed_faults
-from hf_lgt.config import ConfigError, load_config
+from hf_lgt.commands import cli
+from hf_lgt.config.load import load_config
+from hf_lgt.experiments.comparison import Comparison, load_comparison, plan, seed_faults
+from hf_lgt.experiments.launch import check_data, last_error
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 
 ARM = "mixture: [{task: reverse, role: target, lengths: [1, 8]}]\neval: {lengths: [1, 8]}\n"

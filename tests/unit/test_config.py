@@ -6,12 +6,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_builders import list_tasks
-from hf_lgt import yaml12
-from hf_lgt.comparison import load_comparison, plan
-from hf_lgt.config import Config, ConfigError, config_from_dict, describe_keys, load_config
+from hf_lgt.config.load import config_from_dict, load_config
+from hf_lgt.config.schema import Config, describe_keys
+from hf_lgt.experiments.comparison import load_comparison, plan
+from hf_lgt.experiments.expand import expand
+from hf_lgt.experiments.spec import load_sweep
 from hf_lgt.pretraining.config import load_pretrain_config
-from hf_lgt.sweeps.expand import expand
-from hf_lgt.sweeps.spec import load_sweep
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"

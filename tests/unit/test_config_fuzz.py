@@ -5,8 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_builders.texts import CONTROLS
-from hf_lgt import yaml12
-from hf_lgt.config import Config, ConfigError, config_from_dict, load_config
+from hf_lgt.config.load import config_from_dict, load_config
+from hf_lgt.config.schema import Config
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 from tests.merging import merged
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from hf_lgt.comparison.controls import arm_settings, ready_arms, tokens_per_example
-from hf_lgt.comparison.planning import load_comparison, plan
-from hf_lgt.config import ConfigError, config_from_dict, load_config
+from hf_lgt.config.load import config_from_dict, load_config
+from hf_lgt.experiments.comparison import load_comparison, plan
+from hf_lgt.experiments.controls import arm_settings, ready_arms, tokens_per_example
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 
 STRINGS = ROOT / "recipes" / "paper" / "strings_cpu.yaml"
@@ -12,7 +13,7 @@ STRINGS = ROOT / "recipes" / "paper" / "strings_cpu.yaml"
 
 def changed(arm, path=STRINGS, overrides=()):
     """The config of an arm."""
-    from hf_lgt.config_files import set_value
+    from hf_lgt.config.files import set_value
 
     config = load_config(path, overrides)
     data = config.to_dict()

@@ -6,10 +6,11 @@ import pytest
 
 from data_builders import Component, Mixture, build_corpus
 from hf_lgt import ConfigError, load_config, train
-from hf_lgt.data import example_texts, open_data, prepare_data
+from hf_lgt.data.build import example_texts, open_data, prepare_data
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.reevaluate import find_model, reevaluate
+from hf_lgt.evaluation.trained_model import find_model
 from hf_lgt.report.model_card import eval_results, public_config
+from hf_lgt.workflows.evaluate import reevaluate
 from tests.conftest import ROOT, TINY
 
 MIXTURE = "mixture=[{task: mqar, role: target, lengths: [3, 6]}]"
@@ -67,7 +68,7 @@ def test_what_is_pushed_names_no_folder_of_this_machine(config, tmp_path):
 def test_results_name_the_configuration_and_the_split_that_were_read(config):
     renamed = {**config.to_dict()}
     renamed["data"] = {**renamed["data"], "name": "all", "test_split": "validation"}
-    from hf_lgt.config import config_from_dict
+    from hf_lgt.config.load import config_from_dict
 
     records = read_records(train(config, progress=False).run_dir / "eval.jsonl")
     (first, *_) = eval_results(config_from_dict(renamed), records, {"revision": "0" * 40, "path": "a/b"})

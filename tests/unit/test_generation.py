@@ -2,9 +2,9 @@ import pytest
 
 from data_builders import Component
 from hf_lgt import load_config, train
-from hf_lgt.codec import Codec
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.eval_sets import GeneratedTests
 from hf_lgt.evaluation.generation import check_generation
-from hf_lgt.evaluation.test_sets import GeneratedTests
 
 OPTIONS = {"alphabet": "ab"}
 

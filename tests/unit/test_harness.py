@@ -7,9 +7,9 @@ import torch
 from data_builders import Component
 from data_builders.sampling import HeldOut, draw_test_set
 from hf_lgt import evaluate
-from hf_lgt.codec import Codec
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.eval_sets import encode_test_set
 from hf_lgt.evaluation.generation import inference
-from hf_lgt.evaluation.test_sets import encode_test_set
 
 ALPHABET = {"alphabet": "abcd"}
 

@@ -5,15 +5,17 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from hf_lgt import heads as heads_module
-from hf_lgt.adapters import add_adapters
 from hf_lgt.analysis.ablation import AblationMap, ablation_map, head_means, score, score_without
 from hf_lgt.analysis.attention import attention_difference, attention_means
 from hf_lgt.analysis.necessity import matched_sets, most_needed, necessity
 from hf_lgt.analysis.patching import patch_map
-from hf_lgt.batching import Batch, logits_of, make_pass
-from hf_lgt.config import ConfigError, PeftConfig
-from hf_lgt.heads import FAMILIES, changed, find_heads, register_family
+from hf_lgt.config.schema import PeftConfig
+from hf_lgt.data.batching import Batch, make_pass
+from hf_lgt.models import heads as heads_module
+from hf_lgt.models.adapters import add_adapters
+from hf_lgt.models.forward import logits_of
+from hf_lgt.models.heads import FAMILIES, changed, find_heads, register_family
+from hf_lgt.utils.errors import ConfigError
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 24}
 OTHER_NAMES = {

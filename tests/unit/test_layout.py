@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hf_lgt import ConfigError, train
-from hf_lgt.processes import LOST, told_of_others
-from hf_lgt.variables import launch_faults
+from hf_lgt.utils.distributed import LOST, told_of_others
+from hf_lgt.utils.variables import launch_faults
 from tests.conftest import ROOT, TINY
 from tests.launching import free_port
 
@@ -15,7 +15,7 @@ def in_a_launch(folder, monkeypatch, work, **settings):
     from accelerate.state import AcceleratorState, PartialState
 
     from hf_lgt import ConfigError, load_config
-    from hf_lgt.layout import make_accelerator
+    from hf_lgt.training.accelerator import make_accelerator
 
     def make(*overrides):
         config = load_config(ROOT / "recipes/demo/transfer.yaml", [*TINY, f"output_dir={folder}", *overrides])

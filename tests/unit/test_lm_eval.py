@@ -9,7 +9,7 @@ from data_builders import Component, CorpusPlan, Mixture, TaskError
 from data_builders.folder import write_plan
 from data_builders.lm_eval import COMMON, check_plan, is_replaceable, write_tasks
 from data_builders.sampling import draw_test_set
-from hf_lgt.codec import Codec
+from hf_lgt.data.codec import Codec
 
 PLAN = CorpusPlan(
     Mixture(

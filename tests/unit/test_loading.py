@@ -9,9 +9,9 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from hf_lgt import ConfigError, load_config
-from hf_lgt.codec import Codec
-from hf_lgt.loading import build_codec, only_task, open_dataset
-from hf_lgt.schema import DataConfig, short
+from hf_lgt.config.schema import DataConfig, short
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.hub_open import build_codec, only_task, open_dataset
 from tests.conftest import ROOT
 
 ROWS = [

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from hf_lgt import lock_files, locks
-from hf_lgt.errors import ConfigError, RunError
-from hf_lgt.lock_files import Holder
-from hf_lgt.locks import RunLock, Times, check_held, clear_lock, lock_path
+from hf_lgt.utils import lock_files
+from hf_lgt.utils import run_lock as locks
+from hf_lgt.utils.errors import ConfigError, RunError
+from hf_lgt.utils.lock_files import Holder
+from hf_lgt.utils.run_lock import RunLock, Times, check_held, clear_lock, lock_path
 from tests.conftest import ROOT
 
 QUICK = Times(beat=0.05, dead_after=1.0, settle=0.2)

@@ -6,8 +6,10 @@ import shutil
 import pytest
 import torch
 
-from hf_lgt import ConfigError, cli, memory, train
-from hf_lgt.memory import check_model_folder, require
+from hf_lgt import ConfigError, train
+from hf_lgt.commands import cli
+from hf_lgt.utils import memory
+from hf_lgt.utils.memory import check_model_folder, require
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ import torch
 from data_builders import Component, get_task
 from data_builders.sampling import draw_test_set, stream
 from hf_lgt import EvalRecord, evaluate, load_config
-from hf_lgt.batching import Batch
-from hf_lgt.codec import Codec, TextCodec
+from hf_lgt.data.batching import Batch
+from hf_lgt.data.codec import Codec, TextCodec
+from hf_lgt.data.eval_sets import Examples
 from hf_lgt.evaluation.generation import sort_mistakes
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.evaluation.test_sets import Examples
 from hf_lgt.report.figures import mistakes_figure, save_figure
 from hf_lgt.report.tables import mistake_kinds, mistake_table
 

@@ -6,12 +6,12 @@ from safetensors.torch import load_file
 from scipy.stats import kstest
 
 from data_builders.tasks.arithmetic import numbers, reverse_add
-from hf_lgt.adapters import add_adapters
-from hf_lgt.codec import Codec
-from hf_lgt.config import ModelConfig, PeftConfig
-from hf_lgt.errors import ConfigError
-from hf_lgt.models import build_model, load_model, parameter_count
-from hf_lgt.starts import context_length, open_start
+from hf_lgt.config.schema import ModelConfig, PeftConfig
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.adapters import add_adapters
+from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint
+from hf_lgt.models.build import build_model, load_model, parameter_count
+from hf_lgt.utils.errors import ConfigError
 from tests import checkpoints
 
 SIZES = {"layers": 2, "hidden_size": 32, "heads": 4, "intermediate_size": 48, "max_positions": 64}
@@ -121,7 +121,7 @@ def test_tied_embeddings_are_one_matrix(codec):
 def start(request, tmp_path_factory):
     """A checkpoint on disk, opened."""
     folder = checkpoints.write(tmp_path_factory.mktemp("checkpoints") / request.param, request.param)
-    return open_start(ModelConfig(init="pretrained", name_or_path=str(folder)))
+    return open_base_checkpoint(ModelConfig(init="pretrained", name_or_path=str(folder)))
 
 
 def loaded(start, tasks=("reverse_add", "no_carry"), nodes=0, seed=3, **settings):
@@ -272,7 +272,7 @@ def test_a_twin_of_another_type_is_the_same_but_for_rounding(start):
 def test_a_twin_needs_no_weights(start, tmp_path):
     shutil.copytree(start.checkpoint.folder, tmp_path / "x")
     (tmp_path / "x/model.safetensors").unlink()
-    opened = open_start(ModelConfig(init="random", name_or_path=str(tmp_path / "x")))
+    opened = open_base_checkpoint(ModelConfig(init="random", name_or_path=str(tmp_path / "x")))
     twin, _ = loaded(opened, init="random")
     there, _ = loaded(start, init="random")
     assert all(a.equal(b) for a, b in zip(twin.parameters(), there.parameters(), strict=True))
@@ -302,7 +302,7 @@ def composite(tmp_path_factory):
 
 @pytest.mark.parametrize("init", ["pretrained", "random"])
 def test_a_model_of_pictures_and_text_is_trained_on_text(composite, init):
-    start = open_start(ModelConfig(init=init, name_or_path=str(composite)))
+    start = open_base_checkpoint(ModelConfig(init=init, name_or_path=str(composite)))
     assert start.limit == 77
     assert start.config.get_text_config().pad_token_id is None, "texts begin and end with that token"
     model, codec = loaded(start, nodes=30, init=init)
@@ -318,11 +318,11 @@ def test_a_model_of_pictures_and_text_is_trained_on_text(composite, init):
 
 def test_more_than_the_context_of_the_text_part_is_refused(composite):
     with pytest.raises(ConfigError, match="max_positions: 78 is more than the 77 tokens"):
-        open_start(ModelConfig(init="pretrained", name_or_path=str(composite), max_positions=78))
+        open_base_checkpoint(ModelConfig(init="pretrained", name_or_path=str(composite), max_positions=78))
 
 
 def test_adapters_are_those_of_the_text_part(composite):
-    start = open_start(ModelConfig(init="pretrained", name_or_path=str(composite)))
+    start = open_base_checkpoint(ModelConfig(init="pretrained", name_or_path=str(composite)))
     model, codec = loaded(start)
     lora = PeftConfig(method="lora", rank=2)
     adapted = add_adapters(model, lora, codec.added, 0, base="org/base")
@@ -337,11 +337,13 @@ def test_a_model_that_only_describes_pictures_is_refused(composite, tmp_path):
     from transformers import LlavaConfig
 
     shutil.copytree(composite, tmp_path / "x")
-    text = open_start(ModelConfig(init="random", name_or_path=str(composite))).config.get_text_config()
+    text = open_base_checkpoint(
+        ModelConfig(init="random", name_or_path=str(composite))
+    ).config.get_text_config()
     LlavaConfig(text_config={"model_type": "llama", "vocab_size": text.vocab_size}).save_pretrained(
         tmp_path / "x"
     )
     for init in ("pretrained", "random"):
-        start = open_start(ModelConfig(init=init, name_or_path=str(tmp_path / "x")))
+        start = open_base_checkpoint(ModelConfig(init=init, name_or_path=str(tmp_path / "x")))
         with pytest.raises(ConfigError, match=r"model\.name_or_path: .* cannot be loaded: .*LlavaConfig"):
             loaded(start, init=init)

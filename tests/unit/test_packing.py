@@ -17,11 +17,14 @@ from transformers import (
 )
 
 from hf_lgt import ConfigError, load_config, train
-from hf_lgt.batching import answer_loss, split
-from hf_lgt.codec import Codec
-from hf_lgt.config import TrainConfig
-from hf_lgt.models import build_model
-from hf_lgt.packing import (
+from hf_lgt.config.schema import TrainConfig
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import split
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.position_ids import Numbering
+from hf_lgt.models.build import build_model
+from hf_lgt.models.forward import answer_loss
+from hf_lgt.models.packing import (
     MOST_TOKENS,
     NAME,
     choose_layout,
@@ -31,9 +34,7 @@ from hf_lgt.packing import (
     packing_fault,
     wants_packing,
 )
-from hf_lgt.position_ids import Numbering
-from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import backward
+from hf_lgt.training.trainer import backward
 from tests.conftest import ROOT
 
 SMALL = {
@@ -197,7 +198,7 @@ def test_a_model_that_cannot_is_refused_before_the_folder_is_made(tiny):
 
 def test_a_step_is_packed_where_there_is_padding(batch, monkeypatch):
     taken = []
-    monkeypatch.setattr("hf_lgt.trainer.packed_loss", lambda *a: taken.append(1) or packed_loss(*a))
+    monkeypatch.setattr("hf_lgt.training.trainer.packed_loss", lambda *a: taken.append(1) or packed_loss(*a))
     model = make(FAMILIES["llama"])
     backward(model, batch, TrainConfig(), Accelerator(), packed=True)
     assert len(taken) == 1

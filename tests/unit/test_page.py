@@ -10,14 +10,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from hf_lgt import yaml12
-from hf_lgt.comparison.manifest import Entry, Manifest, write_manifest
-from hf_lgt.report import page
-from hf_lgt.report.experiments import LOOSE, find_experiments
-from hf_lgt.report.pieces import Number, Row, Table
+from hf_lgt.experiments.manifest import Entry, Manifest, write_manifest
+from hf_lgt.experiments.report import page
+from hf_lgt.experiments.report.experiments import LOOSE, find_experiments
+from hf_lgt.experiments.report.trained import parameters, ranges
+from hf_lgt.experiments.report.views import table_view
+from hf_lgt.report.blocks import Number, Row, Table
 from hf_lgt.report.svg import color_rules, inline, svg_of
-from hf_lgt.report.trained import parameters, ranges
-from hf_lgt.report.views import table_view
+from hf_lgt.utils import yaml as yaml12
 from tests.report_runs import OWN_DATA, write_experiment, write_grid, write_run
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}

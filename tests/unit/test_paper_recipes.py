@@ -6,9 +6,9 @@ import re
 import pytest
 
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.report.pieces import Number
-from hf_lgt.sweeps.expand import expand
-from hf_lgt.sweeps.spec import load_sweep
+from hf_lgt.experiments.expand import expand
+from hf_lgt.experiments.spec import load_sweep
+from hf_lgt.report.blocks import Number
 from tests.conftest import ROOT
 
 FIGURES = ("03", "04", "06", "07", "08", "09", "10", "11", "12", "14", "15")

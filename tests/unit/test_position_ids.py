@@ -13,17 +13,18 @@ from data_builders.registry import coupled_tasks
 from data_builders.sampling import stream
 from data_builders.tasks.arithmetic import ARITHMETIC, Operands, numbers
 from hf_lgt import load_config, train
-from hf_lgt.batching import IGNORE, check_positions, even_split, logits_of, make_pass, split
-from hf_lgt.codec import Codec
-from hf_lgt.config import ModelConfig
-from hf_lgt.errors import ConfigError, RunError
+from hf_lgt.config.schema import ModelConfig
+from hf_lgt.data.batch_sources import DatasetSource, GeneratedSource
+from hf_lgt.data.batching import IGNORE, even_split, make_pass, split
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests
+from hf_lgt.data.hub_rows import TokenRows
+from hf_lgt.data.position_ids import Numbering, numbering_of
 from hf_lgt.evaluation.generation import _next_numbers, check_generation, generate_answers
 from hf_lgt.evaluation.harness import evaluate
-from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests
-from hf_lgt.models import build_model
-from hf_lgt.position_ids import Numbering, numbering_of
-from hf_lgt.rows import TokenRows
-from hf_lgt.sources import DatasetSource, GeneratedSource
+from hf_lgt.models.build import build_model
+from hf_lgt.models.forward import check_positions, logits_of
+from hf_lgt.utils.errors import ConfigError, RunError
 
 MIXTURE = Mixture(
     [Component("reverse_add", "target", (1, 4)), Component("reverse_subtract", "auxiliary", (1, 7))]

@@ -18,14 +18,13 @@ from transformers import AutoModelForCausalLM, RobertaConfig, RobertaForCausalLM
 
 from data_builders import retry
 from hf_lgt import train
-from hf_lgt.codec import Codec
-from hf_lgt.config import ModelConfig
-from hf_lgt.errors import ConfigError
-from hf_lgt.models import load_model
-from hf_lgt.pretrained import check_weights, fetch_weights, resolve
-from hf_lgt.revisions import write_revision
-from hf_lgt.schema import short
-from hf_lgt.starts import context_length, open_start
+from hf_lgt.config.schema import ModelConfig, short
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint
+from hf_lgt.models.build import load_model
+from hf_lgt.models.local_hub import write_revision
+from hf_lgt.models.resolve import check_weights, fetch_weights, resolve
+from hf_lgt.utils.errors import ConfigError
 from tests import checkpoints
 from tests.unit.test_run import timeless
 
@@ -85,20 +84,20 @@ def rows(folder):
 @pytest.mark.parametrize("revision", ["step-10", "step-20", "main", None])
 def test_a_revision_has_its_own_weights(repo, folders, revision):
     config = wanted(revision=revision)
-    start = open_start(config)
+    start = open_base_checkpoint(config)
     codec = Codec.of_pretrained(start.tokenizer, tasks=["reverse_add"])
     model = load_model(config, start, codec, 0)
     raw = rows(folders[revision or "main"])
     assert model.get_input_embeddings().weight[: len(raw)].equal(raw)
     assert start.checkpoint.commit == repo.resolve(revision or "main").sha
     assert start.checkpoint.on_hub
-    by_commit = open_start(wanted(revision=start.checkpoint.commit))
+    by_commit = open_base_checkpoint(wanted(revision=start.checkpoint.commit))
     assert by_commit.checkpoint.folder == start.checkpoint.folder
 
 
 def test_weights_are_fetched_only_when_they_are_needed(hub, repo):
     config = wanted()
-    start = open_start(config)
+    start = open_base_checkpoint(config)
     assert hub.count("*", "safetensors") == hub.count("GET", "safetensors") == 0
     twin = wanted(init="random")
     load_model(twin, start, Codec.of_pretrained(start.tokenizer), 0)
@@ -114,7 +113,7 @@ def test_weights_are_fetched_only_when_they_are_needed(hub, repo):
 
 def test_only_what_may_be_needed_is_fetched(hub, repo):
     repo.add({"pytorch_model.bin": b"x", "flax.msgpack": b"x", "run.py": b"x", "deep/a.safetensors": b"x"})
-    fetch_weights(open_start(wanted()).checkpoint, wanted())
+    fetch_weights(open_base_checkpoint(wanted()).checkpoint, wanted())
     got = " ".join(path for _, path, _ in hub.requests)
     for name in (".bin", ".msgpack", ".py", "deep"):
         assert name not in got
@@ -148,9 +147,9 @@ def test_a_run_records_the_commit_and_goes_on_from_it_though_the_branch_moved(hu
 def test_what_is_written_down_of_the_pretraining_is_recorded(hub, repo):
     told = {"step": 20, "tokens": 640, "validation_loss": 3.5}
     repo.add({"pretraining.json": json.dumps(told).encode()}, branch="step-20")
-    assert open_start(wanted(revision="step-20")).checkpoint.about()["pretraining"] == told
+    assert open_base_checkpoint(wanted(revision="step-20")).checkpoint.about()["pretraining"] == told
     repo.add({"pretraining.json": b"[1"}, branch="step-20")
-    assert open_start(wanted(revision="step-20")).checkpoint.about()["pretraining"] is None
+    assert open_base_checkpoint(wanted(revision="step-20")).checkpoint.about()["pretraining"] is None
 
 
 @pytest.mark.parametrize(
@@ -165,7 +164,7 @@ def test_what_is_written_down_of_the_pretraining_is_recorded(hub, repo):
 @pytest.mark.parametrize("kind", [503, "cut"])
 def test_faults_that_pass_are_survived(hub, repo, folders, method, path, kind):
     hub.fail_next(method, path, kind, times=2)
-    start = open_start(wanted(revision="step-20"))
+    start = open_base_checkpoint(wanted(revision="step-20"))
     model = load_model(wanted(), start, Codec.of_pretrained(start.tokenizer), 0)
     assert hub.script.pending == 0
     raw = rows(folders["step-20"])
@@ -184,7 +183,7 @@ def fault(call, *arguments, **settings):
 
 def test_a_hub_that_stays_down_is_told_once_nothing_is_cached(hub, repo, waits):
     hub.fail_next("*", ".", 503, times=1000, message=f"with {hub.token}")
-    told = fault(open_start, wanted())
+    told = fault(open_base_checkpoint, wanted())
     assert told.startswith(f"model.name_or_path: '{NAME}' is no folder here and not in the cache")
     assert "the Hub cannot be reached: " in told
     assert "503" in told
@@ -192,9 +191,9 @@ def test_a_hub_that_stays_down_is_told_once_nothing_is_cached(hub, repo, waits):
 
 
 def test_a_hub_that_is_down_does_no_harm_to_what_is_cached(hub, repo, folders, monkeypatch):
-    fetch_weights(open_start(wanted(revision="step-10")).checkpoint, wanted())
+    fetch_weights(open_base_checkpoint(wanted(revision="step-10")).checkpoint, wanted())
     hub.fail_next("*", ".", 503, times=1000)
-    start = open_start(wanted(revision="step-10"))
+    start = open_base_checkpoint(wanted(revision="step-10"))
     assert rows(fetch_weights(start.checkpoint, wanted())).equal(rows(folders["step-10"]))
 
 
@@ -210,7 +209,7 @@ def test_a_download_that_was_cut_between_shards_is_completed(hub, repo, folders,
     repo.commit("cut", [("deletedFile", {"path": "model.safetensors"})], "no single file")
     repo.add(files, branch="cut")
     config = wanted(revision="cut")
-    start = open_start(config)
+    start = open_base_checkpoint(config)
     check_weights(start.checkpoint, config)
     assert hub.count("GET", "safetensors$") == 0
     folder = fetch_weights(start.checkpoint, config)
@@ -234,12 +233,12 @@ def test_weights_of_no_kind_that_may_be_read_are_told_before_any_is_fetched(hub,
 def test_a_folder_that_changed_since_a_run_began_is_told(tmp_path):
     folder = checkpoints.write(tmp_path / "base", "smollm", 0)
     config = wanted(name_or_path=str(folder))
-    commit = open_start(config).checkpoint.commit
-    assert open_start(config, commit).checkpoint.commit == commit
+    commit = open_base_checkpoint(config).checkpoint.commit
+    assert open_base_checkpoint(config, commit).checkpoint.commit == commit
     (folder / "notes.md").write_text("not of the model")
-    assert open_start(config, commit).checkpoint.commit == commit
+    assert open_base_checkpoint(config, commit).checkpoint.commit == commit
     checkpoints.write(folder, "smollm", 1)
-    assert "no longer those that the run began with" in fault(open_start, config, commit)
+    assert "no longer those that the run began with" in fault(open_base_checkpoint, config, commit)
 
 
 @pytest.fixture
@@ -255,19 +254,19 @@ def offline(monkeypatch):
 
 
 def test_offline_the_cache_is_read(hub, repo, folders, offline):
-    fetch_weights(open_start(wanted(revision="step-10")).checkpoint, wanted())
+    fetch_weights(open_base_checkpoint(wanted(revision="step-10")).checkpoint, wanted())
     before = len(hub.requests)
     offline()
-    start = open_start(wanted(revision="step-10"))
+    start = open_base_checkpoint(wanted(revision="step-10"))
     assert rows(fetch_weights(start.checkpoint, wanted())).equal(rows(folders["step-10"]))
-    told = fault(open_start, wanted(revision="step-20"))
+    told = fault(open_base_checkpoint, wanted(revision="step-20"))
     assert "at revision 'step-20'" in told
     assert "not in the cache" in told
     assert len(hub.requests) == before
 
 
 def test_offline_weights_that_are_not_cached_are_told(hub, repo, offline):
-    start = open_start(wanted())
+    start = open_base_checkpoint(wanted())
     offline()
     told = fault(load_model, wanted(), start, Codec.of_pretrained(start.tokenizer), 0)
     assert "and not in the cache, and the Hub cannot be reached" in told
@@ -277,7 +276,7 @@ def test_offline_weights_that_are_not_cached_are_told(hub, repo, offline):
 def test_no_network_and_nothing_cached_is_told(cache, waits, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     close_session()
-    told = fault(open_start, wanted())
+    told = fault(open_base_checkpoint, wanted())
     close_session()
     assert f"'{NAME}' is no folder here and not in the cache, and the Hub cannot be reached" in told
 
@@ -287,32 +286,32 @@ def test_no_network_and_nothing_cached_is_told(cache, waits, monkeypatch):
 
 @pytest.mark.parametrize("name", ["org/nowhere", "nobody/model", "gpt-nothing"])
 def test_a_model_that_the_hub_has_not_is_told(repo, name):
-    told = fault(open_start, wanted(name_or_path=name))
+    told = fault(open_base_checkpoint, wanted(name_or_path=name))
     assert f"'{name}' is no folder here, and no model on the Hub that may be read (status 40" in told
     assert "HF_TOKEN" in told
 
 
 def test_a_private_model_needs_a_token(hub, repo, monkeypatch):
     repo.private = True
-    assert open_start(wanted()).checkpoint.on_hub
+    assert open_base_checkpoint(wanted()).checkpoint.on_hub
     monkeypatch.delenv("HF_TOKEN")
     shutil.rmtree(constants.HF_HUB_CACHE)
-    assert "may be read (status 401)" in fault(open_start, wanted())
+    assert "may be read (status 401)" in fault(open_base_checkpoint, wanted())
 
 
 @pytest.mark.parametrize("name", ["./no/such", "/no/such/folder", "a/b/c", "x" * 5000, "a\0b", "", "~/m"])
 def test_a_path_that_is_not_there_is_told(repo, hub, name):
     before = len(hub.requests)
-    assert fault(open_start, wanted(name_or_path=name)).startswith("model.name_or_path: ")
+    assert fault(open_base_checkpoint, wanted(name_or_path=name)).startswith("model.name_or_path: ")
     assert len(hub.requests) == before
 
 
 def test_a_revision_that_is_not_there_is_told_with_those_that_are(repo):
-    told = fault(open_start, wanted(revision="step-2"))
+    told = fault(open_base_checkpoint, wanted(revision="step-2"))
     assert "model.revision: " in told
     assert "did you mean step-20?" in told or "did you mean 'step-20'" in told
     assert "known: main, step-10, step-20" in told
-    assert "unknown revision" in fault(open_start, wanted(revision="0" * 40))
+    assert "unknown revision" in fault(open_base_checkpoint, wanted(revision="0" * 40))
 
 
 def test_a_folder_with_revisions_is_read_like_the_hub(folders, tmp_path):
@@ -320,18 +319,18 @@ def test_a_folder_with_revisions_is_read_like_the_hub(folders, tmp_path):
     for name, folder in folders.items():
         write_revision(repository, name, partial(shutil.copytree, folder, dirs_exist_ok=True))
     config = wanted(name_or_path=str(repository), revision="step-20")
-    start = open_start(config)
+    start = open_base_checkpoint(config)
     model = load_model(config, start, Codec.of_pretrained(start.tokenizer), 0)
     raw = rows(folders["step-20"])
     assert model.get_input_embeddings().weight[: len(raw)].equal(raw)
     assert len(start.checkpoint.commit) == 40
     assert not start.checkpoint.on_hub
-    told = fault(open_start, wanted(name_or_path=str(repository), revision="step-30"))
+    told = fault(open_base_checkpoint, wanted(name_or_path=str(repository), revision="step-30"))
     assert "known: main, step-10, step-20" in told
 
 
 def test_a_revision_of_a_plain_folder_is_told(folders):
-    told = fault(open_start, wanted(name_or_path=str(folders["main"]), revision="step-10"))
+    told = fault(open_base_checkpoint, wanted(name_or_path=str(folders["main"]), revision="step-10"))
     assert told.startswith("model.revision: 'step-10' is for the Hub, or a folder with refs/")
 
 
@@ -346,7 +345,7 @@ def broken(folders, tmp_path):
 
     def begin(tasks=("reverse_add",), **settings):
         config = wanted(name_or_path=str(folder), **settings)
-        start = open_start(config)
+        start = open_base_checkpoint(config)
         return load_model(config, start, Codec.of_pretrained(start.tokenizer, tasks=tasks), 0)
 
     def change(file, **settings):
@@ -417,15 +416,15 @@ def test_remote_code_is_not_run(broken):
 
 def test_a_folder_without_a_model_is_told_with_a_hint(broken, tmp_path):
     (tmp_path / "empty").mkdir()
-    told = fault(open_start, wanted(name_or_path=str(tmp_path / "empty")))
+    told = fault(open_base_checkpoint, wanted(name_or_path=str(tmp_path / "empty")))
     assert "is no model: it has no config.json" in told
     (tmp_path / "run").mkdir()
     broken.folder.rename(tmp_path / "run/model")
-    told = fault(open_start, wanted(name_or_path=str(tmp_path / "run")))
+    told = fault(open_base_checkpoint, wanted(name_or_path=str(tmp_path / "run")))
     assert f"; {short(str(tmp_path / 'run' / 'model'))} is one" in told
     file = tmp_path / "file.bin"
     file.write_bytes(b"x")
-    assert "no config.json" in fault(open_start, wanted(name_or_path=str(file)))
+    assert "no config.json" in fault(open_base_checkpoint, wanted(name_or_path=str(file)))
 
 
 def test_adapters_without_their_base_are_no_checkpoint(broken):
@@ -515,12 +514,12 @@ def test_pickled_weights_of_the_hub_are_fetched_only_when_asked(hub, repo, folde
     torch.save({k: v.clone() for k, v in tensors.items()}, buffer)
     repo.commit("main", [("deletedFile", {"path": "model.safetensors"})], "gone")
     repo.add({"pytorch_model.bin": buffer.getvalue()})
-    start = open_start(wanted())
+    start = open_base_checkpoint(wanted())
     codec = Codec.of_pretrained(start.tokenizer)
     assert "model.use_safetensors false takes that" in fault(load_model, wanted(), start, codec, 0)
     assert hub.count("GET", r"\.bin") == 0
     config = wanted(use_safetensors=False)
-    model = load_model(config, open_start(config), codec, 0)
+    model = load_model(config, open_base_checkpoint(config), codec, 0)
     assert model.get_input_embeddings().weight[:300].equal(tensors["model.embed_tokens.weight"][:300])
 
 
@@ -579,7 +578,7 @@ def test_more_rows_than_a_number_of_the_machine_holds_are_no_embedding(broken, i
 def test_the_tokenizer_is_that_of_its_file_not_of_the_class_that_is_named(broken, named):
     """The named class would make a core of its own."""
     broken.change("tokenizer_config.json", tokenizer_class=named)
-    start = open_start(wanted(name_or_path=str(broken.folder)))
+    start = open_base_checkpoint(wanted(name_or_path=str(broken.folder)))
     text = "naïve 75+86=2024 <x>[12]"
     raw = Tokenizer.from_file(str(broken.folder / "tokenizer.json"))
     assert start.tokenizer.backend_tokenizer.encode(text).ids == raw.encode(text).ids
@@ -592,8 +591,8 @@ def test_the_tokenizer_is_that_of_its_file_not_of_the_class_that_is_named(broken
 def test_more_positions_than_the_checkpoint_has_are_told(broken):
     told = broken.fault(max_positions=513)
     assert told.startswith("model.max_positions: 513 is more than the 512 tokens that ")
-    assert open_start(wanted(name_or_path=str(broken.folder), max_positions=40)).limit == 40
-    assert open_start(wanted(name_or_path=str(broken.folder))).limit == 512
+    assert open_base_checkpoint(wanted(name_or_path=str(broken.folder), max_positions=40)).limit == 40
+    assert open_base_checkpoint(wanted(name_or_path=str(broken.folder))).limit == 512
 
 
 @pytest.mark.parametrize("kind", checkpoints.KINDS)

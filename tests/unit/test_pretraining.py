@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_lgt.batching import even_split
-from hf_lgt.codec import TextCodec
-from hf_lgt.errors import ConfigError
+from hf_lgt.config.schema import short
+from hf_lgt.data.batching import even_split
+from hf_lgt.data.codec import TextCodec
 from hf_lgt.pretraining import documents
 from hf_lgt.pretraining.config import PRETRAINING, TextConfig, TokenizerConfig, load_pretrain_config
 from hf_lgt.pretraining.documents import read_documents
 from hf_lgt.pretraining.source import BlockSource, spread_starts
 from hf_lgt.pretraining.text import prepare_text
 from hf_lgt.pretraining.tokenizer import END, bytes_of_tokens, token_stream, train_tokenizer
-from hf_lgt.schema import short
+from hf_lgt.utils.errors import ConfigError
 from tests.tiny_pretraining import RECIPE, tiny_config, write_text
 
 

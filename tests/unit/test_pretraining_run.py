@@ -11,13 +11,13 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from hf_lgt.checkpoints import list_checkpoints
-from hf_lgt.errors import ConfigError
+from hf_lgt.checkpointing.checkpoints import list_checkpoints
+from hf_lgt.models.local_hub import list_revisions, snapshot
 from hf_lgt.pretraining import run as running
 from hf_lgt.pretraining.report import validation_table
 from hf_lgt.pretraining.run import KIND, pretrain
 from hf_lgt.pretraining.validation import read, validation_loss
-from hf_lgt.revisions import list_revisions, snapshot
+from hf_lgt.utils.errors import ConfigError
 from tests.tiny_pretraining import tiny_config, write_text
 
 
@@ -103,7 +103,7 @@ def test_the_loss_is_that_of_the_saved_revision_on_the_validation_documents(done
 
 
 def running_config(run_dir):
-    from hf_lgt import yaml12
+    from hf_lgt.utils import yaml as yaml12
 
     return yaml12.load((run_dir / "config.yaml").read_text())
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from data_builders.reading import LARGEST, UnreadableFileError, beginning, end, read_bytes, read_json
-from hf_lgt.config import ConfigError, load_config
-from hf_lgt.errors import RunError
+from hf_lgt.config.load import load_config
+from hf_lgt.utils.errors import ConfigError, RunError
 
 
 @pytest.fixture(autouse=True)
@@ -82,57 +82,57 @@ def test_a_file_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path):
 
 
 def _run_config(folder):
-    from hf_lgt.folders import RUN
+    from hf_lgt.checkpointing.run_folder import RUN
 
     RUN.read_run(folder)
 
 
 def _data(folder):
-    from hf_lgt.folders import RUN, other_data_faults
+    from hf_lgt.checkpointing.run_folder import RUN, other_data_faults
 
     if faults := other_data_faults(folder, {"fingerprint": "x", "train_rows": 1, "path": "p"}, RUN):
         raise ConfigError(faults)
 
 
 def _recorded(folder):
-    from hf_lgt.folders import recorded
+    from hf_lgt.checkpointing.run_folder import recorded
 
     assert recorded(folder / "none", "environment.json") == {}
     recorded(folder, "environment.json")
 
 
 def _sweep(folder):
-    from hf_lgt.sweeps.spec import load_sweep
+    from hf_lgt.experiments.spec import load_sweep
 
     load_sweep(folder / "config.yaml")
 
 
 def _comparison(folder):
-    from hf_lgt.comparison import load_comparison
+    from hf_lgt.experiments.comparison import load_comparison
 
     load_comparison(folder / "config.yaml")
 
 
 def _manifest(folder):
-    from hf_lgt.comparison.manifest import read_manifest
+    from hf_lgt.experiments.manifest import read_manifest
 
     read_manifest(folder)
 
 
 def _loaded(folder):
-    from hf_lgt.comparison.sweeps import _read_loaded
+    from hf_lgt.experiments.checkpoint_curves import _read_loaded
 
     _read_loaded(folder / "checkpoint.json")
 
 
 def _related(folder):
-    from hf_lgt.report.related import read_related
+    from hf_lgt.analysis.report.related import read_related
 
     read_related(folder)
 
 
 def _jobs(folder):
-    from hf_lgt.sweeps.slurm_jobs import Jobs
+    from hf_lgt.experiments.slurm.jobs import Jobs
 
     (folder / "slurm").mkdir()
     (folder / "jobs.json").rename(folder / "slurm" / "jobs.json")
@@ -146,7 +146,7 @@ def _records(folder):
 
 
 def _kept(folder):
-    from hf_lgt.logs import kept_lines
+    from hf_lgt.utils.jsonl import kept_lines
 
     kept_lines(folder / "eval.jsonl", 1, 1)
 
@@ -158,13 +158,13 @@ def _validation(folder):
 
 
 def _verified(folder):
-    from hf_lgt.checkpoints import verify
+    from hf_lgt.checkpointing.checkpoints import verify
 
     verify(folder)
 
 
 def _state(folder):
-    from hf_lgt.checkpoints import read_state
+    from hf_lgt.checkpointing.checkpoints import read_state
 
     read_state(folder)
 
@@ -176,13 +176,13 @@ def _marker(folder):
 
 
 def _pretraining(folder):
-    from hf_lgt.pretrained import Checkpoint
+    from hf_lgt.models.resolve import Checkpoint
 
     assert isinstance(Checkpoint("x", None, None, folder, on_hub=False).pretraining, dict | None)
 
 
 def _parameters(folder):
-    from hf_lgt.report.trained import parameters
+    from hf_lgt.experiments.report.trained import parameters
 
     (folder / "model").mkdir()
     (folder / "w.safetensors").rename(folder / "model" / "w.safetensors")
@@ -190,7 +190,7 @@ def _parameters(folder):
 
 
 def _revisions(folder):
-    from hf_lgt.revisions import list_revisions
+    from hf_lgt.models.local_hub import list_revisions
 
     (folder / "refs").mkdir()
     (folder / "main").rename(folder / "refs" / "main")
@@ -198,7 +198,7 @@ def _revisions(folder):
 
 
 def _last_error(folder):
-    from hf_lgt.comparison import last_error
+    from hf_lgt.experiments.launch import last_error
 
     assert last_error(folder / "run.log").startswith("  ") or not (folder / "run.log").stat().st_size
 

@@ -9,18 +9,10 @@ import torch.nn.functional as F
 
 from data_builders import Component
 from hf_lgt.analysis.ablation import AblationMap, ablation_map, score
-from hf_lgt.analysis.relatedness import (
-    SCORES,
-    answer_means,
-    cka,
-    cosine,
-    overlap,
-    relatedness,
-    task_gradient,
-)
-from hf_lgt.batching import Batch
-from hf_lgt.codec import Codec
-from hf_lgt.evaluation.test_sets import GeneratedTests
+from hf_lgt.analysis.relatedness import SCORES, answer_means, cka, cosine, overlap, relatedness, task_gradient
+from hf_lgt.data.batching import Batch
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.eval_sets import GeneratedTests
 from tests.unit.test_heads import batch_of, model_of
 
 CODEC = Codec.build()

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 
 from hf_lgt import ConfigError, EvalRecord, load_config
-from hf_lgt.comparison import Planned, collect
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import RecordError, last_step, read_records
-from hf_lgt.report.figures import comparison_figure, curves_figure, literal, mistakes_figure, save_figure
+from hf_lgt.experiments.arms import collect
+from hf_lgt.experiments.comparison import Planned
+from hf_lgt.experiments.report.arm_figures import comparison_figure
+from hf_lgt.experiments.report.arm_tables import comparison_table, success_lines
+from hf_lgt.report.figures import curves_figure, literal, mistakes_figure, save_figure
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import results_text
-from hf_lgt.report.tables import comparison_table, length_table, mistake_table, success_lines, summary_lines
+from hf_lgt.report.tables import length_table, mistake_table, summary_lines
 from tests.conftest import ROOT
 from tests.unit.test_texts import rendered
 

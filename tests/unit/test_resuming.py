@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from hf_lgt import ConfigError, interrupts, train
-from hf_lgt.checkpoints import list_checkpoints, prune, verify
-from hf_lgt.folders import RUN
-from hf_lgt.interrupts import Interrupted, Signals, ended_by_sigterm
-from hf_lgt.preparing import _agreed
-from hf_lgt.resuming import newest
-from hf_lgt.sources import GeneratedSource
+from hf_lgt import ConfigError, train
+from hf_lgt.checkpointing.checkpoints import list_checkpoints, prune, verify
+from hf_lgt.checkpointing.open_run import _agreed
+from hf_lgt.checkpointing.resume import newest
+from hf_lgt.checkpointing.run_folder import RUN
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.utils import signals as interrupts
+from hf_lgt.utils.signals import Interrupted, Signals, ended_by_sigterm
 from tests.conftest import TINY
 from tests.unit.test_run import same_numbers, snapshot, timeless
 
@@ -121,11 +122,11 @@ def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, mo
 def test_a_branch_that_was_killed_while_it_began_begins_there_again(
     tiny, tiny_run, monkeypatch, killed_at, command
 ):
-    import hf_lgt.logs
-    import hf_lgt.preparing
+    import hf_lgt.checkpointing.open_run
+    import hf_lgt.utils.jsonl
 
     config, path = tiny(), tiny_run / "checkpoints/step-000006"
-    write = hf_lgt.preparing.write_text
+    write = hf_lgt.checkpointing.open_run.write_text
 
     def killed(file, text):
         write(file, text)
@@ -133,7 +134,7 @@ def test_a_branch_that_was_killed_while_it_began_begins_there_again(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        for module in (hf_lgt.preparing, hf_lgt.logs):
+        for module in (hf_lgt.checkpointing.open_run, hf_lgt.utils.jsonl):
             patch.setattr(module, "write_text", killed)
         with pytest.raises(KeyboardInterrupt):
             train(config, resume=path, progress=False)
@@ -218,7 +219,7 @@ def test_a_checkpoint_that_counts_no_log_lines_is_gone_on_with_by_their_steps(in
     del state["logs"]
     (path / "state.json").write_text(json.dumps(state) + "\n")
     manifest = json.loads((path / "manifest.json").read_text())
-    from hf_lgt.files import sha256
+    from hf_lgt.utils.atomic_io import sha256
 
     manifest["state.json"] = sha256(path / "state.json")
     (path / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -317,7 +318,7 @@ def test_a_signal_writes_a_checkpoint_and_the_run_goes_on_to_the_same_bits(
 
 
 def test_a_signal_while_evaluating_puts_the_evaluation_off(tiny, tiny_run, monkeypatch):
-    import hf_lgt.run as running
+    import hf_lgt.workflows.train as running
 
     config, evaluate = tiny("train.save_every=null"), running.evaluate_tests
 

@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
-from hf_lgt.errors import ConfigError
-from hf_lgt.revisions import content_hash, is_repository, list_revisions, snapshot, write_revision
+from hf_lgt.models.local_hub import content_hash, is_repository, list_revisions, snapshot, write_revision
+from hf_lgt.utils.errors import ConfigError
 
 
 def writes(text, name="model.bin"):

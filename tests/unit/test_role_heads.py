@@ -16,22 +16,23 @@ from hf_lgt import load_config, train
 from hf_lgt.analysis.ablation import ablation_map, head_means, score, score_without
 from hf_lgt.analysis.attention import attention_means
 from hf_lgt.analysis.patching import patch_map
-from hf_lgt.batching import Pass, even_split, logits_of, make_pass, split
-from hf_lgt.codec import Codec
-from hf_lgt.comparison.controls import arm_settings
-from hf_lgt.comparison.planning import load_comparison, plan
-from hf_lgt.config import ModelConfig, TrainConfig
-from hf_lgt.data import prepare_data
-from hf_lgt.errors import ConfigError
+from hf_lgt.config.schema import HALVES, ModelConfig, TrainConfig
+from hf_lgt.data.batch_sources import DatasetSource, GeneratedSource
+from hf_lgt.data.batching import Pass, even_split, make_pass, split
+from hf_lgt.data.build import prepare_data
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests
+from hf_lgt.data.hub_rows import TokenRows
+from hf_lgt.data.position_ids import Numbering, numbering_of
 from hf_lgt.evaluation.generation import check_generation, generate_answers
 from hf_lgt.evaluation.harness import evaluate
-from hf_lgt.evaluation.test_sets import DatasetTests, GeneratedTests
-from hf_lgt.heads import HALVES, find_heads, require_halves, usable, within_halves
-from hf_lgt.models import build_model, require_policies
-from hf_lgt.position_ids import Numbering, numbering_of
-from hf_lgt.rows import TokenRows
-from hf_lgt.sources import DatasetSource, GeneratedSource
-from hf_lgt.trainer import backward
+from hf_lgt.experiments.comparison import load_comparison, plan
+from hf_lgt.experiments.controls import arm_settings
+from hf_lgt.models.build import build_model, require_policies
+from hf_lgt.models.forward import logits_of
+from hf_lgt.models.heads import find_heads, require_halves, usable, within_halves
+from hf_lgt.training.trainer import backward
+from hf_lgt.utils.errors import ConfigError
 from tests import tiny_pretraining
 from tests.conftest import ROOT
 from tests.unit.test_heads import batch_of, model_of
@@ -498,7 +499,7 @@ def test_a_model_of_one_head_or_of_an_unknown_family_is_refused(monkeypatch):
             require_halves(policy, model)
         with pytest.raises(ConfigError, match=told):
             require_policies(ModelConfig(role_heads=policy), model)
-    monkeypatch.setattr("hf_lgt.heads.FAMILIES", {})
+    monkeypatch.setattr("hf_lgt.models.heads.FAMILIES", {})
     require_halves("all", model)
     with pytest.raises(ConfigError, match="the heads of 'llama' models are not known"):
         require_halves("shared", model)

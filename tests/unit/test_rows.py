@@ -7,9 +7,9 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from hf_lgt import ConfigError
-from hf_lgt.codec import Codec, TextCodec
-from hf_lgt.rows import MOST_FAULTS, read_rows
-from hf_lgt.schema import DataConfig
+from hf_lgt.config.schema import DataConfig
+from hf_lgt.data.codec import Codec, TextCodec
+from hf_lgt.data.hub_rows import MOST_FAULTS, read_rows
 from tests import checkpoints
 
 WORDS = TextCodec.of_words(["a b c d hot cold? [x]"], tasks=["rev", "copy"])

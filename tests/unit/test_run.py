@@ -8,12 +8,12 @@ import yaml
 from safetensors.torch import load_file
 
 from hf_lgt import ConfigError, EvalRecord, train
-from hf_lgt.checkpoints import list_checkpoints, load_checkpoint, verify, writing
-from hf_lgt.errors import CheckpointError
+from hf_lgt.checkpointing.checkpoints import list_checkpoints, load_checkpoint, verify, writing
+from hf_lgt.checkpointing.resume import newest
+from hf_lgt.checkpointing.run_folder import RUN, read_run_config
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.files import sha256
-from hf_lgt.folders import RUN, read_run_config
-from hf_lgt.resuming import newest
+from hf_lgt.utils.atomic_io import sha256
+from hf_lgt.utils.errors import CheckpointError
 
 
 def timeless(run_dir):
@@ -274,7 +274,7 @@ def test_a_manifest_that_lacks_files_is_not_whole(tiny_run, tmp_path, manifest):
 
 
 def test_weights_that_went_wrong_are_never_saved(tiny):
-    from hf_lgt.errors import TrainingError
+    from hf_lgt.utils.errors import TrainingError
 
     overrides = ["train.learning_rate=1e30", "train.warmup=0", "train.max_grad_norm=null"]
     config = tiny(*overrides, "train.log_every=1000", "train.save_every=1")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hf_lgt.comparison import running
-from hf_lgt.comparison.running import run_all
-from hf_lgt.folders import is_finished
-from hf_lgt.locks import RunLock
+from hf_lgt.checkpointing.run_folder import is_finished
+from hf_lgt.experiments import launch as running
+from hf_lgt.experiments.launch import run_all
+from hf_lgt.utils.run_lock import RunLock
 
 
 @dataclass(frozen=True)

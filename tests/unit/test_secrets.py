@@ -8,9 +8,11 @@ import pytest
 
 from data_builders.hub import DestinationError, check_destination
 from data_builders.retry import holds_secret, redact
-from hf_lgt import ConfigError, cli, load_config, yaml12
-from hf_lgt.config import config_from_dict
-from hf_lgt.config_files import secret_faults
+from hf_lgt import ConfigError, load_config
+from hf_lgt.commands import cli
+from hf_lgt.config.files import secret_faults
+from hf_lgt.config.load import config_from_dict
+from hf_lgt.utils import yaml as yaml12
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo" / "transfer.yaml"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hf_lgt.errors import ConfigError
-from hf_lgt.sweeps import slurm_settings
-from hf_lgt.sweeps.slurm_settings import check_slurm, read_settings, refusal
+from hf_lgt.experiments.slurm import settings as slurm_settings
+from hf_lgt.experiments.slurm.settings import check_slurm, read_settings, refusal
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hf_lgt.rows import TokenRows
-from hf_lgt.sources import DatasetSource
+from hf_lgt.data.batch_sources import DatasetSource
+from hf_lgt.data.hub_rows import TokenRows
 
 PAD = 0
 

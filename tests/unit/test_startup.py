@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hf_lgt.startup import OBJECTS, rare_collections
+from hf_lgt.utils.startup import OBJECTS, rare_collections
 
 PROGRAM = """
 import atexit, gc

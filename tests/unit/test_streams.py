@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hf_lgt import cli
+from hf_lgt.commands import cli
 from tests.conftest import ROOT
 
 WORK = """

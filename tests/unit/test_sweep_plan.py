@@ -5,12 +5,13 @@ import json
 
 import pytest
 
-from hf_lgt.comparison.manifest import Entry, Manifest, read_manifest, write_manifest
-from hf_lgt.config import ConfigError, config_from_dict, load_config
-from hf_lgt.files import write_text
-from hf_lgt.sweeps.expand import content_hash, distinct, expand, manifest_of
-from hf_lgt.sweeps.running import prepare, todo
-from hf_lgt.sweeps.spec import load_sweep
+from hf_lgt.config.load import config_from_dict, load_config
+from hf_lgt.experiments.expand import content_hash, distinct, expand, manifest_of
+from hf_lgt.experiments.manifest import Entry, Manifest, read_manifest, write_manifest
+from hf_lgt.experiments.spec import load_sweep
+from hf_lgt.experiments.todo import prepare, todo
+from hf_lgt.utils.atomic_io import write_text
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 from tests.unit.test_files import left_by_killed
 from tests.unit.test_locks import leave

@@ -6,15 +6,13 @@ from statistics import fmean
 
 import pytest
 
-from hf_lgt import yaml12
-from hf_lgt.comparison.manifest import read_manifest
-from hf_lgt.config import ConfigError
 from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.report.cells import mean_of, reach
-from hf_lgt.report.pieces import Number, Row, Table
-from hf_lgt.report.stability import fall, stability_table, swing
-from hf_lgt.report.sweep_figures import curves_pictures, sweep_pictures
-from hf_lgt.report.sweep_tables import (
+from hf_lgt.experiments.expand import expand
+from hf_lgt.experiments.manifest import read_manifest
+from hf_lgt.experiments.report.cells import mean_of, reach
+from hf_lgt.experiments.report.stability import fall, stability_table, swing
+from hf_lgt.experiments.report.sweep_figures import curves_pictures, sweep_pictures
+from hf_lgt.experiments.report.sweep_tables import (
     chosen_lengths,
     difference_table,
     gap_tables,
@@ -24,11 +22,13 @@ from hf_lgt.report.sweep_tables import (
     summary_table,
     sweep_tables,
 )
-from hf_lgt.report.sweeps import write_sweep
-from hf_lgt.sweeps.expand import expand
-from hf_lgt.sweeps.results import collect
-from hf_lgt.sweeps.running import prepare
-from hf_lgt.sweeps.spec import load_sweep
+from hf_lgt.experiments.report.sweeps import write_sweep
+from hf_lgt.experiments.results import collect
+from hf_lgt.experiments.spec import load_sweep
+from hf_lgt.experiments.todo import prepare
+from hf_lgt.report.blocks import Number, Row, Table
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 
 STRINGS = ROOT / "recipes" / "paper" / "strings_cpu.yaml"

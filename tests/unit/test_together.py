@@ -13,22 +13,23 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BloomConfig, GPTNeoXConfig, LlamaConfig, MistralConfig
 
 from hf_lgt import ConfigError, load_config, train, train_together
-from hf_lgt.batching import CPU_TOKENS, answer_loss, split
-from hf_lgt.checkpoints import list_checkpoints, verify
-from hf_lgt.codec import Codec
-from hf_lgt.comparison.bundles import bundles
-from hf_lgt.config import TrainConfig
-from hf_lgt.errors import TrainingError
-from hf_lgt.layout import make_accelerator
-from hf_lgt.locks import RunLock
-from hf_lgt.models import build_model
-from hf_lgt.optimizers import make_optimizer
-from hf_lgt.packing import pack_split
-from hf_lgt.position_ids import Numbering
-from hf_lgt.sources import GeneratedSource
-from hf_lgt.together.batches import Joined, packed_passes, padded_passes, run_losses
-from hf_lgt.together.loop import Member, clip_each, fit_together
-from hf_lgt.together.stacking import UnstackableError, stack, stacking_fault, unstack
+from hf_lgt.checkpointing.checkpoints import list_checkpoints, verify
+from hf_lgt.config.schema import TrainConfig
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import CPU_TOKENS, split
+from hf_lgt.data.codec import Codec
+from hf_lgt.data.position_ids import Numbering
+from hf_lgt.experiments.bundles import bundles
+from hf_lgt.models.build import build_model
+from hf_lgt.models.forward import answer_loss
+from hf_lgt.models.packing import pack_split
+from hf_lgt.training.accelerator import make_accelerator
+from hf_lgt.training.optimizers import make_optimizer
+from hf_lgt.training.stacked_batches import Joined, packed_passes, padded_passes, run_losses
+from hf_lgt.training.stacked_loop import Member, clip_each, fit_together
+from hf_lgt.training.stacking import UnstackableError, stack, stacking_fault, unstack
+from hf_lgt.utils.errors import TrainingError
+from hf_lgt.utils.run_lock import RunLock
 from tests.conftest import ROOT
 from tests.unit.test_packing import FAMILIES, SMALL
 from tests.unit.test_run import interrupt, same_numbers, timeless
@@ -305,7 +306,7 @@ def test_runs_that_go_wrong_are_told_and_the_others_are_finished(tiny, monkeypat
             model.model.norm.weight.data[0] = float("nan")
         return model
 
-    monkeypatch.setattr("hf_lgt.prepared.build_model", with_nan)
+    monkeypatch.setattr("hf_lgt.workflows.setup.build_model", with_nan)
     with pytest.raises(TrainingError, match=r"1 of 3 runs went wrong:\n.*seed-2: the loss is nan at step 1"):
         train_together(configs, progress=False)
     assert [(config.run_dir / "model").is_dir() for config in configs] == [True, True, False]

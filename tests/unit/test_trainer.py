@@ -6,15 +6,16 @@ import torch
 from accelerate import Accelerator
 
 from hf_lgt import train
-from hf_lgt.batching import answer_loss, split
-from hf_lgt.codec import Codec
-from hf_lgt.config import TrainConfig
-from hf_lgt.dropout import seed_generators
-from hf_lgt.errors import TrainingError
-from hf_lgt.models import build_model
-from hf_lgt.optimizers import make_optimizer, make_schedule
-from hf_lgt.sources import GeneratedSource
-from hf_lgt.trainer import backward
+from hf_lgt.config.schema import TrainConfig
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import split
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.build import build_model
+from hf_lgt.models.forward import answer_loss
+from hf_lgt.training.optimizers import make_optimizer, make_schedule
+from hf_lgt.training.trainer import backward
+from hf_lgt.utils.errors import TrainingError
+from hf_lgt.utils.seeding import seed_generators
 
 
 def lines(path):

@@ -13,9 +13,9 @@ from data_builders import get_task, list_tasks
 from data_builders.sampling import stream
 from data_builders.symbols import CHARACTERS, base_symbols, code_of, text_of
 from data_builders.tasks.arithmetic import numbers, reverse_add
-from hf_lgt.codec import Codec, TextCodec
-from hf_lgt.errors import ConfigError
-from hf_lgt.starts import Start
+from hf_lgt.data.codec import Codec, TextCodec
+from hf_lgt.models.base_checkpoint import BaseCheckpoint
+from hf_lgt.utils.errors import ConfigError
 from tests import checkpoints
 from tests.checkpoints import KINDS
 
@@ -215,7 +215,7 @@ def test_a_checkpoint_of_which_two_tokens_have_one_id_is_refused(tmp_path):
     given = with_holes(*"vxyz")
     with pytest.raises(ValueError, match=r"two tokens with the id 9: '0' and 'z'"):
         Codec.of_pretrained(given, tasks=["reverse_add"])
-    start = Start(SimpleNamespace(name="org/odd"), None, given, None)
+    start = BaseCheckpoint(SimpleNamespace(name="org/odd"), None, given, None)
     with pytest.raises(ConfigError, match=r"model\.name_or_path: the tokenizer of 'org/odd' has two tokens"):
         start.codec(TextCodec, tasks=["reverse_add"])
 

@@ -7,7 +7,7 @@ from datasets import load_dataset
 
 from data_builders import TaskError, code, hub
 from data_builders.word_lists import WordLists, build_word_lists
-from hf_lgt import cli
+from hf_lgt.commands import cli
 from tests.conftest import ROOT
 
 PLAN = WordLists(

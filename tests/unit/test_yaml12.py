@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_lgt import yaml12
+from hf_lgt.utils import yaml as yaml12
 
 # a loaded machine draws slowly, which is no fault
 STEADY = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,0 +1,93 @@
+"""Measured transfer of pairs of tasks beside what short trainings said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hf_lgt.analysis.prediction import Pair
+from hf_lgt.analysis.report.related import read_related
+from hf_lgt.config.schema import Config
+from hf_lgt.experiments.controls import TRANSFER
+from hf_lgt.experiments.manifest import read_manifest
+from hf_lgt.experiments.results import Cell, collect
+from hf_lgt.utils.errors import ConfigError
+
+ALONE = "target_alone"
+"""the ready arm that others are measured against"""
+
+
+def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
+    """Every pair that the sweep measured and a ranking scored.
+
+    Measured is the exact match of the target in the transfer region beside the auxiliary, minus that of the
+    arm `ALONE` of the same group and seed, where the sweep has it.
+
+    Args:
+        sweep: folder of a sweep, each of whose groups has one target and one auxiliary.
+        rankings: folders that `hf_lgt.analysis.report.related.write_related` wrote.
+
+    Raises:
+        ConfigError: with every fault of either.
+    """
+    scores: dict[tuple[str, str], dict[str, float | None]] = {}
+    faults: list[str] = []
+    for folder in rankings:
+        try:
+            target, found = read_related(folder)
+        except ConfigError as error:
+            faults += error.faults
+            continue
+        for candidate, values in found.items():
+            if (target, candidate) in scores:
+                faults.append(f"--related: {folder}: another of them ranks {candidate} for {target} too")
+            scores[target, candidate] = values
+    try:
+        manifest = read_manifest(sweep)
+        cells = collect(manifest, sweep)
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from None
+    if manifest.axes:
+        faults.append(f"{sweep}: has a grid ({', '.join(manifest.axes)}); a pair is measured in one setting")
+    measured: dict[tuple[str, str], Cell] = {}
+    for cell in sorted(
+        cells, key=lambda cell: cell.arm != TRANSFER
+    ):  # else the first arm that has auxiliaries
+        if (pair := _pair(cell.results[0].config)) is not None:
+            measured.setdefault(pair, cell)
+    both = [pair for pair in measured if pair in scores]
+    if not faults and len(both) < 3:
+        known = ", ".join(f"{target} beside {other}" for target, other in measured) or "none"
+        faults.append(
+            f"{sweep}: fewer than 3 of its pairs of one target and one auxiliary are in --related; it "
+            f"measured: {known}"
+        )
+    if faults:
+        raise ConfigError(faults)
+    alone = {cell.group: {own.seed: own.reach for own in cell.results} for cell in cells if cell.arm == ALONE}
+    has_alone = any(entry.arm == ALONE for entry in manifest.runs)
+    pairs = []
+    for pair in both:
+        cell = measured[pair]
+        before = (
+            alone.get(cell.group, {}) if has_alone else dict.fromkeys((r.seed for r in cell.results), 0.0)
+        )
+        pairs.append(Pair(*pair, _gained(cell, before), scores[pair]))
+    return pairs
+
+
+def _pair(config: Config) -> tuple[str, str] | None:
+    """Target and auxiliary of a run that has one of each."""
+    roles = {c.role: c.task for c in config.mixture}
+    return (roles["target"], roles["auxiliary"]) if len(config.mixture) == 2 and len(roles) == 2 else None
+
+
+def _gained(cell: Cell, before: Mapping[int, float | None]) -> tuple[float, ...]:
+    """What each seed gains by the auxiliary in the transfer region; `before` is what it has without."""
+    gained = []
+    for own in cell.results:
+        if own.reach is not None and (start := before.get(own.seed)) is not None:
+            gained.append(own.reach - start)
+    if not gained:
+        raise ConfigError([f"{cell.label}: no seed was evaluated in the transfer region, with and without"])
+    return tuple(gained)

@@ -1,0 +1,296 @@
+"""Faults of a config that its types cannot see: values that do not fit each other, a task or a model."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_builders import TaskError
+from data_builders.mixture import component_faults
+from data_builders.registry import get_task, list_tasks, unknown
+from data_builders.sampling import LONGEST_PROMPT, stream, widths
+from data_builders.symbols import CONTROL_TEXT, TAG
+from data_builders.texts import CONTROLS
+from hf_lgt.config.schema import LARGEST, NAME, ComponentConfig, Config, DataConfig, TrainConfig, short
+from hf_lgt.config.validate_model import (
+    RANGE_KEYS,
+    Fault,
+    checkpoint_faults,
+    head_faults,
+    layout_faults,
+    model_faults,
+    position_faults,
+    range_fault,
+)
+
+
+def cross_faults(config: Config) -> Iterator[Fault]:
+    """Faults that take more than a value's type to see, or concern more than one key."""
+    yield from _name_faults(config)
+    yield from model_faults(config.model)
+    yield from checkpoint_faults(config)
+    yield from position_faults(config)
+    yield from head_faults(config)
+    yield from layout_faults(config)
+    yield from _train_faults(config.train)
+    yield from _mixture_faults(config)
+    yield from _eval_faults(config)
+    yield from _data_faults(config)
+    if config.data.source == "generated":
+        yield from _length_faults(config)
+        yield from _look_alike_faults(config)
+
+
+def training_faults(config: Any) -> Iterator[Fault]:
+    """Faults of the keys that every config has by which a model of its own is trained.
+
+    Args:
+        config: has ``name``, ``output_dir``, ``model`` and ``train``, as `Config` has them.
+    """
+    yield from _name_faults(config)
+    yield from model_faults(config.model)
+    yield from _train_faults(config.train)
+
+
+def _name_faults(config: Config) -> Iterator[Fault]:
+    if not NAME.fullmatch(config.name):
+        yield (
+            ("name",),
+            f"name: {short(config.name)} must be letters, digits, '.', '_', '-', at most 100, no '/', "
+            "and begin with a letter or digit",
+        )
+    folder = config.output_dir
+    if (
+        CONTROLS.search(folder)
+        or len(folder) > 1000
+        or any(len(part.encode()) > 255 for part in Path(folder).parts)
+    ):
+        yield (
+            ("output_dir",),
+            f"output_dir: {short(folder)} must be the path of a folder, without control characters",
+        )
+
+
+def _train_faults(train: TrainConfig) -> Iterator[Fault]:
+    if train.warmup + train.decay > 1:
+        yield (
+            ("train.warmup", "train.decay"),
+            f"train.warmup, train.decay: {train.warmup} + {train.decay} is more than 1",
+        )
+    if train.gradient_accumulation_steps > train.batch_size:
+        yield (
+            ("train.gradient_accumulation_steps", "train.batch_size"),
+            f"train.gradient_accumulation_steps: {train.gradient_accumulation_steps} is more than "
+            f"train.batch_size, {train.batch_size}",
+        )
+    for tracker in train.trackers:
+        if importlib.util.find_spec(tracker) is None:
+            yield (
+                ("train.trackers",),
+                f"train.trackers: {tracker!r} is not installed; pip install {tracker}",
+            )
+
+
+def _mixture_faults(config: Config) -> Iterator[Fault]:
+    parts = config.mixture
+    if not parts:
+        yield ("mixture",), "mixture: is empty; it needs at least one component"
+    elif not any(c.role == "target" for c in parts):
+        yield ("mixture",), "mixture: no component has role 'target'"
+    for i, c in enumerate(parts):
+        keys = [f"mixture.{i}.{key}" for key in ("task", "options")]
+        for where, fault in _component_faults(c) if config.data.source == "generated" else _rows_faults(c):
+            yield (*keys, f"mixture.{i}.{where}"), f"mixture.{i}.{where}: {fault}"
+        for j, other in enumerate(parts[:i]):
+            if other.task == c.task:
+                key = f"mixture.{i}.task"
+                fault = f"{c.task!r} stands in the mixture twice, as mixture.{j} too; give it one component"
+                yield (key, f"mixture.{j}.task"), f"{key}: {fault}"
+                break
+
+
+def _component_faults(c: ComponentConfig) -> list[tuple[str, str]]:
+    """(key, fault); beside what the data builders refuse, numbers that no array can hold."""
+    faults = component_faults(c.task, c.role, c.lengths, c.weight, c.options)
+    if c.weight > 0 and not 1e-9 <= c.weight <= 1e9:
+        faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
+    return faults
+
+
+def _rows_faults(c: ComponentConfig) -> list[tuple[str, str]]:
+    """(key, fault) of a component whose examples are rows of a dataset: any task has them."""
+    faults = []
+    if not c.task or not c.task.isprintable():
+        faults.append(
+            ("task", f"{short(c.task)} must be a value of the dataset's task column, printable text")
+        )
+    if not 0 <= c.lengths[0] <= c.lengths[1]:
+        faults.append(("lengths", f"{list(c.lengths)} must be [smallest, largest], whole numbers from 0"))
+    if not 1e-9 <= c.weight <= 1e9:
+        faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
+    # options of a task of ours say how a corpus was drawn, and serve an evaluation on generated examples
+    if c.options and c.task in list_tasks():
+        faults += [("options", fault) for fault in get_task(c.task).option_faults(c.options)]
+    elif c.options:
+        faults.append(
+            ("options", f"{short(c.options)} are for tasks of hf_lgt, which {short(c.task)} is not")
+        )
+    return faults
+
+
+COLUMNS = ("task", "length", "prompt", "target", "loss_mask")
+_RESERVED = (*CONTROL_TEXT, "<unk>")
+"""tokens that are no task's tag"""
+_DATASET_KEYS = ("path", "name", "revision", "columns", "length", "train_split", "test_split")
+
+
+def _data_faults(config: Config) -> Iterator[Fault]:
+    data, default = config.data, DataConfig()
+    if data.source == "generated":
+        for key in _DATASET_KEYS:
+            if getattr(data, key) != getattr(default, key):
+                yield (
+                    (f"data.{key}", "data.source"),
+                    f"data.{key}: {short(getattr(data, key))} is for data.source 'dataset', not 'generated'",
+                )
+        if config.model.tokenizer == "words":
+            yield (
+                ("model.tokenizer", "data.source"),
+                "model.tokenizer: 'words' are those of a dataset; data.source is 'generated'",
+            )
+        return
+    if not data.path:
+        yield (
+            ("data.path", "data.source"),
+            "data.path: is missing; data.source 'dataset' needs a Hub id, or a local folder or file",
+        )
+    for column in data.columns:
+        if column not in COLUMNS:
+            yield ("data.columns",), f"data.columns: {unknown('column', column, COLUMNS)}"
+    yield from _shared_columns(data)
+    if data.length != "column" and "length" in data.columns:
+        yield (
+            ("data.columns", "data.length"),
+            f"data.columns: names a column for the length, but data.length counts {data.length}",
+        )
+    if data.tags:
+        for i, c in enumerate(config.mixture):
+            if not can_be_tag(c.task):
+                yield (
+                    (f"mixture.{i}.task", "data.tags"),
+                    f"mixture.{i}.task: {short(c.task)} can be no tag, which is letters, digits and '_', at "
+                    f"most 64, and none of {', '.join(_RESERVED)}; set data.tags to false if the prompts "
+                    "themselves say what is asked",
+                )
+
+
+def can_be_tag(task: str) -> bool:
+    """Whether ``<task>`` can be a token of its own."""
+    return TAG.fullmatch(task) is not None and f"<{task}>" not in _RESERVED
+
+
+def _shared_columns(data: DataConfig) -> Iterator[Fault]:
+    """Columns that are read as two things."""
+    read = [c for c in COLUMNS if c != "length" or data.length == "column"]
+    keys: dict[str, list[str]] = {}
+    for key in read:
+        keys.setdefault(data.columns.get(key, key), []).append(key)
+    for name, both in keys.items():
+        if len(both) > 1:
+            yield (
+                ("data.columns", "data.length"),
+                f"data.columns: {short(name)} is read as {' and as '.join(both)}; "
+                "each needs a column of its own",
+            )
+
+
+def _eval_faults(config: Config) -> Iterator[Fault]:
+    low, high = config.eval.lengths
+    least = 1 if config.data.source == "generated" else 0
+    if not least <= low <= high:
+        yield ("eval.lengths",), f"eval.lengths: {[low, high]} must be [smallest, largest], from {least}"
+
+
+def _look_alike_faults(config: Config) -> Iterator[Fault]:
+    """Without tags, tasks whose prompts have one form cannot be told apart."""
+    if config.data.tags:
+        return
+    forms: dict[str, str] = {}
+    for i, c in enumerate(config.mixture):
+        if {where for where, _ in _component_faults(c)} & {"task", "options"}:
+            continue
+        length = max(get_task(c.task).smallest_length(c.options), 4)
+        if _length_fault(c, length, config.model.position_limit):
+            continue  # told already
+        prompt = get_task(c.task).sample(stream(0, "check"), length, 1, **c.options).text()[0][0]
+        form = re.sub("[A-Za-z]+", "a", re.sub("[0-9]+", "0", prompt))
+        other = forms.setdefault(form, c.task)
+        if other != c.task:
+            yield (
+                ("data.tags", f"mixture.{i}.task", f"mixture.{i}.options"),
+                f"data.tags: false, but the prompts of {other} and {c.task} look alike; a model could not "
+                "tell which is asked",
+            )
+
+
+def _length_faults(config: Config) -> Iterator[Fault]:
+    """Lengths that do not fit the model's positions or that a task cannot draw."""
+    yield from length_faults(config, config.model.position_limit, "model.max_positions is")
+
+
+def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fault]:
+    """Lengths of generated tasks that do not fit some number of positions.
+
+    Args:
+        config: the run.
+        limit: longest sequence in tokens, None: not known yet.
+        whose: what has this limit, for the message.
+    """
+    low, high = config.eval.lengths
+    for i, c in enumerate(config.mixture):
+        if {where for where, _ in _component_faults(c)} & {"task", "options"}:
+            continue  # told already, and there is nothing to draw
+        keys = (f"mixture.{i}.task", f"mixture.{i}.options", "model.max_positions")
+        task = get_task(c.task)
+        least, most = task.smallest_length(c.options), task.largest_length(c.options)
+        told = c.lengths[1] < c.lengths[0] or task.length_fault(c.lengths[1], c.options)
+        if not told and (fault := _length_fault(c, c.lengths[1], limit, whose)):
+            yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
+        elif not told and (fault := range_fault(config, c, c.lengths[1], limit, whose)):
+            yield (*keys, *RANGE_KEYS, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
+        if not 1 <= low <= high:
+            continue
+        # not `grid`: the list may be too long to make
+        has = range(low, (high if most is None else min(high, most)) + 1, config.eval.every)
+        if not has or has[-1] < least:
+            spans = f"starts at {least}" if most is None else f"has {least} to {most}"
+            fault = f"{[low, high]} has no length of {c.task}, which {spans}"
+        else:
+            fault = _length_fault(c, has[-1], limit, whose)
+        if fault:
+            yield (*keys, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
+        elif fault := range_fault(config, c, has[-1], limit, whose):
+            yield (*keys, *RANGE_KEYS, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
+
+
+def _length_fault(
+    c: ComponentConfig, length: int, limit: int | None, whose: str = "model.max_positions is"
+) -> str | None:
+    """Why a component's examples of this length cannot be used, if they cannot."""
+    tokens, symbols = length, length
+    limit = LARGEST if limit is None else limit
+    # A bound before any array is made: no task writes fewer tokens than its length.
+    if length <= min(limit, LONGEST_PROMPT):
+        try:
+            symbols, answer = widths(get_task(c.task), length, c.options)
+        except TaskError as error:
+            return str(error)
+        tokens = symbols + answer + 3  # BOS, tag, EOS
+    if tokens > limit:
+        return f"length {length} of {c.task} takes at least {tokens} tokens; {whose} {limit}"
+    if symbols > LONGEST_PROMPT:
+        return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
+    return None

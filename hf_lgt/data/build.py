@@ -1,0 +1,347 @@
+"""What a config's data section comes to: tokenizer, training batches and test sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from data_builders.registry import unknown
+from data_builders.sampling import HeldOut, stream
+from hf_lgt.config.schema import HALVES, LARGEST, Config, DataConfig, short
+from hf_lgt.config.validate import length_faults
+from hf_lgt.data.batch_sources import DatasetSource, GeneratedSource, Source
+from hf_lgt.data.codec import CheckpointTokenizer, Codec, TextCodec
+from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests, TestSets
+from hf_lgt.data.hub_open import Opened, build_codec, only_task, open_dataset
+from hf_lgt.data.hub_rows import TokenRows, read_rows
+from hf_lgt.data.position_ids import Numbering, numbering_of
+from hf_lgt.utils.errors import ConfigError
+from hf_lgt.utils.memory import require
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run."""
+
+    codec: TextCodec
+    source: Source
+    tests: TestSets
+    about: dict[str, Any]
+    """which rows they are: differs where the numbers of a run would; empty for generated data"""
+    warnings: tuple[str, ...] = ()
+    """what a user should know of the dataset"""
+
+
+LEAST_EXAMPLE, LEAST_TEST = 64, 8
+"""bytes of an example of a batch, and of a test example that training avoids"""
+
+
+def _check_examples(config: Config) -> None:
+    """Refuse test sets that are too large for memory."""
+    cells = len(config.mixture) * len(config.eval.grid_range)
+    told = f"eval.examples: {config.eval.examples} examples of {cells} tasks and lengths"
+    require(config.eval.examples * cells * LEAST_TEST, told)
+
+
+def open_data(config: Config, revision: str | None = None) -> Opened | None:
+    """The dataset of a config, None where examples are generated.
+
+    Args:
+        config: a checked config.
+        revision: commit to read it at where the config names none.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    return open_dataset(_at(config.data, revision)) if config.data.source == "dataset" else None
+
+
+def prepare_data(
+    config: Config, opened: Opened | None, start: CheckpointTokenizer | None = None, *, progress: bool = False
+) -> RunData:
+    """Everything that training and its evaluations need.
+
+    Args:
+        config: a checked config.
+        opened: from `open_data`.
+        start: the checkpoint whose tokenizer is used, None for a model of its own.
+        progress: show bars.
+
+    Raises:
+        ConfigError: a dataset has faulty rows, or none for a task; or a length takes more tokens than
+            the checkpoint.
+    """
+    limit = start.limit if start else config.model.position_limit
+    numbering = numbering_of(config.model, limit)
+    batch = config.train.batch_size
+    require(batch * LEAST_EXAMPLE, f"train.batch_size: a batch of {batch} examples")
+    if opened is None:
+        _check_examples(config)
+        if start:
+            _check_context(config, start)
+        mixture = config.build_mixture()
+        nodes = max(c.definition.nodes(c.options) for c in mixture.components)
+        wanted: Any = {"tasks": [c.task for c in config.mixture], "nodes": nodes, "tags": config.data.tags}
+        codec = start.codec(Codec, **wanted) if start else Codec.build(**wanted)
+        held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
+        source = GeneratedSource(
+            mixture,
+            codec,
+            batch_size=config.train.batch_size,
+            seed=config.seed.data,
+            held_out=held_out,
+            numbering=numbering,
+            halves=HALVES[config.model.role_heads],
+        )
+        return RunData(codec, source, generated_tests(config, codec, held_out, numbering), {})
+    task = only_task(config, opened)
+    text_codec = build_codec(config, opened, task, start)
+    trained, tested = _both_splits(config, opened, task, text_codec, limit, progress)
+    tests = DatasetTests(
+        text_codec,
+        tested,
+        config.mixture,
+        examples=config.eval.examples,
+        seed=config.eval.seed,
+        trained=trained,
+        numbering=numbering,
+        halves=HALVES[config.model.role_heads],
+    )
+    rows = DatasetSource(
+        trained,
+        config.mixture,
+        batch_size=config.train.batch_size,
+        seed=config.seed.data,
+        pad_id=text_codec.pad_id,
+        numbering=numbering,
+        halves=HALVES[config.model.role_heads],
+    )
+    about = {
+        "path": config.data.path,
+        "revision": opened.revision,
+        "train_rows": len(trained),
+        "test_rows": len(tested),
+        "fingerprint": _fingerprint(text_codec, trained, tested),
+        "train_fingerprint": _fingerprint(text_codec, trained),
+    }
+    return RunData(text_codec, rows, tests, about, tuple(opened.warnings))
+
+
+def _check_context(config: Config, start: CheckpointTokenizer) -> None:
+    """Refuse lengths of generated tasks that take more tokens than a checkpoint."""
+    whose = f"the context of {short(start.name)} is"
+    if faults := [fault for _, fault in length_faults(config, start.limit, whose)]:
+        raise ConfigError(faults)
+
+
+def prepare_tests(
+    config: Config,
+    codec: TextCodec,
+    trained: Config | None,
+    *,
+    recorded: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    progress: bool = False,
+) -> TestSets:
+    """The test sets of a config, for a model that is there.
+
+    Args:
+        config: names the tasks, lengths and test seed.
+        codec: the model's.
+        trained: the run that the model comes from, if any: says which prompts it never saw.
+        recorded: what the run wrote of its dataset, see `RunData.about`.
+        limit: longest sequence that the model takes, in tokens; None: that of the config.
+        progress: show bars.
+
+    Raises:
+        ConfigError: as `prepare_data`; also where the tokenizer lacks what the tasks write.
+    """
+    limit = limit or config.model.position_limit
+    numbering = numbering_of(config.model, limit)
+    roles = {c.task: c.role for c in trained.mixture} if trained else {}
+    if config.data.source == "generated":
+        _check_examples(config)
+        held_out = None
+        if trained and trained.data.source == "generated":
+            seen = trained.eval
+            held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
+        return generated_tests(config, codec, held_out, numbering, roles)
+    known = trained if trained and trained.data == config.data else None
+    recorded = recorded or {}
+    opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
+    task = only_task(config, opened)
+    tested = _read(config, opened, task, codec, config.mixture, train=False, limit=limit, progress=progress)
+    seen_rows = None
+    if known:
+        seen_rows = _read(
+            known, opened, task, codec, known.mixture, train=True, limit=limit, progress=progress
+        )
+        if _fingerprint(codec, seen_rows) != recorded.get("train_fingerprint"):
+            seen_rows = None  # not the rows that it was trained on: the overlap is not known
+    return DatasetTests(
+        codec,
+        tested,
+        config.mixture,
+        examples=config.eval.examples,
+        seed=config.eval.seed,
+        trained=seen_rows,
+        numbering=numbering,
+        halves=HALVES[config.model.role_heads],
+        roles=roles,
+    )
+
+
+def _at(data: DataConfig, revision: str | None) -> DataConfig:
+    return dataclasses.replace(data, revision=data.revision or revision)
+
+
+def generated_tests(
+    config: Config,
+    codec: TextCodec,
+    held_out: HeldOut | None,
+    numbering: Numbering | None = None,
+    roles: Mapping[str, str] = MappingProxyType({}),
+) -> GeneratedTests:
+    """Test sets drawn from the tasks."""
+    if not isinstance(codec, Codec):
+        raise ConfigError(["data.source: 'generated', but the model's tokenizer is of texts, not of symbols"])
+    return GeneratedTests(
+        codec,
+        config.build_mixture().components,
+        config.eval.grid,
+        examples=config.eval.examples,
+        seed=config.eval.seed,
+        held_out=held_out,
+        numbering=numbering,
+        halves=HALVES[config.model.role_heads],
+        roles=roles,
+    )
+
+
+def load_codec(path: Any, config: Config, *, trust_remote_code: bool = False) -> TextCodec:
+    """The codec of a saved model's tokenizer, of the kind that the config says.
+
+    Args:
+        path: the model's folder.
+        config: says which kind.
+        trust_remote_code: run Python code that comes with it.
+
+    Raises:
+        ValueError: the tokenizer has no token that begins, or none that ends a sequence; or it needs
+            code that is not to be run.
+    """
+    kind = Codec if config.model.tokenizer == "symbols" else TextCodec
+    codec = kind.load(path, tags=config.data.tags, trust_remote_code=trust_remote_code)
+    _ = codec.bos_id, codec.eos_id
+    return codec
+
+
+def example_texts(config: Config, tests: TestSets) -> dict[str, tuple[str, str]]:
+    """One short (prompt, answer) of each task, as a model card shows it."""
+    texts = {}
+    for component in config.mixture:
+        if config.data.source == "generated":
+            task = next(c for c in config.build_mixture().components if c.task == component.task)
+            least = task.definition.smallest_length(task.options)
+            longest = task.definition.largest_length(task.options) or 4
+            drawn = task.definition.sample(
+                stream(0, "example"), max(least, min(4, longest)), 1, **task.options
+            )
+            texts[component.task] = drawn.text()[0]
+            continue
+        assert isinstance(tests, DatasetTests)
+        cells = [cell for cell in tests.cells if cell.task == component.task]
+        texts[component.task] = tests.text(min(cells, key=lambda cell: abs(cell.length - 4)))
+    return texts
+
+
+def _both_splits(
+    config: Config, opened: Opened, task: str | None, codec: TextCodec, limit: int | None, progress: bool
+) -> tuple[TokenRows, TokenRows]:
+    """Rows of the training and the test split; the faults of both are told together."""
+    faults: list[str] = []
+    both = []
+    for train in (True, False):
+        try:
+            both.append(
+                _read(
+                    config, opened, task, codec, config.mixture, train=train, limit=limit, progress=progress
+                )
+            )
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    return both[0], both[1]
+
+
+def _read(
+    config: Config,
+    opened: Opened,
+    task: str | None,
+    codec: TextCodec,
+    components: Sequence[Any],
+    *,
+    train: bool,
+    limit: int | None,
+    progress: bool,
+) -> TokenRows:
+    """The rows of one split that the mixture, or the evaluation, uses.
+
+    Raises:
+        ConfigError: rows are faulty, or a component has none.
+    """
+    split = config.data.train_split if train else config.data.test_split
+    grid = config.eval.grid_range
+    rows = read_rows(
+        opened.train if train else opened.test,
+        split,
+        config.data,
+        codec,
+        lengths={c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in components},
+        only_task=task,
+        max_positions=LARGEST if limit is None else limit,
+        position_range=config.model.position_range,
+        progress=progress,
+    )
+    faults = []
+    for i, c in enumerate(components):
+        low, high = c.lengths if train else config.eval.lengths
+        if len(rows.of(c.task, low, high)):
+            continue
+        dataset = opened.train if train else opened.test
+        if fault := _unknown_task(dataset, config, split, c.task):
+            faults.append(f"mixture.{i}.task: {fault}")
+            continue
+        key = f"mixture.{i}.lengths" if train else "eval.lengths"
+        faults.append(f"{key}: {split} has no row of task {c.task!r} with a length in {[low, high]}")
+    if faults:
+        raise ConfigError(faults)
+    return rows
+
+
+def _unknown_task(dataset: Any, config: Config, split: str, task: str) -> str | None:
+    """Why a split has no row of a task at all, if it has none."""
+    column = config.data.columns.get("task", "task")
+    names = dataset.unique(column) if column in dataset.column_names else [task]
+    if task in names:
+        return None
+    shown = [n if n.isprintable() else short(n) for n in sorted(map(str, names))[:20]]
+    return f"{split} has no row of it: {unknown('task', task, shown)}"
+
+
+def _fingerprint(codec: TextCodec, *tables: TokenRows) -> str:
+    """A hash of all that training and evaluation read, and of the vocabulary that rows not in use add to."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr(sorted(codec.tokenizer.get_vocab().items())).encode())
+    for table in tables:
+        for part in (table.ids, table.starts, table.scored, table.task, table.length):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        digest.update(repr(table.tasks).encode())
+    return digest.hexdigest()

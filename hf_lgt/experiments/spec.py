@@ -1,0 +1,239 @@
+"""The file of a sweep.
+
+::
+
+    name: positions                      # folder of tables and figures below output_dir
+    config: {base: ../strings.yaml}      # what all runs share: the keys of a run's config, or the path of one
+    groups:                              # optional: targets with their auxiliaries, by name
+      strings: {mixture: [...]}
+      sums: {base: ../sums.yaml}
+    arms: [transfer, target_alone, {name: longer, arm: transfer, config: {train: {steps: 8000}}}]
+    grid:                                # optional: every combination of all values
+      model.rope_theta: [1.0e+3, 1.0e+5]
+      target_length: [4, 8]              # longest training length of the targets; also auxiliary_length
+      positions: {rope: {}, nope: {model: {positions: nope}}}  # values with names, each of several keys
+    seeds: [0, 1, 2]
+    checkpoints: {...}                   # optional, as in a comparison
+    slurm: {partition: gpu, gpus: 1}     # optional, see `hf_lgt.experiments.slurm.submit`
+
+Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_builders.registry import unknown
+from data_builders.texts import CONTROLS, printable
+from hf_lgt.config.files import merge, read_file, read_mapping, secret_faults
+from hf_lgt.config.schema import NAME, SECTIONS, short
+from hf_lgt.experiments.comparison import seed_faults
+from hf_lgt.experiments.controls import TRANSFER, is_ready
+from hf_lgt.experiments.revisions import CheckpointList, read_checkpoints
+from hf_lgt.utils.errors import ConfigError
+
+KEYS = ("name", "config", "groups", "arms", "grid", "seeds", "checkpoints", "slurm")
+LENGTHS = {"target_length": "target", "auxiliary_length": "auxiliary"}
+"""axes that set the longest training length of all tasks of a role"""
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One arm of a sweep."""
+
+    name: str
+    ready: str
+    """the ready arm that it is made from, see `hf_lgt.experiments.controls`"""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """what differs from that"""
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """What a sweep's file says, its configs read but not yet checked."""
+
+    name: str
+    file: Path
+    groups: Mapping[str, Mapping[str, Any]]
+    """name -> config; one without a name where the file has no groups"""
+    arms: tuple[ArmSpec, ...]
+    axes: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """axis -> value as text -> what it sets: keys with dots, as ``train.steps``, or those of `LENGTHS`"""
+    seeds: tuple[int, ...]
+    checkpoints: tuple[CheckpointList, ...] = ()
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_sweep(path: str | Path) -> SweepSpec:
+    """Read a sweep's file.
+
+    Raises:
+        ConfigError: with every fault of the file; those of the runs' configs are found by `expand`.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise ConfigError([f"sweep {file} is a folder; name a YAML file in it, as {file / 'cpu.yaml'}"])
+    try:
+        data = read_file(file)
+    except ConfigError as error:
+        raise ConfigError([f.replace("config file", "sweep", 1) for f in error.faults]) from None
+    if secret := [*secret_faults(data)]:
+        raise ConfigError(secret)  # and no other fault, which might quote it
+    faults = [f"sweep {file}: {unknown('key', key, KEYS)}" for key in data if key not in KEYS]
+    if not isinstance(data.get("name"), str) or not NAME.fullmatch(data["name"]):
+        faults.append(f"name: {short(data.get('name'))} must be letters, digits, '.', '_', '-'")
+    faults += seed_faults(data.get("seeds"))
+    groups = _groups(data, file, faults)
+    arms = _arms(data.get("arms", [TRANSFER]), file, faults)
+    axes = _axes(data.get("grid", {}), faults)
+    checkpoints: tuple[CheckpointList, ...] = ()
+    if "checkpoints" in data:
+        checkpoints, told = read_checkpoints(data["checkpoints"])
+        faults += told
+    slurm = data.get("slurm", {})
+    if not isinstance(slurm, dict):
+        faults.append(f"slurm: {short(slurm)} must be a mapping of keys, as in {{partition: gpu}}")
+    if faults:
+        raise ConfigError([printable(fault) for fault in faults])
+    return SweepSpec(data["name"], file, groups, tuple(arms), axes, tuple(data["seeds"]), checkpoints, slurm)
+
+
+def _groups(data: dict[str, Any], file: Path, faults: list[str]) -> dict[str, dict[str, Any]]:
+    """The config of every group, as plain data."""
+    try:
+        common = read_mapping(data.get("config", {}), file.parent, "config")
+    except ConfigError as error:
+        faults += error.faults
+        return {}
+    given = data.get("groups")
+    if given is None:
+        if "config" not in data:
+            faults.append("config: is missing; it holds the keys of a run's config, or the path of one")
+        return {"": common}
+    if not isinstance(given, dict) or not given:
+        faults.append(f"groups: {short(given)} must map names to what differs from the config")
+        return {}
+    groups = {}
+    for name, item in given.items():
+        if fault := _name_fault(name):
+            faults.append(f"groups: {fault}")
+            continue
+        try:
+            groups[name] = merge(common, read_mapping(item, file.parent, f"groups.{name}"))
+        except ConfigError as error:
+            faults += error.faults
+    return groups
+
+
+def _name_fault(name: Any) -> str | None:
+    if not isinstance(name, str) or not name.strip() or len(name) > 60 or CONTROLS.search(name):
+        return f"the name {short(name)} must be printable text of at most 60 characters"
+    return None
+
+
+def _arms(given: Any, file: Path, faults: list[str]) -> list[ArmSpec]:
+    if not isinstance(given, list) or not given:
+        faults.append(f"arms: {short(given)} must be a list of ready arms, as [transfer, target_alone]")
+        return []
+    arms: list[ArmSpec] = []
+    for i, entry in enumerate(given):
+        item: Any = {"name": entry} if isinstance(entry, str) else entry
+        if not isinstance(item, dict) or "name" not in item:
+            faults.append(f"arms.{i}: {short(item)} must be a ready arm's name, or a mapping with a name")
+            continue
+        keys = ("name", "arm", "config")
+        told = [f"arms.{i}: {unknown('key', key, keys)}" for key in item if key not in keys]
+        if not isinstance(item["name"], str) or not NAME.fullmatch(item["name"]):
+            told.append(f"arms.{i}.name: {short(item['name'])} must be letters, digits, '.', '_', '-'")
+        # a name alone is a ready arm; another one with a config of its own starts from the transfer arm
+        own_name = "config" in item and not is_ready(str(item["name"]))
+        ready: Any = item.get("arm", TRANSFER if own_name else item["name"])
+        if not isinstance(ready, str):
+            told.append(f"arms.{i}.arm: {short(ready)} must be the name of a ready arm")
+        config: dict[str, Any] = {}
+        try:
+            config = read_mapping(item.get("config", {}), file.parent, f"arms.{i}.config")
+        except ConfigError as error:
+            told += error.faults
+        faults += told
+        if told:
+            continue
+        if item["name"] in [arm.name for arm in arms]:
+            faults.append(f"arms.{i}: {short(item['name'])} stands there twice")
+        arms.append(ArmSpec(item["name"], ready, config))
+    return arms
+
+
+def _axes(given: Any, faults: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    if not isinstance(given, dict):
+        faults.append(f"grid: {short(given)} must map keys to lists of values")
+        return {}
+    axes: dict[str, dict[str, dict[str, Any]]] = {}
+    for axis, values in given.items():
+        if fault := _name_fault(axis):
+            faults.append(f"grid: {fault}")
+        elif not isinstance(values, (list, dict)) or not values:
+            faults.append(
+                f"grid.{axis}: {short(values)} must be a list of values, or map names of values to the keys "
+                "that they set"
+            )
+        elif isinstance(values, dict):
+            told = [f"grid.{axis}: {fault}" for name in values if (fault := _name_fault(name))]
+            told += [
+                f"grid.{axis}.{name}: {short(item)} must be a mapping of keys of the config"
+                for name, item in values.items()
+                if not isinstance(item, dict)
+            ]
+            faults += told
+            if not told:
+                axes[axis] = {name: flat(item) for name, item in values.items()}
+        else:
+            texts = [value_text(value) for value in values]
+            faults += [f"grid.{axis}: {fault}" for fault in _value_faults(axis, values, texts)]
+            # of a section, as elsewhere, only the keys that stand there
+            axes[axis] = {
+                text: flat({axis: value}) if axis in SECTIONS else {axis: value}
+                for text, value in zip(texts, values, strict=True)
+            }
+    return axes
+
+
+def _value_faults(axis: str, values: list[Any], texts: list[str]) -> Iterator[str]:
+    """What is wrong with the values of an axis; `texts` are what they are told apart by."""
+    for text in dict.fromkeys(texts):
+        own = [value for value, other in zip(values, texts, strict=True) if other == text]
+        if len(own) == 1:
+            continue
+        if all((type(value), value) == (type(own[0]), own[0]) for value in own):
+            yield f"{text} stands there twice"
+        else:
+            yield f"{len(own)} values read {text}; give them names, as in {{name: {{key: value}}}}"
+    yield from (f"{short(text)} must be printable text" for text in texts if CONTROLS.search(text))
+    if axis in LENGTHS:
+        wrong = [value for value in values if type(value) is not int or value < 1]
+        yield from (f"{short(value)} must be a whole number from 1" for value in wrong)
+
+
+def value_text(value: Any) -> str:
+    """A value of the grid as manifests and tables show it."""
+    if not isinstance(value, float):
+        return value if isinstance(value, str) else short(value)
+    text = f"{value:g}"
+    return text if float(text) == value else repr(value)
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``section.key``; a mixture's options and other lists stay whole.
+
+    A section without keys sets nothing.
+    """
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and (value or f"{prefix}{key}" in SECTIONS):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

@@ -1,0 +1,1 @@
+"""Models: built from scratch or opened from a checkpoint, adapters, attention, the forward pass."""

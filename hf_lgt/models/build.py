@@ -1,0 +1,281 @@
+"""Models to train: a model of its own with random weights, a checkpoint's weights, or its random twin."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from data_builders.sampling import stream
+from hf_lgt.config.schema import ModelConfig, short
+from hf_lgt.data.codec import TextCodec
+from hf_lgt.models.base_checkpoint import BaseCheckpoint, check_vocabulary, readable
+from hf_lgt.models.forward import check_positions
+from hf_lgt.models.heads import require_halves
+from hf_lgt.models.resolve import fetch_weights
+from hf_lgt.models.weights import load_weights
+from hf_lgt.utils.errors import ConfigError
+from hf_lgt.utils.memory import BYTES, require
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedModel:
+    """A causal language model of its own sizes with random weights, on the CPU.
+
+    Args:
+        config: sizes and position encoding.
+        codec: gives the vocabulary.
+        seed: the initialisation seed; torch's global generator is left as it was.
+
+    Returns:
+        `LlamaForCausalLM`, `GPTNeoXForCausalLM` or `BloomForCausalLM`. A Llama without positions is a
+        `SmolLM3ForCausalLM`, the same network with a switch that turns them off in every layer.
+
+    Raises:
+        ConfigError: it would not fit into memory.
+    """
+    import torch
+
+    layers, width, inner = config.layers, config.hidden_size, config.intermediate_size
+    least = codec.vocab_size * width + layers * 2 * width * (width + inner)  # no family has fewer weights
+    require(BYTES * least, f"model: {layers} layers of hidden_size {width} and intermediate_size {inner}")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: PreTrainedModel = _FAMILIES[config.architecture](config, _sizes(config, codec))
+    model.to(getattr(torch, config.dtype))
+    return model
+
+
+def _sizes(config: ModelConfig, codec: TextCodec) -> dict[str, Any]:
+    """What the families' configs share."""
+    return {
+        "vocab_size": codec.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "max_position_embeddings": config.position_limit,
+        "initializer_range": config.initializer_range,
+        "tie_word_embeddings": config.tie_embeddings,
+        # none is borrowed here: an embedding keeps the row of its padding token at zero
+        "pad_token_id": codec.tokenizer.pad_token_id,
+        "bos_token_id": codec.bos_id,
+        "eos_token_id": codec.eos_id,
+    }
+
+
+def _llama(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
+    from transformers import LlamaConfig, LlamaForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
+
+    sizes = {**sizes, "num_key_value_heads": config.kv_heads or config.heads}
+    sizes["rope_parameters"] = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if config.positions == "rope":
+        return LlamaForCausalLM(LlamaConfig(**sizes))
+    return SmolLM3ForCausalLM(SmolLM3Config(**sizes, no_rope_layers=[0] * config.layers))
+
+
+def _gpt_neox(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
+    """Rotates a quarter of each head, as Pythia does (arXiv 2304.01373)."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    rope = {"rope_type": "default", "rope_theta": config.rope_theta, "partial_rotary_factor": 0.25}
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, rope_parameters=rope))
+
+
+def _bloom(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
+    """The network with linear biases of attention (ALiBi, Press et al. 2022, arXiv 2108.12409).
+
+    It differs from a Llama in more than its positions: LayerNorm, also on the embeddings, where Llama has
+    RMSNorm; a GELU feed-forward layer of two matrices, 4 x hidden_size wide, where Llama's has three and
+    SiLU gates; and biases in every linear layer. So a comparison with RoPE or NoPE compares these too.
+
+    The bias is added as slope x place of the key. bfloat16 holds whole numbers to 256 exactly: beyond, with
+    ``train.precision bf16``, near places get one bias.
+    """
+    from transformers import BloomConfig, BloomForCausalLM
+
+    return BloomForCausalLM(BloomConfig(**sizes))
+
+
+_FAMILIES = {"llama": _llama, "gpt_neox": _gpt_neox, "bloom": _bloom}
+
+
+def load_model(config: ModelConfig, start: BaseCheckpoint, codec: TextCodec, seed: int) -> PreTrainedModel:
+    """A checkpoint's model, or its random twin, with a row for each token of the codec, on the CPU.
+
+    The embedding only grows. Rows of tokens that the checkpoint's tokenizer lacked are drawn, coordinate
+    by coordinate, from a normal distribution with the mean and standard deviation of the rows that it
+    has; so are those of the output where it is a matrix of its own.
+
+    Args:
+        config: `init` says whether the weights are the checkpoint's, `dtype` what they are kept in.
+        start: the checkpoint.
+        codec: made from its tokenizer.
+        seed: the initialisation seed; torch's global generator is left as it was.
+
+    Raises:
+        ConfigError: the weights cannot be read, or are not those of this architecture or tokenizer; or a
+            policy of positions or heads is one that the model cannot follow.
+    """
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if config.init == "random":
+            model = _random_twin(config, start, codec)
+        else:
+            check_vocabulary(start.checkpoint, codec.inherited, _rows(start.config))
+            # rows are only added, as resizing to the tokenizer's length would cut a padded vocabulary
+            model = load_base(config, start, codec.vocab_size)
+    if config.init != "random":
+        _draw_rows(model, codec, seed)
+    decode_greedily(model, codec)
+    require_policies(config, model)
+    return model
+
+
+def decode_greedily(model: Any, codec: TextCodec) -> None:
+    """Let ``generate`` decode greedily up to the end token that training used.
+
+    A checkpoint may come with sampling, penalties or another end token in its ``generation_config.json``,
+    which would be saved with the trained weights and change what they write.
+    """
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id, do_sample=False
+    )
+    for config in (model.config, model.config.get_text_config()):
+        config.bos_token_id, config.eos_token_id = codec.bos_id, codec.eos_id
+
+
+def require_policies(config: ModelConfig, model: Any) -> None:
+    """Refuse a model that cannot follow the config's policies of positions and heads.
+
+    Raises:
+        ConfigError: it takes no numbers of positions, or does not use them; or its heads are not known.
+    """
+    require_halves(config.role_heads, model)
+    if config.position_ids == "sequential":
+        return
+    try:
+        check_positions(model)
+    except ValueError as error:
+        raise ConfigError(
+            [f"model.position_ids: {config.position_ids!r} is not for this model: {error}; take 'sequential'"]
+        ) from None
+
+
+def _rows(config: Any) -> int:
+    """Rows of a checkpoint's embedding, 0 where its config does not say."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    return rows if isinstance(rows, int) else 0
+
+
+def load_base(config: ModelConfig, start: BaseCheckpoint, rows: int) -> PreTrainedModel:
+    """A checkpoint's model with at least so many rows, for adapters that hold those of added tokens.
+
+    Raises:
+        ConfigError: see `load_model`.
+    """
+    model = _pretrained(config, start)
+    embedding: Any = model.get_input_embeddings()
+    if rows > embedding.weight.shape[0]:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    return model
+
+
+def _pretrained(config: ModelConfig, start: BaseCheckpoint) -> PreTrainedModel:
+    """The weights as they are saved, every one of them."""
+    import torch
+
+    model = load_weights(
+        fetch_weights(start.checkpoint, config),
+        start.checkpoint,
+        config=start.config,
+        dtype=getattr(torch, config.dtype),
+        use_safetensors=True if config.use_safetensors else None,
+        trust_remote_code=config.trust_remote_code,
+    )
+    _check_decoder(model, start)
+    _freeze_all_but_text(model)
+    return model  # type: ignore[no-any-return]
+
+
+def _random_twin(config: ModelConfig, start: BaseCheckpoint, codec: TextCodec) -> PreTrainedModel:
+    """The checkpoint's architecture with random weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    sizes = type(start.config).from_dict(start.config.to_dict())
+    check_vocabulary(start.checkpoint, codec.inherited, rows := _rows(sizes))
+    sizes.get_text_config().vocab_size = max(rows, codec.vocab_size)
+    with readable(start.checkpoint):
+        # drawn in float32, so that twins of both types have the same weights but for rounding
+        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            sizes, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+        )
+    _check_decoder(model, start)
+    _freeze_all_but_text(model)
+    return model.to(getattr(torch, config.dtype))  # type: ignore[no-any-return]
+
+
+def _check_decoder(model: Any, start: BaseCheckpoint) -> None:
+    """Refuse a model that cannot give logits at chosen positions, or that reads ahead.
+
+    What reads ahead, as RoBERTa does under its name of a causal model, would see the answers.
+    """
+    import torch
+
+    what = f"model.name_or_path: {type(model).__name__}, the model of {short(start.checkpoint.name)},"
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise ConfigError(
+            [f"{what} cannot give logits at chosen positions (logits_to_keep), which training here needs"]
+        )
+    rows, mode = model.get_input_embeddings().weight.shape[0], model.training
+    # two texts that differ in their last token alone, one by one: that gives the same bits
+    texts = [torch.tensor([[0, 1, 2, 1, last]]) % rows for last in (2, 3)]
+    with readable(start.checkpoint), torch.no_grad():
+        model.eval()
+        one, two = (model(input_ids=ids, use_cache=False).logits[0, :-1].float() for ids in texts)
+    model.train(mode)
+    close = (1e-4 if model.dtype == torch.float32 else 1e-2) * float(one.std())
+    if not torch.allclose(one, two, rtol=0, atol=close, equal_nan=True):
+        raise ConfigError([f"{what} is no causal language model: it reads the tokens that it is to predict"])
+
+
+def _freeze_all_but_text(model: Any) -> None:
+    """Leave what a model has for pictures or sound as it is: text gives it no gradient."""
+    if model.config.get_text_config() is model.config:
+        return
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    kept = {id(p) for part in parts if part is not None for p in part.parameters()}
+    for p in model.parameters():
+        p.requires_grad_(id(p) in kept)
+
+
+def _draw_rows(model: PreTrainedModel, codec: TextCodec, seed: int) -> None:
+    """Draw the rows of added tokens, input and, where it is another matrix, output."""
+    import torch
+
+    weight: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    matrices = {"input": weight}
+    output: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if output is not None and output.weight is not weight:
+        matrices["output"] = output.weight
+    if not codec.added:
+        return
+    for name, matrix in matrices.items():
+        known = matrix.detach()[: codec.inherited].double()
+        shape = len(codec.added), matrix.shape[1]
+        normal = torch.from_numpy(stream(seed, "new rows", name).standard_normal(shape))
+        rows = known.mean(dim=0) + known.std(dim=0) * normal
+        with torch.no_grad():
+            matrix[list(codec.added)] = rows.to(matrix.dtype)
+
+
+def parameter_count(model: Any) -> int:
+    """Parameters, shared ones counted once."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,69 @@
+"""The forward pass: what a model is given, its logits at scored tokens and the loss on answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from hf_lgt.data.batching import IGNORE, Pass
+from hf_lgt.models.heads import within_halves
+
+
+def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
+    """Logits at the kept positions only, [b, K, vocabulary]."""
+    logits: torch.Tensor = run_pass(model, work, logits_to_keep=work.keep).logits
+    return logits
+
+
+def run_pass(model: Any, work: Pass, **more: Any) -> Any:
+    """What a model gives, with the numbers of positions and within the heads that each example may use."""
+    with within_halves(model, work.halves):
+        return model(input_ids=work.input_ids, use_cache=False, **_position_arguments(work), **more)
+
+
+def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
+    """What a model is told of the numbers of positions; nothing where they are the usual ones."""
+    if work.position_ids is None:
+        return {}
+    # without a mask, transformers takes numbers that jump or begin again for several texts in one row
+    return {"position_ids": work.position_ids, "attention_mask": torch.ones_like(work.input_ids)}
+
+
+def check_positions(model: torch.nn.Module) -> None:
+    """Refuse a model to which the numbers of positions make no difference.
+
+    Args:
+        model: a causal language model, whose mode comes back.
+
+    Raises:
+        ValueError: it takes none, or does not use them.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    ids = torch.tensor([[0, 1, 2, 1, 2]], device=device)
+    logits = []
+    model.eval()
+    try:
+        with torch.no_grad():
+            for numbers in ([0, 1, 2, 3, 4], [0, 3, 5, 9, 14]):
+                work = Pass(ids, torch.arange(5, device=device), ids, torch.tensor([numbers], device=device))
+                logits.append(logits_of(model, work))
+    except TypeError as error:
+        raise ValueError(f"{type(model).__name__} takes no position_ids: {error}") from None
+    finally:
+        model.train(was_training)
+    if torch.equal(*logits):
+        raise ValueError(f"{type(model).__name__} does not use position_ids: they make no difference to it")
+
+
+def answer_loss(model: torch.nn.Module, work: Pass) -> torch.Tensor:
+    """Cross entropy summed over the scored tokens of a pass, a float32 scalar.
+
+    The caller divides by the answer tokens of the global batch, so that neither the number of
+    passes nor that of processes changes a gradient.
+    """
+    logits = logits_of(model, work)
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), work.labels.flatten(), ignore_index=IGNORE, reduction="sum"
+    )

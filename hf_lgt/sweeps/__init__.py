@@ -1,1 +1,0 @@
-"""Many runs from one file: a grid of settings, arms and seeds; planned, run anywhere, collected."""

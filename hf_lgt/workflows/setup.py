@@ -1,0 +1,186 @@
+"""What a run needs made ready: its checkpoint, data and model, then its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+from hf_lgt.checkpointing.open_run import check_folder, look_at_folder, origin_of, prepare_folder, settle
+from hf_lgt.checkpointing.resume import Beginning
+from hf_lgt.checkpointing.run_folder import CHECKPOINT_FILE, recorded_checkpoint, recorded_data
+from hf_lgt.config.schema import Config
+from hf_lgt.data.build import RunData, open_data, prepare_data
+from hf_lgt.data.codec import TextCodec
+from hf_lgt.models.adapters import add_adapters
+from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
+from hf_lgt.models.build import build_model, load_model
+from hf_lgt.models.packing import require_packing
+from hf_lgt.models.resolve import fetch_weights
+from hf_lgt.training.warnings import start_warnings
+from hf_lgt.utils.atomic_io import write_text
+from hf_lgt.utils.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs, before anything is written."""
+
+    config: Config
+    begin: str | Beginning
+    """see `hf_lgt.checkpointing.open_run.settle`"""
+    start: BaseCheckpoint | None
+    data: RunData
+    model: Any
+
+
+def prepare(
+    config: Config,
+    accelerator: Accelerator,
+    overwrite: bool,
+    resume: str | Path,
+    progress: bool,
+    known: dict[str, RunData] | None = None,
+) -> Prepared:
+    """Check the folder, open checkpoint and data, make the model; for the only writer of the folder.
+
+    Args:
+        config: the run's.
+        accelerator: tells the processes.
+        overwrite: remove what an earlier run left.
+        resume: see `train`.
+        progress: show bars.
+        known: data of runs prepared before, which those that differ in name and initial weights alone share.
+
+    Raises:
+        ConfigError: see `train`.
+    """
+    begin = settle(config, overwrite, resume)
+    check_folder(config, overwrite, resume=begin)  # before the data, which may take long
+    origin = origin_of(config, overwrite, begin)
+    start = _open_start(config, origin, accelerator)
+    known = {} if known is None else known
+    key = _data_key(config, start, origin)
+    if key not in known:
+        known[key] = _prepare_data(config, start, origin, accelerator, progress)
+    model = make_model(config, start, known[key].codec)
+    require_packing(config.train.layout, model)  # before the folder is made
+    return Prepared(config, begin, start, known[key], model)
+
+
+def _data_key(config: Config, start: BaseCheckpoint | None, origin: Path | None) -> str:
+    """What the data of a run depend on."""
+    settings = config.to_dict()
+    del settings["name"], settings["output_dir"], settings["seed"]["init"]
+    commit = start.checkpoint.commit if start else None
+    return json.dumps([settings, commit, recorded_data(origin).get("revision")], sort_keys=True)
+
+
+def folder_faults(ready: Prepared, overwrite: bool) -> list[str]:
+    """What keeps a run out of its folder; writes nothing."""
+    return look_at_folder(ready.config, overwrite, ready.data.about, resume=ready.begin)[0]
+
+
+def open_folder(
+    ready: Prepared,
+    accelerator: Accelerator,
+    overwrite: bool,
+    tell: Callable[[str], None],
+    runs: int = 1,
+) -> Path | None:
+    """Make a run's folder and tell the user what there is to know; gives the checkpoint that it goes on from.
+
+    Raises:
+        ConfigError: see `hf_lgt.checkpointing.open_run.prepare_folder`.
+    """
+    config, start, data = ready.config, ready.start, ready.data
+    resume_from, news = prepare_folder(
+        config, overwrite, accelerator, data.about, resume=ready.begin, runs=runs
+    )
+    if start:
+        if accelerator.is_main_process:
+            about = json.dumps(start.checkpoint.about(), indent=1)
+            write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
+        news = [*news, *_added_news(start, data.codec)]
+    for line in [*news, *(f"warning: {w}" for w in data.warnings), *start_warnings(config, data.source)]:
+        tell(line)
+    return resume_from
+
+
+def make_model(config: Config, start: BaseCheckpoint | None, codec: TextCodec) -> Any:
+    """The model that a run trains, with adapters where the config asks for them, on the CPU.
+
+    Raises:
+        ConfigError: see `hf_lgt.models.build.load_model` and `hf_lgt.models.adapters.add_adapters`.
+    """
+    if start is None:
+        return build_model(config.model, codec, config.seed.init)
+    model = load_model(config.model, start, codec, config.seed.init)
+    if config.peft.method == "none":
+        return model
+    found = start.checkpoint
+    revision = found.commit if found.on_hub else None
+    return add_adapters(model, config.peft, codec.added, config.seed.init, base=found.name, revision=revision)
+
+
+def _open_start(config: Config, origin: Path | None, accelerator: Accelerator) -> BaseCheckpoint | None:
+    """The run's checkpoint, the same commit on every process and in the run that is gone on with.
+
+    Raises:
+        ConfigError: see `hf_lgt.models.base_checkpoint.open_base_checkpoint`.
+    """
+    if config.model.name_or_path is None:
+        return None
+    commit = recorded_checkpoint(origin).get("commit")
+    start = None
+    if accelerator.is_main_process:
+        start = open_base_checkpoint(config.model, commit)
+        if config.model.init == "pretrained":
+            fetch_weights(start.checkpoint, config.model)  # the others find them in the cache
+    if accelerator.num_processes > 1:
+        found = [start.checkpoint.commit if start else None]
+        broadcast_object_list(found)
+        start = start or open_base_checkpoint(config.model, found[0])
+    return start
+
+
+def _prepare_data(
+    config: Config,
+    start: BaseCheckpoint | None,
+    origin: Path | None,
+    accelerator: Accelerator,
+    progress: bool,
+) -> RunData:
+    """The run's data, the same rows on every process.
+
+    Raises:
+        ConfigError: see `hf_lgt.data.build`; also where the processes read different rows.
+    """
+    # an interrupted run goes on with the rows that it began with, whatever was pushed since
+    revision = recorded_data(origin).get("revision")
+    opened = open_data(config, revision) if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        # the others find the files in the cache, and take the commit that the first one found
+        found = [opened.revision if opened else revision]
+        broadcast_object_list(found)
+        if not accelerator.is_main_process:
+            opened = open_data(config, found[0])
+    data = prepare_data(config, opened, start, progress=progress and accelerator.is_main_process)
+    if accelerator.num_processes > 1 and opened:
+        prints = gather_object([data.about["fingerprint"]])
+        if len(set(prints)) > 1:
+            raise ConfigError([f"data.path: {config.data.path!r} is not the same on all processes"])
+    return data
+
+
+def _added_news(start: BaseCheckpoint, codec: TextCodec) -> list[str]:
+    if not codec.added:
+        return []
+    names = codec.tokenizer.convert_ids_to_tokens(list(codec.added))
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return [f"{start.checkpoint.name}: {len(names)} tokens were added to its tokenizer: {shown}"]

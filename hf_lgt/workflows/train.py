@@ -1,0 +1,191 @@
+"""A whole run: config -> folder, model, training with evaluation, saved model and card."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import transformers
+from accelerate import Accelerator
+
+from hf_lgt.checkpointing.adapter_files import is_adapted, save_adapters
+from hf_lgt.checkpointing.checkpoints import writing
+from hf_lgt.checkpointing.open_run import only_writer
+from hf_lgt.checkpointing.resume import AUTO
+from hf_lgt.checkpointing.run_folder import is_finished, recorded_checkpoint, refusals
+from hf_lgt.config.schema import Config
+from hf_lgt.data.build import RunData, example_texts
+from hf_lgt.data.eval_sets import TestSets
+from hf_lgt.evaluation.harness import evaluate_tests
+from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
+from hf_lgt.models.adapters import merged
+from hf_lgt.report.canvas import optional
+from hf_lgt.report.model_card import model_card
+from hf_lgt.report.results import FIGURES, write_figures
+from hf_lgt.training.accelerator import flat_settings, make_accelerator
+from hf_lgt.training.train_log import end_trackers, start_trackers, track
+from hf_lgt.training.trainer import Evaluate, fit
+from hf_lgt.utils.atomic_io import atomic_directory, clear_drafts
+from hf_lgt.utils.errors import ConfigError
+from hf_lgt.utils.fsdp import full_weights
+from hf_lgt.utils.jsonl import append_lines
+from hf_lgt.workflows.setup import make_model, open_folder, prepare
+
+EVAL_LOG = "eval.jsonl"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run."""
+
+    run_dir: Path
+    records: list[EvalRecord]
+    """of the last evaluation"""
+    zero_shot: list[EvalRecord] = field(default_factory=list)
+    """of the one before the first step, of a run that began with pretrained weights"""
+    figures: list[Path] = field(default_factory=list)
+
+
+def train(
+    config: Config,
+    *,
+    overwrite: bool = False,
+    resume: str | Path = AUTO,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> RunResult:
+    """Train, evaluate and save one run.
+
+    A run of the same config that was interrupted goes on from its newest whole checkpoint, with the
+    same numbers as if it had not been. A finished one, or one of another config, is never touched.
+
+    Args:
+        config: from `load_config`.
+        overwrite: remove what an earlier run left in the folder.
+        resume: ``auto``; ``never`` refuses to go on with an interrupted run; or the folder of a checkpoint,
+            of this run or of another one of the same config, or of a run whose newest is meant.
+        progress: show bars.
+        say: takes a line of news for the user, on the main process.
+
+    Raises:
+        ConfigError: the folder holds another or a finished run, or another process writes to it; or the
+            config does not suit this machine.
+        TrainingError: the loss or a gradient is not finite, or a log cannot be written.
+        CheckpointError: a checkpoint or the model cannot be written.
+        Interrupted: SIGTERM or SIGINT came; a checkpoint was written if training had begun.
+    """
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
+    accelerator = make_accelerator(config)
+    tell = say if accelerator.is_main_process else lambda line: None
+    with only_writer(config, accelerator, tell):
+        return _train(config, accelerator, overwrite, resume, progress, tell)
+
+
+def _train(
+    config: Config,
+    accelerator: Accelerator,
+    overwrite: bool,
+    resume: str | Path,
+    progress: bool,
+    tell: Callable[[str], None],
+) -> RunResult:
+    """As `train`, for the only writer of the folder."""
+    if accelerator.is_main_process and is_finished(config.run_dir):
+        for name in FIGURES:  # what a run leaves that is killed after its model was saved
+            clear_drafts(config.run_dir, of=Path(name).stem)
+    ready = prepare(config, accelerator, overwrite, resume, progress)
+    resume_from = open_folder(ready, accelerator, overwrite, tell)
+    start_trackers(accelerator, config, flat_settings(config.to_dict()))
+    bare = fit(
+        config,
+        ready.model,
+        ready.data.codec,
+        ready.data.source,
+        accelerator,
+        evaluate=evaluator(config, ready.data.tests, accelerator, progress),
+        evaluate_first=config.model.init == "pretrained",
+        resume_from=resume_from,
+        progress=progress,
+    )
+    weights = full_weights(bare, keep=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if weights is not None:
+            bare = make_model(config, ready.start, ready.data.codec)
+            bare.load_state_dict(weights)
+        save_run(config, bare, ready.data)
+    end_trackers(accelerator)
+    return result_of(config)
+
+
+def result_of(config: Config) -> RunResult:
+    """What the run's folder says."""
+    records = read_records(config.run_dir / EVAL_LOG)
+    figures = [path for name in FIGURES if (path := config.run_dir / name).is_file()]
+    return RunResult(config.run_dir, last_step(records), [r for r in records if r.step == 0], figures)
+
+
+def save_run(config: Config, bare: Any, data: RunData) -> None:
+    """Write ``adapter/`` where there are adapters, ``model/``, which transformers loads, then the figures.
+
+    Raises:
+        CheckpointError: model or adapters cannot be written; a card or figure that cannot be is left out.
+    """
+    card = ""
+    with optional("the model's card", "the model is saved without it"):
+        base = recorded_checkpoint(config.run_dir)
+        records = result_of(config).records
+        card = model_card(config, records, example_texts(config, data.tests), data.about, base)
+    if is_adapted(bare):
+        # left by a run that was stopped here
+        path = config.run_dir / "adapter"
+        with writing(f"{path}"), atomic_directory(path, replace=True) as draft:
+            save_adapters(bare, draft)
+            data.codec.save(draft)
+        bare = merged(bare)
+    path = config.run_dir / "model"
+    # it says that the run is finished; what nothing else needs comes after it
+    with writing(f"{path}"), atomic_directory(path) as draft:
+        bare.save_pretrained(draft)
+        data.codec.save(draft)
+        if card:
+            (draft / "README.md").write_text(card, encoding="utf-8")
+    again = f"python recipes/evaluate.py {shlex.quote(str(config.run_dir))} draws it"
+    with optional("figures", again):
+        write_figures(config, result_of(config).records, config.run_dir, again)
+
+
+def finished(config: Config) -> RunResult | None:
+    """The result of a run that is done, None where there is still something to train.
+
+    Raises:
+        ConfigError: the folder holds a finished run of another config.
+    """
+    if not is_finished(config.run_dir):
+        return None
+    if faults := refusals(config, finished_is_fine=True):
+        raise ConfigError(faults)
+    return result_of(config)
+
+
+def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:
+    """What the trainer calls: evaluates, appends to ``eval.jsonl``, tells the trackers."""
+
+    def evaluate_at(bare: Any, step: int) -> None:
+        records = evaluate_tests(
+            bare,
+            tests,
+            step=step,
+            batch_tokens=config.eval.batch_tokens,
+            mistakes=config.eval.mistakes if step == config.train.steps else 0,
+            progress=progress and accelerator.is_main_process,
+        )
+        if accelerator.is_main_process:
+            append_lines(config.run_dir / EVAL_LOG, [record.to_json() for record in records])
+        means = {f"exact_match/{r.task}/length_{r.length:03d}": r.exact_match for r in records}
+        track(accelerator, means, step)
+
+    return evaluate_at
