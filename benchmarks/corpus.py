@@ -21,7 +21,7 @@ import datasets
 import pyarrow
 
 from data_builders import Component, CorpusPlan, Mixture
-from data_builders.corpus import FEATURES, build
+from data_builders.corpus.build import FEATURES, build
 from data_builders.sampling import CORPUS_CHUNK, draw_chunk
 
 

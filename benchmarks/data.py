@@ -18,7 +18,7 @@ from benchmarks.corpus import row_by_row, strings, with_builder, with_generator
 from benchmarks.sides import OURS, Comparison, alternate
 from benchmarks.training import padded
 from data_builders import get_task, render
-from data_builders.corpus import FEATURES
+from data_builders.corpus.build import FEATURES
 from data_builders.sampling import CORPUS_CHUNK, stream
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.batching import IGNORE

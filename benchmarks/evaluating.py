@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.lm_eval_agreement import DEMO, harness, harness_model
 from benchmarks.sides import OURS, Comparison, alternate
 from data_builders import CorpusPlan
-from data_builders.folder import write_plan
-from data_builders.lm_eval import write_tasks
+from data_builders.corpus.folder import write_plan
+from data_builders.corpus.lm_eval import write_tasks
 from hf_lgt import load_config, train
 from hf_lgt.evaluation.generation import generate_answers, inference
 from hf_lgt.evaluation.harness import score_examples

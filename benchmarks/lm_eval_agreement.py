@@ -35,8 +35,8 @@ from lm_eval.tasks import TaskManager
 from tabulate import tabulate
 
 from data_builders import CorpusPlan
-from data_builders.folder import write_plan
-from data_builders.lm_eval import Cell, write_tasks
+from data_builders.corpus.folder import write_plan
+from data_builders.corpus.lm_eval import Cell, write_tasks
 from hf_lgt import load_config, train
 from hf_lgt.data.build import prepare_tests
 from hf_lgt.data.eval_sets import answer_starts

@@ -67,7 +67,8 @@ def make_corpus(number: int, rng: random.Random, work: Path) -> Corpus:
     """Draw a corpus, write it here once, and give the command that pushes it from another folder."""
     import datasets
 
-    from data_builders import folder, write_corpus
+    from data_builders import write_corpus
+    from data_builders.corpus import folder
 
     folder.SHARD_BYTES = SHARD_BYTES
     tasks = ["capitalize_reverse", *rng.sample(TASKS, rng.randint(1, len(TASKS)))]
@@ -233,7 +234,8 @@ def push_here(arguments: list[str]) -> None:
     """The recipe in this process, with small shards and short pauses."""
     from huggingface_hub.utils import _http
 
-    from data_builders import folder, retry
+    from data_builders.corpus import folder
+    from data_builders.hub import retry
 
     sleep = time.sleep
     folder.SHARD_BYTES = SHARD_BYTES

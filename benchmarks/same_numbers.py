@@ -81,7 +81,7 @@ def measure(checkout: Path) -> dict[str, str]:
         for name, (recipe, *options) in COMMANDS.items():
             options = [f"benchmarks/same_numbers/{o}" if o.endswith(".yaml") else o for o in options]
             command = [sys.executable, str(checkout / "recipes" / recipe), *options]
-            done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=work, env=environment, capture_output=True, encoding="utf-8")
             if done.returncode:
                 sys.exit(f"{name}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
             print(name, flush=True)

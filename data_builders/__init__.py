@@ -18,15 +18,15 @@ from data_builders.symbols import render
 from data_builders import tasks as _tasks  # isort: skip
 
 if TYPE_CHECKING:
-    from data_builders.corpus import CorpusBuilder, build_corpus
-    from data_builders.folder import write_corpus
-    from data_builders.plan import CorpusPlan
+    from data_builders.corpus.build import CorpusBuilder, build_corpus
+    from data_builders.corpus.folder import write_corpus
+    from data_builders.corpus.plan import CorpusPlan
 
 _HOME = {
-    "CorpusBuilder": "corpus",
-    "CorpusPlan": "plan",
-    "build_corpus": "corpus",
-    "write_corpus": "folder",
+    "CorpusBuilder": "corpus.build",
+    "CorpusPlan": "corpus.plan",
+    "build_corpus": "corpus.build",
+    "write_corpus": "corpus.folder",
 }
 
 __all__ = [

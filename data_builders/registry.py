@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders import code
+from data_builders import code_fingerprint as code
 from data_builders.arrays import Counts, Sample
 from data_builders.symbols import CHARACTERS, add_tag
 

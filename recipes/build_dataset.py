@@ -93,7 +93,7 @@ def _is_there(output: Path, plan: CorpusPlan, *, overwrite: bool, push: bool) ->
     Raises:
         ConfigError: there is something that must not be replaced or pushed.
     """
-    from data_builders.marker import FolderError, is_there
+    from data_builders.corpus.marker import FolderError, is_there
     from hf_lgt.checkpointing.run_folder import check_place
     from hf_lgt.utils.atomic_io import clear_drafts
     from hf_lgt.utils.errors import ConfigError
@@ -113,7 +113,7 @@ def _build(known: argparse.Namespace, output: Path, plan: CorpusPlan, command: s
     import datasets
 
     from data_builders import TaskError
-    from data_builders.folder import write_plan
+    from data_builders.corpus.folder import write_plan
     from hf_lgt.utils.atomic_io import atomic_directory
     from hf_lgt.utils.errors import ConfigError
 
@@ -130,8 +130,8 @@ def _build(known: argparse.Namespace, output: Path, plan: CorpusPlan, command: s
 
 def _push(known: argparse.Namespace, output: Path, name: str) -> None:
     """Push the files of the corpus, and no other that the folder may hold."""
-    from data_builders.hub import push_folder
-    from data_builders.marker import corpus_files
+    from data_builders.corpus.marker import corpus_files
+    from data_builders.hub.push import push_folder
 
     url = push_folder(
         output,
@@ -154,7 +154,7 @@ def _check_lm_eval(folder: Path, output: Path, plan: CorpusPlan) -> None:
         ConfigError: with what is wrong.
     """
     from data_builders import TaskError
-    from data_builders.lm_eval import check_plan, is_replaceable
+    from data_builders.corpus.lm_eval import check_plan, is_replaceable
     from hf_lgt.checkpointing.run_folder import check_place
     from hf_lgt.utils.errors import ConfigError
 
@@ -178,7 +178,7 @@ def _check_lm_eval(folder: Path, output: Path, plan: CorpusPlan) -> None:
 def _write_lm_eval(known: argparse.Namespace, output: Path, plan: CorpusPlan, config: Config) -> None:
     """Write the harness's tasks, and show a command that runs them."""
     from data_builders import TaskError
-    from data_builders.lm_eval import safe_name, write_tasks
+    from data_builders.corpus.lm_eval import safe_name, write_tasks
     from hf_lgt.utils.atomic_io import atomic_directory
     from hf_lgt.utils.errors import ConfigError
 
@@ -220,7 +220,7 @@ def _show(output: Path) -> None:
     """Print the rows of each task and split, and the size of the folder."""
     from tabulate import tabulate
 
-    from data_builders.marker import MARKER
+    from data_builders.corpus.marker import MARKER
     from data_builders.reading import read_json
 
     rows = read_json(output / MARKER)["rows"]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from data_builders.arrays import Counts, Sample, first, join, pack
 from data_builders.registry import Family, Option, one_of, register_task, whole_number
-from data_builders.spanning_trees import NONE, Nodes, beside, members, spanning_trees
 from data_builders.symbols import FIRST_NODE, LAST_NODE, PAD, char
+from data_builders.tasks.spanning_trees import NONE, Nodes, beside, members, spanning_trees
 
 LARGEST_SIDE = int(LAST_NODE**0.5)
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from data_builders.hub import DestinationError, PushError, check_destination
-from data_builders.retry import redact
+from data_builders.hub.push import DestinationError, PushError, check_destination
+from data_builders.redaction import redact
 from data_builders.texts import printable
 from hf_lgt.commands.arguments import count, folder, lengths, path, positive, seeds
 from hf_lgt.utils.atomic_io import disk_error, is_full

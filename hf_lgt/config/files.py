@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.reading import UnreadableFileError, read_text
-from data_builders.retry import holds_secret, secret_finder
+from data_builders.redaction import holds_secret, secret_finder
 from hf_lgt.config.schema import short
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.atomic_io import expanded

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_builders.coupling import numbers_needed
 from data_builders.registry import coupled_tasks, get_task, list_tasks
 from data_builders.sampling import stream, widths
+from data_builders.tasks.coupling import numbers_needed
 from hf_lgt.config.schema import ComponentConfig, Config, ModelConfig, PeftConfig, short
 
 Fault = tuple[tuple[str, ...], str]

@@ -28,8 +28,8 @@ from typing import Literal
 import numpy as np
 
 from data_builders.arrays import Sample
-from data_builders.coupling import block_places, last_places
 from data_builders.registry import get_task
+from data_builders.tasks.coupling import block_places, last_places
 from hf_lgt.config.schema import ModelConfig
 from hf_lgt.data.codec import Encoded
 from hf_lgt.utils.errors import ConfigError, RunError

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data_builders.hub.retry import ASKING_ATTEMPTS, again, quiet
+from data_builders.redaction import redact
 from data_builders.registry import unknown
-from data_builders.retry import ASKING_ATTEMPTS, again, quiet, redact
 from data_builders.texts import line
 from hf_lgt.config.schema import HUB_ID, DataConfig, short
 from hf_lgt.config.validate import COLUMNS

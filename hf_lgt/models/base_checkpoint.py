@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from data_builders.retry import redact
+from data_builders.redaction import redact
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.data.tokenizers import chat_template

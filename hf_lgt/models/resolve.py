@@ -11,9 +11,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from data_builders.hub.retry import ASKING_ATTEMPTS, again, quiet
 from data_builders.reading import read_json
+from data_builders.redaction import redact
 from data_builders.registry import unknown
-from data_builders.retry import ASKING_ATTEMPTS, again, quiet, redact
 from hf_lgt.config.schema import HUB_ID, ModelConfig, short
 from hf_lgt.models.local_hub import is_repository, natural_order, snapshot
 from hf_lgt.utils.atomic_io import sha256

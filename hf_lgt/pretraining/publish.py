@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from data_builders.hub import push_folder
+from data_builders.hub.push import push_folder
 from data_builders.reading import read_json
 from hf_lgt.models.local_hub import MAIN, list_revisions, snapshot
 from hf_lgt.pretraining.config import PretrainConfig

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from data_builders.retry import reason
+from data_builders.hub.retry import reason
 from data_builders.texts import printable
 from hf_lgt.utils.errors import RunError
 

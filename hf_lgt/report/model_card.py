@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
 from data_builders import get_task
-from data_builders.retry import redact
+from data_builders.redaction import redact
 from data_builders.texts import code, fenced, plain, printable
 from hf_lgt.config.schema import ComponentConfig, Config
 from hf_lgt.evaluation.records import EvalRecord

@@ -20,7 +20,7 @@ from accelerate.utils import (
     TorchDynamoPlugin,
 )
 
-from data_builders.retry import redact
+from data_builders.redaction import redact
 from hf_lgt.config.load import Trained
 from hf_lgt.utils.errors import ConfigError, TrainingError
 from hf_lgt.utils.variables import blamed, launch_faults

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from data_builders.retry import reason
+from data_builders.hub.retry import reason
 from data_builders.texts import printable
 from hf_lgt.checkpointing.checkpoints import LoopState
 from hf_lgt.config.load import Trained

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_builders.hub import push_folder
+from data_builders.hub.push import push_folder
 from data_builders.reading import read_json
 from hf_lgt.checkpointing.run_folder import CHECKPOINT_FILE, DATA_FILE, read_run_config, recorded_checkpoint
 from hf_lgt.evaluation.records import last_step, read_records

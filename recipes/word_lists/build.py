@@ -12,7 +12,7 @@ from hf_lgt.commands import cli
 if TYPE_CHECKING:
     import argparse
 
-    from data_builders.word_lists import WordLists
+    from data_builders.corpus.word_lists import WordLists
 
 KEYS = ("train_examples", "test_examples", "pairs", "seed")
 """options that say what the corpus is made of"""
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known, stray = cli.parse(arguments, argv)
 
     def work() -> int:
-        from data_builders.marker import FolderError, is_there
+        from data_builders.corpus.marker import FolderError, is_there
         from hf_lgt.utils.atomic_io import clear_drafts
         from hf_lgt.utils.errors import ConfigError
 
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _plan(known: argparse.Namespace) -> WordLists:
     """What the corpus is made of; every fault is an option's."""
+    from data_builders.corpus.word_lists import WordLists
     from data_builders.registry import TaskError
-    from data_builders.word_lists import WordLists
     from hf_lgt.utils.errors import ConfigError
 
     try:
@@ -70,7 +70,7 @@ def _plan(known: argparse.Namespace) -> WordLists:
 
 def _build(known: argparse.Namespace, plan: WordLists) -> None:
     """Write the corpus, whole or not at all."""
-    from data_builders.word_lists import write_word_lists
+    from data_builders.corpus.word_lists import write_word_lists
     from hf_lgt.utils.atomic_io import atomic_directory
 
     options = " ".join(f"--{key} {getattr(plan, key)}" for key in KEYS)
@@ -81,8 +81,8 @@ def _build(known: argparse.Namespace, plan: WordLists) -> None:
 
 def _push(known: argparse.Namespace) -> None:
     """Push the files of the corpus, and no other that the folder may hold."""
-    from data_builders.hub import push_folder
-    from data_builders.marker import corpus_files
+    from data_builders.corpus.marker import corpus_files
+    from data_builders.hub.push import push_folder
 
     url = push_folder(
         known.output,

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import datasets
 import pytest
 
-from data_builders import code, hub
+from data_builders import code_fingerprint as code
+from data_builders.hub import push as hub
 from hf_lgt.commands import cli
 from tests.conftest import ROOT
 

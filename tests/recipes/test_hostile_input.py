@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from data_builders.hub import DestinationError, push_folder
+from data_builders.hub.push import DestinationError, push_folder
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.run_lock import RunLock
 from tests.conftest import ROOT

@@ -6,7 +6,7 @@ import datasets
 import pytest
 import yaml
 
-from data_builders import hub
+from data_builders.hub import push as hub
 from hf_lgt.commands import cli
 
 SMALL = ["--train_examples", "300", "--eval.lengths", "[1,10]", "--eval.every", "3", "--eval.examples", "8"]

@@ -13,10 +13,11 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, par
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import _http, close_session
 
-import data_builders.hub as pushing
-from data_builders import code, retry
-from data_builders.hub import PushError, push_folder
-from data_builders.retry import redact
+import data_builders.hub.push as pushing
+from data_builders import code_fingerprint as code
+from data_builders.hub import retry
+from data_builders.hub.push import PushError, push_folder
+from data_builders.redaction import redact
 from hf_lgt.utils import yaml as yaml12
 from tests.conftest import ROOT, TINY
 from tests.hub import Faults
@@ -580,7 +581,7 @@ def test_files_beside_those_that_are_named_are_not_pushed(hub, pushed):
 
 
 def test_a_short_soak(hub, tmp_path, monkeypatch):
-    from data_builders import folder
+    from data_builders.corpus import folder
 
     monkeypatch.setattr(folder, "SHARD_BYTES", folder.SHARD_BYTES)
     spec = importlib.util.spec_from_file_location("push_faults", ROOT / "benchmarks/push_faults.py")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_builders import get_task, list_tasks, render, symbols
-from data_builders.arrow import mask_array, text_array
+from data_builders.corpus.arrow import mask_array, text_array
 
 CODES = [*range(3), *(symbols.char(c) for c in symbols.CHARACTERS), symbols.tag_code("reverse_add")]
 CODES += [symbols.node(k) for k in (1, 9, 10, 99, 100, 12345, symbols.LAST_NODE)]
@@ -87,7 +87,7 @@ def test_what_the_column_cannot_tell_is_refused():
 
 
 def test_rows_too_large_for_an_arrow_array_are_refused():
-    from data_builders.arrow import _offsets
+    from data_builders.corpus.arrow import _offsets
 
     with pytest.raises(OverflowError, match="2 rows of 2147483648 bytes"):
         _offsets(np.array([2**31 - 1, 1]))

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from data_builders import Component, Mixture, TaskError, build_corpus, folder, lm_eval, registry, write_corpus
-from data_builders.card import _code, _plain, _size_category, _table
+from data_builders import Component, Mixture, TaskError, build_corpus, registry, write_corpus
+from data_builders.corpus import folder, lm_eval
+from data_builders.corpus.card import _code, _plain, _size_category, _table
 from data_builders.texts import fenced
 
 MIXTURE = Mixture(

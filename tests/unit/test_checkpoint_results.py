@@ -7,8 +7,7 @@ from scipy import stats
 from hf_lgt import ConfigError, EvalRecord
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.experiments import checkpoint_curves as sweeps
-from hf_lgt.experiments.checkpoint_curves import collect_checkpoints, step_of
+from hf_lgt.experiments.checkpoint_curves import collect_checkpoints, step_of, sweeps
 from hf_lgt.experiments.comparison import load_comparison, plan
 from hf_lgt.experiments.report.checkpoint_figures import checkpoint_figure
 from hf_lgt.experiments.report.checkpoint_tables import (

@@ -1,4 +1,5 @@
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -26,15 +27,16 @@ LAYERS = [
 ]
 BELOW, ABOVE = "data_builders", "recipes"
 CORPUS_TAKES = {
-    "arrow": {"pyarrow"},
-    "corpus": {"datasets", "pyarrow"},
-    "folder": {"datasets", "pyarrow"},
-    "card": {"datasets", "huggingface_hub"},
-    "hub": {"huggingface_hub"},
-    "retry": {"huggingface_hub"},
-    "lm_eval": {"pyarrow", "yaml"},
-    "parallel": {"multiprocess"},  # of `datasets`: it pickles the tasks of a notebook too
-    "word_lists": {"datasets", "huggingface_hub"},
+    "corpus.arrow": {"pyarrow"},
+    "corpus.build": {"datasets", "pyarrow"},
+    "corpus.card": {"datasets", "huggingface_hub"},
+    "corpus.folder": {"datasets", "pyarrow"},
+    "corpus.lm_eval": {"pyarrow", "yaml"},
+    "corpus.parallel": {"multiprocess"},  # of `datasets`: it pickles the tasks of a notebook too
+    "corpus.word_lists": {"datasets", "huggingface_hub"},
+    "hub.push": {"huggingface_hub"},
+    "hub.retry": {"huggingface_hub"},
+    "redaction": {"huggingface_hub"},
 }
 LEVEL = {part: level for level, parts in enumerate([[BELOW], *LAYERS, [ABOVE]]) for part in parts}
 
@@ -98,6 +100,14 @@ def test_the_house_is_small():
     assert packages == {part for parts in LAYERS for part in parts}
     assert len(packages) <= 13
     assert len([*(ROOT / "hf_lgt").glob("*.py")]) <= 4
+
+
+def test_the_architecture_page_shows_these_layers():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| ([0-9]+) \| `(\w+)` \|", page, re.MULTILINE)
+    assert shown == [(str(i), part) for i, parts in enumerate(LAYERS, 1) for part in parts]
+    for path in re.findall(r"`((?:data_builders|hf_lgt)/[^`]*)`", page):
+        assert (ROOT / path).exists(), path
 
 
 def test_packages_import_from_lower_layers_only():

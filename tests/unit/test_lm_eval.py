@@ -6,8 +6,8 @@ import yaml
 from jinja2 import Template
 
 from data_builders import Component, CorpusPlan, Mixture, TaskError
-from data_builders.folder import write_plan
-from data_builders.lm_eval import COMMON, check_plan, is_replaceable, write_tasks
+from data_builders.corpus.folder import write_plan
+from data_builders.corpus.lm_eval import COMMON, check_plan, is_replaceable, write_tasks
 from data_builders.sampling import draw_test_set
 from hf_lgt.data.codec import Codec
 

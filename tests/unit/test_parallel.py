@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from data_builders.parallel import each
+from data_builders.corpus.parallel import each
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
@@ -52,7 +52,7 @@ def test_a_killed_process_is_told():
 def test_processes_end_with_the_one_that_asked_though_it_is_killed(tmp_path):
     code = (
         "import os, signal\n"
-        "from data_builders.parallel import each\n"
+        "from data_builders.corpus.parallel import each\n"
         "asked = each(lambda item: (os.getpid(), bytes(item)), [2_000_000] * 30, 3)\n"
         "print(*(next(asked)[0] for _ in range(3)), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

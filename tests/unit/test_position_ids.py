@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from data_builders import Component, Mixture, Sample, get_task, register_task
-from data_builders.coupling import numbers_needed
 from data_builders.registry import coupled_tasks
 from data_builders.sampling import stream
 from data_builders.tasks.arithmetic import ARITHMETIC, Operands, numbers
+from data_builders.tasks.coupling import numbers_needed
 from hf_lgt import load_config, train
 from hf_lgt.config.schema import ModelConfig
 from hf_lgt.data.batch_sources import DatasetSource, GeneratedSource

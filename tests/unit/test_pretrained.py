@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, RobertaConfig, RobertaForCausalLM
 
-from data_builders import retry
+from data_builders.hub import retry
 from hf_lgt import train
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import Codec

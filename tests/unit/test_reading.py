@@ -170,7 +170,7 @@ def _state(folder):
 
 
 def _marker(folder):
-    from data_builders.marker import read_marker
+    from data_builders.corpus.marker import read_marker
 
     assert read_marker(folder) is None
 

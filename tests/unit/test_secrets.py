@@ -6,8 +6,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from data_builders.hub import DestinationError, check_destination
-from data_builders.retry import holds_secret, redact
+from data_builders.hub.push import DestinationError, check_destination
+from data_builders.redaction import holds_secret, redact
 from hf_lgt import ConfigError, load_config
 from hf_lgt.commands import cli
 from hf_lgt.config.files import secret_faults

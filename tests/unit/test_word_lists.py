@@ -5,8 +5,10 @@ from collections import Counter
 import pytest
 from datasets import load_dataset
 
-from data_builders import TaskError, code, hub
-from data_builders.word_lists import WordLists, build_word_lists
+from data_builders import TaskError
+from data_builders import code_fingerprint as code
+from data_builders.corpus.word_lists import WordLists, build_word_lists
+from data_builders.hub import push as hub
 from hf_lgt.commands import cli
 from tests.conftest import ROOT
 
@@ -157,7 +159,7 @@ def test_only_the_corpus_that_was_asked_for_is_pushed(build, tmp_path, pushes, m
     written = ["README.md", "corpus.json", *(f"data/{s}-00000-of-00001.parquet" for s in ("test", "train"))]
     assert pushes[0][1]["names"] == written
     if change == "code":
-        monkeypatch.setitem(code.LOADED, "word_lists.py", "of another version")
+        monkeypatch.setitem(code.LOADED, "corpus/word_lists.py", "of another version")
         change = []
     status, _, err = build(*there, *change, "--push_to_hub", "a/b")
     assert status == 2

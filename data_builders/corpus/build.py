@@ -20,10 +20,10 @@ from datasets.exceptions import DatasetGenerationError
 from numpy.typing import NDArray
 
 from data_builders.arrays import Sample
-from data_builders.arrow import mask_array, text_array
+from data_builders.corpus.arrow import mask_array, text_array
+from data_builders.corpus.parallel import each
+from data_builders.corpus.plan import MIXTURE, CorpusPlan
 from data_builders.mixture import Component, Mixture
-from data_builders.parallel import each
-from data_builders.plan import MIXTURE, CorpusPlan
 from data_builders.registry import TaskError, unknown
 from data_builders.sampling import CORPUS_CHUNK, HeldOut, TestSet, draw_chunk, draw_test_set
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_builders import card
-from data_builders.corpus import FEATURES, build, check_processes
-from data_builders.marker import MARKER, read_marker, write_marker
+from data_builders.corpus import card
+from data_builders.corpus.build import FEATURES, build, check_processes
+from data_builders.corpus.marker import MARKER, read_marker, write_marker
+from data_builders.corpus.plan import MIXTURE, CorpusPlan
 from data_builders.mixture import Mixture
-from data_builders.plan import MIXTURE, CorpusPlan
 from data_builders.registry import TaskError
 from data_builders.sampling import CORPUS_CHUNK
 

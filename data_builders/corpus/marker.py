@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_builders.code import digest
-from data_builders.hub import IGNORED
+from data_builders.code_fingerprint import digest
+from data_builders.hub.push import IGNORED
 from data_builders.reading import read_json
 
 MARKER = "corpus.json"

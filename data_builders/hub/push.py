@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_builders.retry import ASKING_ATTEMPTS, ATTEMPTS, again, known_secret, quiet, reason
+from data_builders.hub.retry import ASKING_ATTEMPTS, ATTEMPTS, again, quiet, reason
+from data_builders.redaction import known_secret
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

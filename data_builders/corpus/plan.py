@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_builders import code
+from data_builders import code_fingerprint as code
 from data_builders.mixture import Component, Mixture
 from data_builders.registry import TaskError
 from data_builders.sampling import LONGEST_PROMPT, stream
@@ -115,7 +115,7 @@ class CorpusPlan:
     def fingerprint(self) -> str:
         """Changes with every setting and with the code that draws, 32 hexadecimal digits.
 
-        Where that code is not known for sure, no two are equal: see `data_builders.code`.
+        Where that code is not known for sure, no two are equal: see `data_builders.code_fingerprint`.
         """
         seen = {"numpy": np.__version__, **generator_sources(self.mixture)}
         return code.fingerprint(self.settings(), seen)

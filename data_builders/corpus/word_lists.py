@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders import code
-from data_builders.marker import write_marker
+from data_builders import code_fingerprint as code
+from data_builders.corpus.marker import write_marker
 from data_builders.registry import TaskError
 from data_builders.sampling import stream
 
@@ -103,8 +103,8 @@ class WordLists:
         return self.target_length if kind == "reversed_opposites" else self.auxiliary_length
 
     def fingerprint(self) -> str:
-        """Changes with every setting and with the code that draws, see `data_builders.code`."""
-        seen = code.package(["word_lists.py", "sampling.py"])
+        """Changes with every setting and with the code that draws, see `data_builders.code_fingerprint`."""
+        seen = code.package(["corpus/word_lists.py", "sampling.py"])
         return code.fingerprint(asdict(self), {"numpy": np.__version__, **seen})
 
 

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from data_builders.corpus.plan import CorpusPlan
 from data_builders.mixture import Component
-from data_builders.plan import CorpusPlan
 from data_builders.reading import UnreadableFileError, read_text
 from data_builders.registry import TaskError
 from data_builders.sampling import stream

@@ -17,9 +17,9 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from data_builders.corpus.plan import MIXTURE, CorpusPlan
 from data_builders.mixture import Component
-from data_builders.plan import MIXTURE, CorpusPlan
-from data_builders.retry import holds_secret, redact
+from data_builders.redaction import holds_secret, redact
 from data_builders.texts import begun, code, escaped, fenced, line
 
 TITLE = "Length-generalization corpus"

@@ -1,0 +1,1 @@
+"""The Hub: what is pushed is checked first, and tried again where that may help."""
