@@ -4,8 +4,8 @@
 
 The weights are random, saved once in bfloat16 as the released ones are, and fine-tuned three steps on the
 paper's group of figure 3a (reverse_add <= 16, no_carry and carry_only <= 32), batch 32, in float32: all
-weights, and with LoRA. Each variant runs in a process of its own, whose peak resident memory is reported; ours
-is the whole of `recipes/finetune.py` with its evaluations and the saved model. The Trainer gets the same
+weights, and with LoRA. Each variant runs in a process of its own, whose peak resident memory is reported;
+ours is the whole of `recipes/finetune.py` with its evaluations and the saved model. The Trainer gets the same
 model and the same examples, ready-made, and pads each batch to its longest example.
 """
 

@@ -1,6 +1,6 @@
 """The code that draws, as it was when it was loaded: what fingerprints of corpora stand on.
 
-A file tells what code is only until somebody edits it, for a process goes on with what it loaded. So the
+A file tells what code is only until somebody edits it, for a process keeps what it loaded. So the
 contents are hashed when code is loaded (this package's with the package, a user's when a task is
 registered) and again when a fingerprint is asked for. Where the two differ, or there is no file, nobody
 can say what draws the rows, and the fingerprint is one that no other is equal to.

@@ -81,7 +81,7 @@ class Mixture:
     """Target and auxiliary tasks, drawn example by example in proportion to their weights.
 
     Raises:
-        TaskError: there is no component, none is a target, or a task stands there twice.
+        TaskError: there is no component, none is a target, or a task is there twice.
     """
 
     components: Sequence[Component]

@@ -90,7 +90,7 @@ def draw_test_set(component: Component, length: int, examples: int, seed: int) -
 
     A smaller set is the beginning of a larger one. Where holding out the whole set would take more
     than half of the length's prompts, `held_out` is half of them. The number of prompts is not
-    declared by a task but found: draws go on until twice `examples` different prompts are there, or
+    declared by a task but found: draws continue until twice `examples` different prompts are there, or
     until `PATIENCE` times as many draws as there are prompts brought nothing new.
 
     Args:

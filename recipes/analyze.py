@@ -28,7 +28,7 @@ CONSENT = ("model.trust_remote_code", "model.use_safetensors")
 DEFAULT_CONFIG = "recipes/paper/strings_cpu.yaml"
 
 
-class Kind(NamedTuple):
+class AnalysisKind(NamedTuple):
     """A kind of analysis."""
 
     about: str
@@ -92,11 +92,11 @@ def _heads_options(arguments: argparse.ArgumentParser) -> None:
 def _heads(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
     from hf_lgt.analysis.head_maps import find_states, look, output_folder
     from hf_lgt.analysis.report.heads import FILES, write_heads
-    from hf_lgt.analysis.subjects import Wanted, find_subjects
+    from hf_lgt.analysis.subjects import AnalysisOptions, find_subjects
 
     tasks = None if known.tasks is None else tuple(known.tasks.split(","))
     last = known.checkpoints == "last"
-    wanted = Wanted(
+    wanted = AnalysisOptions(
         tasks=tasks, lengths=known.lengths, last=last, examples=known.examples, consent=_consent(overrides)
     )
     subjects = find_subjects(known.runs, wanted)
@@ -116,9 +116,9 @@ def _necessity(known: argparse.Namespace, overrides: Sequence[str]) -> list[Tabl
     from hf_lgt.analysis.causal import look_necessity
     from hf_lgt.analysis.head_maps import find_states, output_folder
     from hf_lgt.analysis.report.causes import NECESSITY_FILES, write_necessity
-    from hf_lgt.analysis.subjects import Wanted, find_subjects
+    from hf_lgt.analysis.subjects import AnalysisOptions, find_subjects
 
-    wanted = Wanted(
+    wanted = AnalysisOptions(
         lengths=known.lengths, long=True, last=True, examples=known.examples, consent=_consent(overrides)
     )
     subjects = find_subjects(known.runs, wanted)
@@ -141,9 +141,9 @@ def _patch(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:
     from hf_lgt.analysis.causal import look_patching, pair_up
     from hf_lgt.analysis.head_maps import find_states, output_folder
     from hf_lgt.analysis.report.causes import PATCHING_FILES, write_patching
-    from hf_lgt.analysis.subjects import Wanted, find_subjects
+    from hf_lgt.analysis.subjects import AnalysisOptions, find_subjects
 
-    wanted = Wanted(
+    wanted = AnalysisOptions(
         lengths=known.lengths, long=True, last=True, examples=known.examples, consent=_consent(overrides)
     )
     donors = find_subjects(known.runs, wanted)
@@ -250,23 +250,25 @@ def _predict(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
 
 
 KINDS = {
-    "heads": Kind("ablation maps and attention of every checkpoint, against the gap", _heads_options, _heads),
-    "necessity": Kind(
+    "heads": AnalysisKind(
+        "ablation maps and attention of every checkpoint, against the gap", _heads_options, _heads
+    ),
+    "necessity": AnalysisKind(
         "ablate the heads that the auxiliaries need most at long lengths, and score the target",
         _necessity_options,
         _necessity,
     ),
-    "patch": Kind(
+    "patch": AnalysisKind(
         "move heads of the last weights into those of another arm, one by one", _patch_options, _patch
     ),
-    "related": Kind(
+    "related": AnalysisKind(
         "rank candidate auxiliaries of a target by short joint trainings",
         _related_options,
         _related,
         keys=None,
         place="related beside the short runs",
     ),
-    "predict": Kind(
+    "predict": AnalysisKind(
         "judge those rankings by the transfer that a sweep measured",
         _predict_options,
         _predict,

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _configs(files: Sequence[str], seeds: str | None, overrides: Sequence[str]) -> list[Config]:
-    """The config of every run; the faults of all are told together."""
+    """The config of every run; the errors of all are reported together."""
     from hf_lgt.utils.errors import ConfigError
 
     settings = [[]] if seeds is None else [[f"seed.init={seed}"] for seed in cli.seeds(seeds)]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
-    from hf_lgt.config.load import Form
+    from hf_lgt.config.load import ConfigSpec
 
 DEFAULT = Path(__file__).parent / "pretrained_demo" / "pretrain.yaml"
 
 
-def form() -> Form[Any]:
+def form() -> ConfigSpec[Any]:
     from hf_lgt.pretraining.config import PRETRAINING
 
     return PRETRAINING

@@ -1,7 +1,7 @@
 """Run every run of a sweep: a grid of settings, arms and seeds, here or on a Slurm cluster.
 
 `python recipes/sweep.py SWEEP.yaml [--executor slurm] [--section.key VALUE ...]`. Finished runs are kept,
-whichever sweep made them; interrupted ones go on; the same command completes what is missing.
+whichever sweep made them; interrupted ones resume; the same command completes what is missing.
 """
 
 from __future__ import annotations

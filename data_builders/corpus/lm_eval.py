@@ -200,7 +200,7 @@ def _task(title: str, task: str, length: int, longest: int, revision: str | None
             # EOS alone ends an answer; without this key a blank line would too
             "until": [],
             "do_sample": False,
-            # and EOS: what goes on after the right answer must not be cut off there and count. No more,
+            # and EOS: what follows the right answer must not be cut off there and count. No more,
             # as the harness cuts the prompt of a model whose positions then do not suffice.
             "max_gen_toks": longest + 1,
         },

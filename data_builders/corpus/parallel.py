@@ -21,7 +21,7 @@ def each(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator
 
     Args:
         work: called in the processes; must be picklable where they are not forked.
-        items: shared out evenly.
+        items: divided evenly.
         processes: at most; one is this process.
 
     Raises:

@@ -12,7 +12,7 @@ from hf_lgt.analysis.head_maps import find_states
 from hf_lgt.analysis.necessity import most_needed, necessity
 from hf_lgt.analysis.patching import patch_map
 from hf_lgt.analysis.report.causes import Needed, Patched
-from hf_lgt.analysis.subjects import Subject, Wanted, find_subjects
+from hf_lgt.analysis.subjects import AnalysisOptions, AnalyzedRun, find_subjects
 from hf_lgt.data.eval_sets import TestSets
 from hf_lgt.evaluation.curves import training_lengths
 from hf_lgt.evaluation.trained_model import Found, load_model, tests_of
@@ -22,7 +22,11 @@ from hf_lgt.utils.progress import bar
 
 
 def look_necessity(
-    states: Mapping[Subject, Sequence[Found]], ks: Sequence[int], wanted: Wanted, *, progress: bool = True
+    states: Mapping[AnalyzedRun, Sequence[Found]],
+    ks: Sequence[int],
+    wanted: AnalysisOptions,
+    *,
+    progress: bool = True,
 ) -> Iterator[Needed]:
     """What each run's target loses without the heads that its auxiliaries need most.
 
@@ -56,7 +60,10 @@ def look_necessity(
 
 
 def look_patching(
-    pairs: Sequence[tuple[Subject, Found, Subject, Found]], wanted: Wanted, *, progress: bool = True
+    pairs: Sequence[tuple[AnalyzedRun, Found, AnalyzedRun, Found]],
+    wanted: AnalysisOptions,
+    *,
+    progress: bool = True,
 ) -> Iterator[Patched]:
     """The target's score in each receiver with heads of its donor.
 
@@ -85,8 +92,8 @@ def look_patching(
 
 
 def pair_up(
-    donors: Mapping[Subject, Sequence[Found]], into: str, wanted: Wanted
-) -> list[tuple[Subject, Found, Subject, Found]]:
+    donors: Mapping[AnalyzedRun, Sequence[Found]], into: str, wanted: AnalysisOptions
+) -> list[tuple[AnalyzedRun, Found, AnalyzedRun, Found]]:
     """Each donor with the run of another arm that has the same name, its seed.
 
     Args:
@@ -113,7 +120,7 @@ def pair_up(
     ]
 
 
-def _differs(donor: Subject, taker: Subject) -> str:
+def _differs(donor: AnalyzedRun, taker: AnalyzedRun) -> str:
     """Why heads cannot be moved from one run into another, empty where they can."""
     a, b = donor.config, taker.config
     if a.model.role_heads != b.model.role_heads:

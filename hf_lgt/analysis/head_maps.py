@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt.analysis.maps import TaskMaps, task_maps
-from hf_lgt.analysis.subjects import Looked, Subject, Wanted, gaps_of
+from hf_lgt.analysis.subjects import AnalysisOptions, AnalyzedRun, HeadAnalysis, gaps_of
 from hf_lgt.checkpointing.run_folder import check_place
 from hf_lgt.evaluation.trained_model import Found, find_model, load_model, tests_of
 from hf_lgt.models.heads import find_heads
@@ -16,13 +16,13 @@ from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.progress import bar
 
 
-def find_states(subjects: Sequence[Subject], wanted: Wanted) -> dict[Subject, list[Found]]:
+def find_states(subjects: Sequence[AnalyzedRun], wanted: AnalysisOptions) -> dict[AnalyzedRun, list[Found]]:
     """The weights of every state of every run, before any is loaded.
 
     Raises:
         ConfigError: a model cannot be read, or is too short for a length.
     """
-    states: dict[Subject, list[Found]] = {}
+    states: dict[AnalyzedRun, list[Found]] = {}
     faults: list[str] = []
     for subject in subjects:
         low, high = min(subject.lengths), max(subject.lengths)
@@ -41,8 +41,8 @@ def find_states(subjects: Sequence[Subject], wanted: Wanted) -> dict[Subject, li
 
 
 def look(
-    states: Mapping[Subject, Sequence[Found]], wanted: Wanted, *, progress: bool = True
-) -> Iterator[Looked]:
+    states: Mapping[AnalyzedRun, Sequence[Found]], wanted: AnalysisOptions, *, progress: bool = True
+) -> Iterator[HeadAnalysis]:
     """The maps of every checkpoint of every run, one run after the other.
 
     Args:
@@ -56,7 +56,7 @@ def look(
     total = sum(len(found) * len(subject.cells) for subject, found in states.items())
     with bar(total=total, desc="heads", unit="map", visible=progress) as done:
         for subject, every in states.items():
-            looked = Looked(subject)
+            looked = HeadAnalysis(subject)
             gaps = gaps_of(subject)
             for (step, _), found in zip(subject.states, every, strict=True):
                 looked.gaps[step] = gaps.get(step)
@@ -65,7 +65,7 @@ def look(
 
 
 def _maps_of(
-    subject: Subject, found: Found, wanted: Wanted, tell: Callable[[int], Any]
+    subject: AnalyzedRun, found: Found, wanted: AnalysisOptions, tell: Callable[[int], Any]
 ) -> Iterator[TaskMaps]:
     model, codec = load_model(found)
     find_heads(model)  # told before any test set is made
@@ -77,7 +77,7 @@ def _maps_of(
 
 
 def output_folder(
-    subjects: Sequence[Subject], what: str, files: Collection[str], output: str | None, overwrite: bool
+    subjects: Sequence[AnalyzedRun], what: str, files: Collection[str], output: str | None, overwrite: bool
 ) -> Path:
     """Where an analysis goes.
 

@@ -220,7 +220,7 @@ def cka(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None
     kernels = []
     for given in (first, second):
         rows = given - given.mean(axis=0)
-        if np.abs(rows).max() <= 1e-12 * np.abs(given).max():  # alike but for rounding
+        if np.abs(rows).max() <= 1e-12 * np.abs(given).max():  # equal up to floating-point error
             return None
         kernel = rows @ rows.T
         np.fill_diagonal(kernel, 0.0)

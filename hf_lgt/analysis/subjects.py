@@ -19,7 +19,7 @@ from hf_lgt.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AnalysisOptions:
     """What is looked at."""
 
     tasks: tuple[str, ...] | None = None
@@ -38,7 +38,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class AnalyzedRun:
     """A run to look into."""
 
     run_dir: Path
@@ -66,10 +66,10 @@ class Subject:
 
 
 @dataclass
-class Looked:
+class HeadAnalysis:
     """What was found in one run."""
 
-    subject: Subject
+    subject: AnalyzedRun
     maps: dict[int, list[TaskMaps]] = field(default_factory=dict)
     """step -> of every task and length"""
     gaps: dict[int, float | None] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Looked:
         return {step: dict(target_differences(maps)) for step, maps in self.maps.items()}
 
 
-def find_subjects(paths: Sequence[str | Path], wanted: Wanted) -> list[Subject]:
+def find_subjects(paths: Sequence[str | Path], wanted: AnalysisOptions) -> list[AnalyzedRun]:
     """The runs that a user names, checked.
 
     Args:
@@ -103,7 +103,7 @@ def find_subjects(paths: Sequence[str | Path], wanted: Wanted) -> list[Subject]:
     return subjects
 
 
-def _subject(path: Path, wanted: Wanted) -> Subject:
+def _subject(path: Path, wanted: AnalysisOptions) -> AnalyzedRun:
     config = read_run_config(path)
     found = list_checkpoints(path)
     if wanted.last:
@@ -129,7 +129,7 @@ def _subject(path: Path, wanted: Wanted) -> Subject:
             [f"{path} was trained on a dataset; heads can be looked into for generated tasks alone"]
         )
     lengths = wanted.lengths or (long_lengths if wanted.long else usual_lengths)(config)
-    subject = Subject(path, config, tuple(found), tasks, lengths)
+    subject = AnalyzedRun(path, config, tuple(found), tasks, lengths)
     for length in subject.lengths:
         if not any(own == length for _, own in subject.cells):
             raise ConfigError([f"--lengths: none of {', '.join(tasks)} has length {length}"])
@@ -157,7 +157,7 @@ def long_lengths(config: Config) -> tuple[int, ...]:
     return tuple(range(first + 1, last + 1))
 
 
-def gaps_of(subject: Subject) -> dict[int, float | None]:
+def gaps_of(subject: AnalyzedRun) -> dict[int, float | None]:
     """Step -> the first target's generalization gap, of the evaluations that the run made."""
     try:
         records = read_records(subject.run_dir / "eval.jsonl")
@@ -188,7 +188,7 @@ class Correlation:
     """checkpoints of all runs that have a gap"""
 
 
-def correlations(found: Sequence[Looked]) -> list[Correlation]:
+def correlations(found: Sequence[HeadAnalysis]) -> list[Correlation]:
     """Rank correlation of each measure at each length with the gap."""
     made = []
     for length in dict.fromkeys(n for own in found for n in own.subject.lengths):

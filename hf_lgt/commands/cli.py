@@ -21,7 +21,7 @@ from hf_lgt.utils.startup import rare_collections
 from hf_lgt.utils.streams import failure, inert_output, make_tolerant
 
 if TYPE_CHECKING:
-    from hf_lgt.config.load import Form
+    from hf_lgt.config.load import ConfigSpec
     from hf_lgt.config.schema import Config
 
 __all__ = ["count", "folder", "lengths", "path", "positive", "seeds"]
@@ -49,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
     lists_keys = True
 
     @staticmethod
-    def form() -> Form[Any]:
+    def form() -> ConfigSpec[Any]:
         """The kind of config; imported only when asked for, so that a start stays quick."""
         from hf_lgt.config.load import RUN
 
@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(
-    description: str, *, keys: bool = True, form: Callable[[], Form[Any]] | None = None
+    description: str, *, keys: bool = True, form: Callable[[], ConfigSpec[Any]] | None = None
 ) -> argparse.ArgumentParser:
     """An argument parser whose help lists the config's keys.
 
@@ -105,7 +105,7 @@ def parse(
     return known, overrides
 
 
-def _misspelt(flag: str, flags: Sequence[str], form: Callable[[], Form[Any]]) -> str | None:
+def _misspelt(flag: str, flags: Sequence[str], form: Callable[[], ConfigSpec[Any]]) -> str | None:
     """Whether something is an option that was meant, rather than a key of the config."""
     close = difflib.get_close_matches(flag, flags, n=1, cutoff=0.8)
     if not close or "." in flag:
@@ -118,9 +118,9 @@ def guard(main: Callable[[], int]) -> int:
     """Run a recipe; its errors become messages, never tracebacks, and hold no secrets.
 
     Returns:
-        The recipe's own status; 2 after a user's mistake, 1 for a run that could not go on, 143 when stopped
-        by SIGTERM and 130 when interrupted (SIGINT). Where all went well but standard output could not be
-        written, 141 if nobody read it any more (SIGPIPE), else 1.
+        The recipe's own status; 2 after a user's mistake, 1 for a run that could not continue, 143 when
+        stopped by SIGTERM and 130 when interrupted (SIGINT). Where all went well but standard output could
+        not be written, 141 if nobody read it any more (SIGPIPE), else 1.
     """
     return _guarded(main) or _unwritten()
 
@@ -234,7 +234,7 @@ def add_run_options(arguments: argparse.ArgumentParser) -> None:
         default="auto",
         type=path,
         metavar="auto|never|PATH",
-        help="auto: go on with an interrupted run; never: refuse to; PATH: begin from this checkpoint [auto]",
+        help="auto: resume an interrupted run; never: refuse to; PATH: begin from this checkpoint [auto]",
     )
 
 

@@ -20,8 +20,8 @@ ALONE = "target_alone"
 def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
     """Every pair that the sweep measured and a ranking scored.
 
-    Measured is the exact match of the target in the transfer region beside the auxiliary, minus that of the
-    arm `ALONE` of the same group and seed, where the sweep has it.
+    Measured is the exact match of the target in the transfer region, trained jointly with the auxiliary,
+    minus that of the arm `ALONE` of the same group and seed, where the sweep has it.
 
     Args:
         sweep: folder of a sweep, each of whose groups has one target and one auxiliary.

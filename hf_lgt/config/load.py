@@ -2,7 +2,7 @@
 
 Every error of a config is found before any work starts, and all are reported at once, each naming its
 key. `load_config` is the entry; `hf_lgt.config.schema` is the reference of all keys. Other files of this
-kind, with keys of their own, are read by `load` and a `Form`.
+kind, with keys of their own, are read by `load` and a `ConfigSpec`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ __all__ = [
     "ComponentConfig",
     "Config",
     "ConfigError",
+    "ConfigSpec",
     "DataConfig",
     "EvalConfig",
-    "Form",
     "ModelConfig",
     "PeftConfig",
     "SeedConfig",
@@ -79,7 +79,7 @@ C = TypeVar("C", bound=Trained)
 
 
 @dataclasses.dataclass(frozen=True)
-class Form(Generic[C]):
+class ConfigSpec(Generic[C]):
     """What a kind of config is made of."""
 
     root: type[C]
@@ -112,7 +112,7 @@ class Form(Generic[C]):
 # Stand-ins for faulty values, so that the other keys can still be checked against each other.
 _COMPONENT: dict[str, Any] = {"task": "reverse_add", "role": "target", "lengths": [1, 1]}
 
-RUN: Form[Config] = Form(
+RUN: ConfigSpec[Config] = ConfigSpec(
     root=Config,
     sections=SECTIONS,
     cross_faults=cross_faults,
@@ -147,7 +147,7 @@ def config_from_dict(data: dict[str, Any]) -> Config:
     return from_dict(RUN, data)
 
 
-def load(form: Form[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+def load(form: ConfigSpec[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     """Read a config file of some kind, apply overrides, check everything.
 
     A file may name another with ``base: other.yaml`` (relative to itself) and then holds only what
@@ -167,7 +167,7 @@ def load(form: Form[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
         return _checked(form, data, faults)
 
 
-def from_dict(form: Form[C], data: dict[str, Any]) -> C:
+def from_dict(form: ConfigSpec[C], data: dict[str, Any]) -> C:
     """A checked config of some kind from plain data, as its `to_dict` gives.
 
     Raises:
@@ -186,7 +186,7 @@ def _printable() -> Iterator[None]:
         raise ConfigError([printable(fault) for fault in error.faults]) from None
 
 
-def _checked(form: Form[C], data: dict[str, Any], faults: list[str]) -> C:
+def _checked(form: ConfigSpec[C], data: dict[str, Any], faults: list[str]) -> C:
     data = plain(data)
     if secret := [*(fault for fault in faults if fault.endswith(SECRET)), *secret_faults(data)]:
         raise ConfigError(secret)  # and no other fault, which might quote it
@@ -210,7 +210,7 @@ def _checked(form: Form[C], data: dict[str, Any], faults: list[str]) -> C:
     return config
 
 
-def _repair(form: Form[C], data: Any, location: Sequence[Any]) -> str:
+def _repair(form: ConfigSpec[C], data: Any, location: Sequence[Any]) -> str:
     """Replace a faulty value by its default or a stand-in; gives its key."""
     # pydantic names the element of a pair or list, the key is what holds it
     path = [*location]
@@ -252,7 +252,7 @@ _MUST = {
 }
 
 
-def _describe(form: Form[C], error: Any) -> str:
+def _describe(form: ConfigSpec[C], error: Any) -> str:
     """One pydantic error in this project's words."""
     location: tuple[Any, ...] = error["loc"]
     key, kind, given = ".".join(map(str, location)), error["type"], short(error["input"])

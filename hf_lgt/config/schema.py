@@ -39,7 +39,7 @@ LARGEST = 2**31
 """sizes and counts are at most this"""
 
 DEFAULT_POSITIONS = 2048
-"""longest sequence of a model of its own, unless told"""
+"""longest sequence of a model trained from scratch, unless given"""
 
 Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**63)]
@@ -74,9 +74,9 @@ class SeedConfig:
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class ModelConfig:
-    """A model of its own, or a checkpoint's: `name_or_path` decides.
+    """A model trained from scratch, or a checkpoint's: `name_or_path` decides.
 
-    Sizes are for a model of its own; they default to the paper's from-scratch model (section 3).
+    Sizes are for a model trained from scratch; they default to the paper's from-scratch model (section 3).
     """
 
     init: Literal["random", "pretrained"] = Field(
@@ -124,7 +124,7 @@ class ModelConfig:
     )
     position_ids: Literal["sequential", "randomized", "coupled"] = Field(
         default="sequential",
-        description="numbers of the positions: sequential: 0, 1, 2, ...; randomized: ascending ones, drawn "
+        description="position IDs: sequential: 0, 1, 2, ...; randomized: ascending ones, drawn "
         "for each sequence; coupled: digits of one significance share theirs (arithmetic)",
     )
     position_range: Positive | None = Field(
@@ -246,7 +246,7 @@ class TrainConfig:
     layout: Literal["padded", "packed", "auto"] = Field(
         default="padded",
         description="padded: a batch sorted into length_buckets; packed: its examples in one row without "
-        "padding, each seen by itself; auto: packed on a CPU where the model can, which is faster there",
+        "padding (block-diagonal attention); auto: packed on a CPU where the model can, which is faster",
     )
     length_buckets: Positive = Field(
         default=4,

@@ -45,7 +45,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
 
 
 def training_faults(config: Any) -> Iterator[Fault]:
-    """Faults of the keys that every config has by which a model of its own is trained.
+    """Faults of the keys that every config has by which a model is trained.
 
     Args:
         config: has ``name``, ``output_dir``, ``model`` and ``train``, as `Config` has them.
@@ -215,7 +215,7 @@ def _eval_faults(config: Config) -> Iterator[Fault]:
 
 
 def _look_alike_faults(config: Config) -> Iterator[Fault]:
-    """Without tags, tasks whose prompts have one form cannot be told apart."""
+    """Without tags, tasks whose prompts have one form cannot be distinguished."""
     if config.data.tags:
         return
     forms: dict[str, str] = {}

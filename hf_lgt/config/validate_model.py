@@ -16,7 +16,7 @@ OWN_SIZES = (
     "architecture", "layers", "hidden_size", "heads", "kv_heads", "intermediate_size", "positions",
     "rope_theta", "initializer_range", "tie_embeddings",
 )  # fmt: skip
-"""keys of a model of its own"""
+"""keys of a model trained from scratch"""
 RANGE_KEYS = ("model.position_ids", "model.position_range", "data.tags")
 """keys that `range_fault` comes from, beside those of a length"""
 _CHECKPOINT_KEYS = ("revision", "use_safetensors", "trust_remote_code")
@@ -43,14 +43,14 @@ def checkpoint_faults(config: Config) -> Iterator[Fault]:
             if getattr(model, key) != getattr(default, key):
                 yield (
                     (f"model.{key}", "model.name_or_path"),
-                    f"model.{key}: {short(getattr(model, key))} is for a model of its own; "
+                    f"model.{key}: {short(getattr(model, key))} is for a model trained from scratch; "
                     f"{short(model.name_or_path)} has its own sizes, leave the key out",
                 )
         if model.tokenizer == "words":
             yield (
                 ("model.tokenizer", "model.name_or_path"),
-                "model.tokenizer: 'words' is for a model of its own; with a checkpoint take 'symbols', or "
-                "'text' for texts of a dataset",
+                "model.tokenizer: 'words' is for a model trained from scratch; with a checkpoint take "
+                "'symbols', or 'text' for texts of a dataset",
             )
     if model.tokenizer == "text" and config.data.source == "generated":
         yield (
@@ -93,7 +93,7 @@ def position_faults(config: Config) -> Iterator[Fault]:
         yield (
             ("model.position_ids", "model.positions"),
             f"model.position_ids: {policy!r} makes no difference with model.positions "
-            f"{model.positions!r}, which reads no numbers of positions; take 'rope', or position_ids "
+            f"{model.positions!r}, which reads no position IDs; take 'rope', or position_ids "
             "'sequential'",
         )
     if model.position_range and model.position_limit and model.position_range > model.position_limit:
@@ -150,7 +150,7 @@ def layout_faults(config: Config) -> Iterator[Fault]:
 
 
 def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | None, whose: str) -> str | None:
-    """Why there are too few numbers of positions for a component's examples of a length, if so.
+    """Why there are too few position IDs for a component's examples of a length, if so.
 
     Args:
         config: the run.
@@ -178,7 +178,7 @@ def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | No
 
 
 def model_faults(model: ModelConfig) -> Iterator[Fault]:
-    """Sizes of a model of its own that do not fit each other."""
+    """Sizes of a model trained from scratch that do not fit each other."""
     if model.name_or_path is not None:
         return
     if model.initializer_range > 1:  # transformers takes no more

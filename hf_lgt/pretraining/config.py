@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
 
-from hf_lgt.config.load import Form, load
+from hf_lgt.config.load import ConfigSpec, load
 from hf_lgt.config.schema import (
     DEFAULT_POSITIONS,
     LARGEST,
@@ -174,7 +174,7 @@ def _step_faults(config: PretrainConfig) -> Iterator[Fault]:
             yield keys, f"revisions: {step} is no multiple of train.eval_every, {short(every)}"
 
 
-PRETRAINING: Form[PretrainConfig] = Form(
+PRETRAINING: ConfigSpec[PretrainConfig] = ConfigSpec(
     root=PretrainConfig,
     sections={
         "seed": SeedConfig,

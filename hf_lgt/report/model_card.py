@@ -75,7 +75,7 @@ def model_card(
         records: of its last evaluation.
         examples: one (prompt, answer) of each task.
         data: which rows a dataset gave, empty for generated data.
-        base: the checkpoint that the run began with, empty for a model of its own.
+        base: the checkpoint that the run began with, empty for a model trained from scratch.
     """
     # rows of a dataset may hold a token, and a card is to be shared
     examples = {task: (redact(prompt), redact(answer)) for task, (prompt, answer) in examples.items()}

@@ -15,7 +15,7 @@ _TRIM, _MAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _KEPT = 2**30
 """bytes that may be free at the end of the heap"""
 _LARGEST = 2**25
-"""the largest block that glibc can be told to take from its heap"""
+"""the largest block that glibc can take from its heap"""
 _CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
 

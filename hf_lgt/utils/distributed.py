@@ -42,7 +42,7 @@ def lost_process(error: BaseException) -> bool:
 
 
 def told_of_others(error: BaseException) -> str | None:
-    """What a user is told of an error in how processes work together; None: it is another error."""
+    """The message of an error in how processes work together; None: it is another error."""
     if lost_process(error):
         return LOST
     if isinstance(error, getattr(torch.distributed, "DistError", ())):

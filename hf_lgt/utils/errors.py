@@ -14,11 +14,11 @@ class ConfigError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run cannot go on; the message says what happened and what may help."""
+    """A run cannot continue; the message says what happened and what may help."""
 
 
 class TrainingError(RunError):
-    """Training cannot go on; the message names the step."""
+    """Training cannot continue; the message names the step."""
 
 
 class CheckpointError(RunError):

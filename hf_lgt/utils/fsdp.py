@@ -1,6 +1,6 @@
-"""Weights shared out among processes (FSDP2): made whole for files, shared out again from them.
+"""Sharded weights (FSDP2): gathered for files, sharded again when they are read.
 
-A checkpoint has one form, that of a single process, so that a run goes on under any layout. Every
+A checkpoint has one form, that of a single process, so that a run resumes under any layout. Every
 process must call the functions that gather: each one holds a part.
 """
 
@@ -22,12 +22,12 @@ def _is_part(value: Any) -> bool:
 
 
 def whole(value: Any) -> Any:
-    """A tensor made whole; other values as they are."""
+    """A gathered tensor; other values as they are."""
     return value.full_tensor() if _is_part(value) else value
 
 
 def _kept(value: Any, keep: bool) -> Any:
-    """A tensor made whole, on the CPU; None where it is not to be kept. Other values as they are."""
+    """A gathered tensor, on the CPU; None where it is not to be kept. Other values as they are."""
     if not _is_part(value):
         return value
     gathered = whole(value)
@@ -35,7 +35,7 @@ def _kept(value: Any, keep: bool) -> Any:
 
 
 def full_weights(model: Any, keep: bool) -> dict[str, Any] | None:
-    """The whole state of a model whose weights are shared out; None of any other, which is whole itself.
+    """The gathered state of a model whose weights are sharded; None of any other.
 
     Args:
         model: the bare model.
@@ -63,7 +63,7 @@ def full_optimizer(optimizer: torch.optim.Optimizer, keep: bool) -> dict[str, An
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Set an optimizer to a state from `full_optimizer`, shared out as its parameters are.
+    """Set an optimizer to a state from `full_optimizer`, sharded as its parameters are.
 
     Args:
         optimizer: over the parameters that are trained, so after Accelerate has prepared it.

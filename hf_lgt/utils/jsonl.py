@@ -1,4 +1,4 @@
-"""The logs of a run: files of JSON lines, each with its step, that a resumed run goes on with.
+"""The logs of a run: files of JSON lines, each with its step, that a resumed run appends to.
 
 A checkpoint records how many lines each log had when it was written. What follows them was logged by
 steps that a resumed run takes again, so it is cut off; what is missing of them cannot be made again.

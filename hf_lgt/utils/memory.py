@@ -84,7 +84,7 @@ def _mappings(data: Any) -> Iterator[dict[str, Any]]:
 
 
 def told_of_memory(error: BaseException) -> str | None:
-    """What a user is told of an error that says that there was too little memory; None: it is another."""
+    """The message of an error that says that there was too little memory; None: it is another."""
     text = " ".join(str(error).split())
     # torch has a class of its own for devices alone
     if not (

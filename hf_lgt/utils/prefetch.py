@@ -1,4 +1,4 @@
-"""What a device that works by itself needs: the next batch made meanwhile, and no question asked."""
+"""Prefetching of batches, and which devices need it."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ class Ahead(Generic[T]):
 
 
 def asynchronous(device: torch.device) -> bool:
-    """Whether a device works on while the program goes on, so that asking it for a number makes both wait."""
+    """Whether a device works asynchronously, so that reading a number from it makes both wait."""
     return device.type != "cpu"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 OBJECTS = 10_000
-"""new objects after which Python looks for garbage among them; its own number is some hundreds"""
+"""new objects between two garbage collections; Python's own number is some hundreds"""
 
 
 @contextmanager

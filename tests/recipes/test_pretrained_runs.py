@@ -498,7 +498,7 @@ MISTAKES = {
     "positions": (LOCAL, ["model.max_positions=600"], "model.max_positions: 600 is more than the 512"),
     "adapters of nothing": (LOCAL, ["model.init=random", LORA], "peft.method: 'lora' adapts a pretrained"),
     "no such layer": (LOCAL, [LORA, "peft.target_modules=[q_prj]"], "did you mean 'q_proj'?"),
-    "sizes": (LOCAL, ["model.layers=3"], "model.layers: 3 is for a model of its own"),
+    "sizes": (LOCAL, ["model.layers=3"], "model.layers: 3 is for a model trained from scratch"),
     "texts of no dataset": (LOCAL, ["model.tokenizer=text"], "model.tokenizer: 'text' is for a dataset"),
     "a run": ("{run}", [], "is no model: it has no config.json; "),
     "adapters": ("{run}/adapter", [], "holds adapters; merge them into their base"),

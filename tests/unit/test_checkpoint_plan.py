@@ -165,7 +165,7 @@ def test_an_arm_with_sizes_of_its_own_is_told_once_beside_the_other_s_faults(fol
     path = folder(a="model: {layers: 2}\n", b="train: {stesp: 1}\n")
     faults = faults_of(read, path)
     assert len(faults) == 2
-    assert faults[0].startswith("a: model.layers: 2 is for a model of its own")
+    assert faults[0].startswith("a: model.layers: 2 is for a model trained from scratch")
     assert faults[1].startswith("b: train.stesp: unknown key")
 
 

@@ -1,5 +1,4 @@
 import importlib.util
-import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,12 +21,6 @@ LEAST = "name: least\nmixture: [{task: reverse, role: target, lengths: [1, 8]}]\
 # a loaded machine draws slowly, which is no fault
 STEADY = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# Words of Python and of the libraries below, which say nothing to the author of a config.
-JARGON = re.compile(
-    r"pydantic|\bNone\b|\bTrue\b|\bFalse\b|NoneType|dict|tuple|kwarg|keyword|argument|dataclass|instance"
-    r"|\bstr\b|valid string|String|boolean|integer|Input|should|[Vv]alidat|parse raw|unicode|Error|<class"
-)
-
 
 @pytest.fixture
 def file(tmp_path):
@@ -48,8 +41,6 @@ def faults_of(path, *overrides):
     faults = caught.value.faults
     assert faults
     assert str(caught.value) == "\n".join(faults)
-    for fault in faults:
-        assert not JARGON.search(fault), fault
     return faults
 
 
@@ -966,17 +957,17 @@ def test_a_checkpoint_and_adapters_are_read(file):
         (["model.name_or_path=null", "model.revision=null"], "model.name_or_path: is missing; model.init"),
         (
             ["model.architecture=gpt_neox"],
-            "model.architecture: 'gpt_neox' is for a model of its own; 'org/llm'",
+            "model.architecture: 'gpt_neox' is for a model trained from scratch; 'org/llm'",
         ),
-        (["model.layers=2"], "model.layers: 2 is for a model of its own"),
-        (["model.hidden_size=64"], "model.hidden_size: 64 is for a model of its own"),
-        (["model.heads=2"], "model.heads: 2 is for a model of its own"),
-        (["model.kv_heads=2"], "model.kv_heads: 2 is for a model of its own"),
-        (["model.intermediate_size=64"], "model.intermediate_size: 64 is for a model of its own"),
-        (["model.positions=nope"], "model.positions: 'nope' is for a model of its own"),
-        (["model.rope_theta=1e3"], "model.rope_theta: 1000.0 is for a model of its own"),
-        (["model.initializer_range=0.1"], "model.initializer_range: 0.1 is for a model of its own"),
-        (["model.tie_embeddings=true"], "model.tie_embeddings: true is for a model of its own"),
+        (["model.layers=2"], "model.layers: 2 is for a model trained from scratch"),
+        (["model.hidden_size=64"], "model.hidden_size: 64 is for a model trained from scratch"),
+        (["model.heads=2"], "model.heads: 2 is for a model trained from scratch"),
+        (["model.kv_heads=2"], "model.kv_heads: 2 is for a model trained from scratch"),
+        (["model.intermediate_size=64"], "model.intermediate_size: 64 is for a model trained from scratch"),
+        (["model.positions=nope"], "model.positions: 'nope' is for a model trained from scratch"),
+        (["model.rope_theta=1e3"], "model.rope_theta: 1000.0 is for a model trained from scratch"),
+        (["model.initializer_range=0.1"], "model.initializer_range: 0.1 is for a model trained from scratch"),
+        (["model.tie_embeddings=true"], "model.tie_embeddings: true is for a model trained from scratch"),
         (["model.tokenizer=text"], "model.tokenizer: 'text' is for a dataset; with data.source 'generated'"),
         (["peft.rank=4"], "peft.rank: 4 is for peft.method 'lora', which is 'none'"),
         (["peft.dropout=0.5"], "peft.dropout: 0.5 is for peft.method 'lora'"),
@@ -1009,5 +1000,5 @@ def test_keys_of_a_checkpoint_without_one_are_told(file, override):
 def test_words_are_no_tokenizer_of_a_checkpoint(file):
     data = "data={source: dataset, path: org/data}"
     (told,) = faults_of(file(START), data, "model.tokenizer=words")
-    assert told.startswith("model.tokenizer: 'words' is for a model of its own")
+    assert told.startswith("model.tokenizer: 'words' is for a model trained from scratch")
     assert load_config(file(START), [data, "model.tokenizer=text"]).model.tokenizer == "text"

@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_lgt.analysis.maps import MEASURES, TaskMaps
 from hf_lgt.analysis.report.head_figures import maps_figure, measures_figure
-from hf_lgt.analysis.subjects import Correlation, Looked, correlations
+from hf_lgt.analysis.subjects import Correlation, HeadAnalysis, correlations
 from hf_lgt.data.eval_sets import Cell
 from hf_lgt.report.blocks import Number, Row, Table
 from hf_lgt.report.canvas import AGAIN, optional
@@ -22,7 +22,7 @@ FILES = {"heads.json", "heads.npz", "heads.md"}
 """what is written, beside figures"""
 
 
-def write_heads(found: Sequence[Looked], folder: Path, *, replace: bool = False) -> list[Table]:
+def write_heads(found: Sequence[HeadAnalysis], folder: Path, *, replace: bool = False) -> list[Table]:
     """Write ``heads.json``, ``heads.npz``, ``heads.md`` and the figures, whole or not at all.
 
     Args:
@@ -48,7 +48,7 @@ def write_heads(found: Sequence[Looked], folder: Path, *, replace: bool = False)
     return tables
 
 
-def _arrays(found: Sequence[Looked]) -> dict[str, Any]:
+def _arrays(found: Sequence[HeadAnalysis]) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for own in found:
         for step, maps in own.maps.items():
@@ -60,7 +60,7 @@ def _arrays(found: Sequence[Looked]) -> dict[str, Any]:
     return arrays
 
 
-def _data(found: Sequence[Looked], related: Sequence[Correlation]) -> dict[str, Any]:
+def _data(found: Sequence[HeadAnalysis], related: Sequence[Correlation]) -> dict[str, Any]:
     return {
         "runs": [
             {
@@ -103,7 +103,7 @@ def _map_data(cell: Cell, one: TaskMaps) -> dict[str, Any]:
     }
 
 
-def _difference_table(found: Sequence[Looked]) -> Table:
+def _difference_table(found: Sequence[HeadAnalysis]) -> Table:
     rows = []
     for own in found:
         for step, gap in own.gaps.items():
@@ -143,7 +143,7 @@ def _rho(c: Correlation) -> Number:
     return Number(c.rho, *(c.interval or ()), digits=2) if c.interval else Number(c.rho, digits=2)
 
 
-def _draw_maps(own: Looked, folder: Path) -> None:
+def _draw_maps(own: HeadAnalysis, folder: Path) -> None:
     for length in own.subject.lengths:
         rows: dict[str, list[Any]] = {}
         for maps in own.maps.values():
@@ -157,7 +157,7 @@ def _draw_maps(own: Looked, folder: Path) -> None:
         save_figure(figure, folder / f"maps-{name}-length-{length}.png")
 
 
-def _draw_measures(found: Sequence[Looked], related: Sequence[Correlation], folder: Path) -> None:
+def _draw_measures(found: Sequence[HeadAnalysis], related: Sequence[Correlation], folder: Path) -> None:
     for length in dict.fromkeys(c.length for c in related):
         points = {
             own.subject.label: [

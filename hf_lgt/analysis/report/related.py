@@ -198,8 +198,8 @@ def _matrix_table(pairs: Sequence[Pair]) -> Table:
         "Measured transfer, rows: target, columns: auxiliary",
         ("target", *auxiliaries),
         tuple(rows),
-        ("Exact match of the target in the transfer region beside the auxiliary, minus that of the target "
-         "alone with the same seed, where the sweep has it; means over seeds with 95 % bootstrap "
+        ("Exact match of the target in the transfer region, trained jointly with the auxiliary, minus that "
+         "of the target alone with the same seed, where the sweep has it; means over seeds with 95 % bootstrap "
          "intervals.",),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
 
 from data_builders.texts import CONTROLS, line
-from hf_lgt.config.load import Form, from_dict
+from hf_lgt.config.load import ConfigSpec, from_dict
 from hf_lgt.config.schema import Positive, short
 from hf_lgt.config.validate_model import Fault
 from hf_lgt.utils.errors import ConfigError
@@ -134,7 +134,9 @@ def _extra_fault(key: str, value: Any) -> str | None:
     return None
 
 
-FORM: Form[Any] = Form(root=_File, sections={"slurm": SlurmSettings}, cross_faults=_cross_faults, required={})
+FORM: ConfigSpec[Any] = ConfigSpec(
+    root=_File, sections={"slurm": SlurmSettings}, cross_faults=_cross_faults, required={}
+)
 
 
 def read_settings(given: Mapping[str, Any]) -> SlurmSettings:
