@@ -199,8 +199,8 @@ def _matrix_table(pairs: Sequence[Pair]) -> Table:
         ("target", *auxiliaries),
         tuple(rows),
         ("Exact match of the target in the transfer region, trained jointly with the auxiliary, minus that "
-         "of the target alone with the same seed, where the sweep has it; means over seeds with 95 % bootstrap "
-         "intervals.",),
+         "of the target alone with the same seed, where the sweep has it; means over seeds with 95 % "
+         "bootstrap intervals.",),
     )  # fmt: skip
 
 
