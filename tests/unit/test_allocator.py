@@ -10,7 +10,7 @@ import pytest
 WORK = """
 import resource, sys
 import numpy as np
-from hf_lgt.allocator import keep_freed_memory
+from hf_lgt.utils.allocator import keep_freed_memory
 done = sys.argv[1] == "keep" and keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

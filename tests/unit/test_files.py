@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from hf_lgt import files
+from hf_lgt.utils import atomic_io as files
 
 path, event, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 seen = []

@@ -12,7 +12,7 @@ from hf_lgt.utils.startup import OBJECTS, rare_collections
 
 PROGRAM = """
 import atexit, gc
-from hf_lgt import cli
+from hf_lgt.commands import cli
 atexit.register(lambda: print("at the end", gc.get_freeze_count() > 1000))  # before it, so that it runs after
 print("before", before := gc.get_threshold()[0])
 cli.guard(lambda: print("within", gc.get_threshold()[0]) or 0)

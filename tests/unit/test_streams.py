@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 WORK = """
 import os, sys
-from hf_lgt import cli
+from hf_lgt.commands import cli
 
 def work():
     for _ in range(10000):
@@ -80,7 +80,7 @@ def test_a_stream_that_does_not_wait_is_waited_for():
     read, write = os.pipe()
     os.set_blocking(write, False)
     code = (
-        "import sys; from hf_lgt import cli; cli.parser(''); sys.exit(cli.guard(lambda: print('x' * 10**6)))"
+        "import sys; from hf_lgt.commands import cli; cli.parser(''); sys.exit(cli.guard(lambda: print('x' * 10**6)))"
     )
     with os.fdopen(write, "wb"):
         child = subprocess.Popen([sys.executable, "-c", code], stdout=write, cwd=ROOT)
