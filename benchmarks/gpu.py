@@ -28,8 +28,9 @@ from hf_lgt.config.schema import Config
 from hf_lgt.data.build import RunData, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
-from hf_lgt.training.stacked_loop import Member, TogetherLoop
-from hf_lgt.training.trainer import Loop
+from hf_lgt.training.loop import Loop, TrainingRun
+from hf_lgt.training.stacked_trainer import StackedStep
+from hf_lgt.training.trainer import SingleStep
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.environment import describe_environment
 from hf_lgt.workflows.setup import make_model
@@ -74,8 +75,8 @@ class Work:
         config = load_config_like(self.config, f"train.compile={str(compiled).lower()}")
         config.run_dir.mkdir(parents=True, exist_ok=True)
         model = make_model(config, self.start, self.data.codec)
-        source = self.data.source
-        return Loop(config, model, self.data.codec, source, self.accelerator, no_evaluation, None, None)
+        run = TrainingRun(config, model, self.data.codec, self.data.source, no_evaluation)
+        return Loop([run], self.accelerator, SingleStep)
 
     def ours(self, compiled: bool) -> float:
         loop = self.loop(compiled)
@@ -112,13 +113,17 @@ class Work:
 
     def together(self) -> float:
         """Seconds that a step of several runs together takes, for each of them."""
-        members = []
+        runs = []
         for seed in range(TOGETHER):
             config = load_config_like(self.config, f"seed.init={seed}", "train.compile=false")
             config.run_dir.mkdir(parents=True, exist_ok=True)
             model = make_model(config, self.start, self.data.codec)
-            members.append(Member(config, model, self.data.codec, self.data.source, no_evaluation))
-        return self.seconds(TogetherLoop(members, self.accelerator).take_step) / TOGETHER
+            runs.append(TrainingRun(config, model, self.data.codec, self.data.source, no_evaluation))
+        loop = Loop(runs, self.accelerator, StackedStep)
+        try:
+            return self.seconds(loop.take_step) / TOGETHER
+        finally:
+            loop.close()
 
     def evaluation(self) -> float:
         """Seconds of an evaluation, its test sets drawn."""

@@ -83,7 +83,8 @@ def train_point(overrides: Sequence[str], parts: Sequence[str]) -> dict[str, flo
     from hf_lgt import load_config
     from hf_lgt.data.build import prepare_data
     from hf_lgt.evaluation.harness import evaluate_tests
-    from hf_lgt.training.trainer import Loop
+    from hf_lgt.training.loop import Loop, TrainingRun
+    from hf_lgt.training.trainer import SingleStep
     from hf_lgt.workflows.setup import make_model
 
     with tempfile.TemporaryDirectory() as folder:
@@ -92,9 +93,8 @@ def train_point(overrides: Sequence[str], parts: Sequence[str]) -> dict[str, flo
         data = prepare_data(config, None)
         model = make_model(config, None, data.codec)
         before = peak()
-        loop = Loop(
-            config, model, data.codec, data.source, Accelerator(), lambda model, step: None, None, None
-        )
+        run = TrainingRun(config, model, data.codec, data.source, lambda model, step: None)
+        loop = Loop([run], Accelerator(), SingleStep)
         found = {"step": seconds(loop.take_step, 2, 7), "memory": peak() - before}
         if "drawing" in parts:
             found["drawing"] = seconds(lambda: data.source.batch(0), 1, 5)

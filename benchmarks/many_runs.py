@@ -24,8 +24,9 @@ from hf_lgt import load_config
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
-from hf_lgt.training.stacked_loop import Member, TogetherLoop
-from hf_lgt.training.trainer import Loop
+from hf_lgt.training.loop import Loop, TrainingRun
+from hf_lgt.training.stacked_trainer import StackedStep
+from hf_lgt.training.trainer import SingleStep
 
 RUNS, STEPS, BATCH = 8, 200, 32
 ALONE = "one process a run"
@@ -108,13 +109,13 @@ def _steps(folder: Path, batch: int, layout: str, rounds: int) -> Comparison:
         pass
 
     def alone() -> float:
-        loop = Loop(configs[0], models[0], codec, source, Accelerator(), nothing, None, None)
-        return _seconds(loop, 16)
+        run = TrainingRun(configs[0], models[0], codec, source, nothing)
+        return _seconds(Loop([run], Accelerator(), SingleStep), 16)
 
     def together() -> float:
         both = zip(configs, models, strict=True)
-        members = [Member(config, model, codec, source, nothing) for config, model in both]
-        return _seconds(TogetherLoop(members, Accelerator()), 8) / RUNS
+        runs = [TrainingRun(config, model, codec, source, nothing) for config, model in both]
+        return _seconds(Loop(runs, Accelerator(), StackedStep), 8) / RUNS
 
     for config in configs:
         config.run_dir.mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,7 @@ def _steps(folder: Path, batch: int, layout: str, rounds: int) -> Comparison:
     return alternate(name, {OURS: together, ALONE: alone}, rounds, note="one thread")
 
 
-def _seconds(loop: Loop | TogetherLoop, count: int) -> float:
+def _seconds(loop: Loop, count: int) -> float:
     """Mean seconds of some steps, after two that are not counted."""
     for _ in range(2):
         loop.take_step()

@@ -28,6 +28,7 @@ from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.batching import IGNORE, Batch
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
+from hf_lgt.training.loop import TrainingRun
 from hf_lgt.training.trainer import fit
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -117,15 +118,8 @@ def ours(setting: Setting) -> float:
     """Seconds a step of `fit`."""
     source = setting.source()
     setting.config.run_dir.mkdir(parents=True, exist_ok=True)
-    fit(
-        setting.config,
-        setting.model(),
-        setting.codec,
-        source,
-        Accelerator(),
-        evaluate=lambda model, step: None,
-        progress=False,
-    )
+    run = TrainingRun(setting.config, setting.model(), setting.codec, source, lambda model, step: None)
+    fit(run, Accelerator(), progress=False)
     return setting.step_time(source.starts)
 
 

@@ -1,4 +1,4 @@
-"""Which runs of a sweep or comparison one process trains together, see `hf_lgt.training.stacked_loop`."""
+"""Which runs of a sweep or comparison one process trains together, see `hf_lgt.training.stacked_trainer`."""
 
 from __future__ import annotations
 

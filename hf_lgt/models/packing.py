@@ -125,7 +125,7 @@ def packed_logits(model: Any, work: PackedPass) -> torch.Tensor:
 
 
 def packed_loss(model: Any, work: PackedPass) -> torch.Tensor:
-    """Cross entropy summed over the scored tokens of a pass, a float32 scalar; see `batching.answer_loss`."""
+    """Cross entropy summed over the scored tokens of a pass, a float32 scalar; see `answer_loss`."""
     return F.cross_entropy(packed_logits(model, work)[0].float(), work.labels, reduction="sum")
 
 

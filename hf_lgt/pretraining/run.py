@@ -33,6 +33,7 @@ from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_to
 from hf_lgt.pretraining.validation import LOG, Measured, append, read, validation_loss
 from hf_lgt.report.canvas import optional
 from hf_lgt.training.accelerator import flat_settings, make_accelerator
+from hf_lgt.training.loop import TrainingRun
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
 from hf_lgt.training.trainer import fit
 from hf_lgt.utils.atomic_io import clear_drafts
@@ -130,18 +131,10 @@ def _pretrain(
     model = build_model(config.model, prepared.codec, config.seed.init)
     tell(f"model:     {parameter_count(model):,} parameters, {config.model.architecture}")
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
-    fit(
-        config,
-        model,
-        prepared.codec,
-        prepared.source,
-        accelerator,
-        evaluate=Evaluator(config, prepared, accelerator),
-        evaluate_first=True,
-        resume_from=resume_from,
-        keep_last=config.train.keep_last or KEPT_CHECKPOINTS,
-        progress=progress,
-    )
+    evaluate = Evaluator(config, prepared, accelerator)
+    run = TrainingRun(config, model, prepared.codec, prepared.source, evaluate, resume_from)
+    keep_last = config.train.keep_last or KEPT_CHECKPOINTS
+    fit(run, accelerator, evaluate_first=True, keep_last=keep_last, progress=progress)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _finish(config)

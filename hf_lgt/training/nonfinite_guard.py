@@ -1,4 +1,4 @@
-"""Watches for a loss or gradients that are not finite, and tells the step and its examples."""
+"""A NaN/Inf guard over loss and gradients, which reports the step and its examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hf_lgt.utils import prefetch as ahead
 from hf_lgt.utils.errors import TrainingError
 
 
-class FiniteWatch:
+class NonfiniteGuard:
     """Remembers the first step whose loss or gradient was not finite, on the device, of each of some runs.
 
     Asking a GPU after each step would make it wait; so it is asked where numbers are read anyway.
@@ -46,18 +46,8 @@ class FiniteWatch:
         new = torch.stack([torch.full_like(loss, step), loss, norm.to(loss)], dim=1).float()
         self._first = torch.where(((self._first[:, 0] < 0) & wrong)[:, None], new, self._first)
 
-    def check(self) -> None:
-        """Stop the run if a step went wrong.
-
-        Raises:
-            TrainingError: with the first such step, its tasks and lengths; of the first run that has one.
-        """
-        for error in self.errors():
-            if error:
-                raise error
-
     def errors(self) -> list[TrainingError | None]:
-        """What went wrong in each run, None where nothing did."""
+        """What went wrong in each run: its first such step, tasks and lengths; None: nothing."""
         both = zip(self._first.tolist(), self.sources, strict=True)
         return [self._error(source, *first) for first, source in both]
 

@@ -36,8 +36,6 @@ class Joined:
     """[S, B, W], numbers of the positions; None: 0, 1, 2, ..."""
     halves: NDArray[np.int64] | None
     """[S, B], which half of each layer's heads an example may use; None: all heads"""
-    answer_tokens: NDArray[np.int64]
-    """[S], tokens that each run's loss is taken on"""
 
     @classmethod
     def of(cls, batches: Sequence[Batch]) -> Joined:
@@ -62,7 +60,6 @@ class Joined:
             np.max([batch.lengths[order] for batch, order in every], axis=0),
             side_by_side("positions"),
             halves,
-            np.array([batch.answer_tokens for batch in batches]),
         )
 
 
@@ -133,7 +130,7 @@ def _packed(joined: Joined, rows: NDArray[np.int64]) -> PackedPass:
 
 
 def run_losses(model: Any, work: Pass | PackedPass, runs: int) -> torch.Tensor:
-    """Cross entropy summed over the scored tokens of each run, float32 [S]; see `batching.answer_loss`."""
+    """Cross entropy summed over the scored tokens of each run, float32 [S]; see `answer_loss`."""
     logits = logits_of(model, work) if isinstance(work, Pass) else packed_logits(model, work)
     each = F.cross_entropy(
         logits.flatten(0, 1).float(), work.labels.flatten(), ignore_index=IGNORE, reduction="none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,12 @@ class TrainLog:
         path: of the log.
         accelerator: sums over processes, and has the trackers.
         state: the run's counters.
-        check: raises `TrainingError` where the run went wrong.
     """
 
-    def __init__(
-        self, path: Path, accelerator: Accelerator, state: LoopState, check: Callable[[], None]
-    ) -> None:
+    def __init__(self, path: Path, accelerator: Accelerator, state: LoopState) -> None:
         self.path = path
         self.accelerator = accelerator
         self.state = state
-        self._check = check
         self._examples = state.examples
         self._clock = time.perf_counter()
 
@@ -87,9 +83,8 @@ class TrainLog:
         """Log the step just taken; gives its loss, summed over processes.
 
         Raises:
-            TrainingError: the loss is not finite, or the line cannot be written.
+            TrainingError: the line cannot be written.
         """
-        self._check()
         state, value = self.state, float(self.accelerator.reduce(loss, "sum"))
         now = time.perf_counter()
         line = {

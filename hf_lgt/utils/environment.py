@@ -21,7 +21,7 @@ def describe_environment(device: str, processes: int, layout: str = "NO", runs: 
         device: of this process.
         processes: that train together.
         layout: how they share the work out, as Accelerate names it: ``MULTI_GPU``, ``FSDP``, ...
-        runs: that one process trains together, see `hf_lgt.training.stacked_loop`.
+        runs: that one process trains together, see `hf_lgt.training.stacked_trainer`.
     """
     import torch
 

@@ -26,13 +26,14 @@ from hf_lgt.report.canvas import optional
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import FIGURES, write_figures
 from hf_lgt.training.accelerator import flat_settings, make_accelerator
+from hf_lgt.training.loop import Evaluate, TrainingRun
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
-from hf_lgt.training.trainer import Evaluate, fit
+from hf_lgt.training.trainer import fit
 from hf_lgt.utils.atomic_io import atomic_directory, clear_drafts
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.fsdp import full_weights
 from hf_lgt.utils.jsonl import append_lines
-from hf_lgt.workflows.setup import make_model, open_folder, prepare
+from hf_lgt.workflows.setup import Prepared, make_model, open_folder, prepare
 
 EVAL_LOG = "eval.jsonl"
 
@@ -99,17 +100,8 @@ def _train(
     ready = prepare(config, accelerator, overwrite, resume, progress)
     resume_from = open_folder(ready, accelerator, overwrite, tell)
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
-    bare = fit(
-        config,
-        ready.model,
-        ready.data.codec,
-        ready.data.source,
-        accelerator,
-        evaluate=evaluator(config, ready.data.tests, accelerator, progress),
-        evaluate_first=config.model.init == "pretrained",
-        resume_from=resume_from,
-        progress=progress,
-    )
+    run = training_run(ready, resume_from, accelerator, progress)
+    bare = fit(run, accelerator, evaluate_first=config.model.init == "pretrained", progress=progress)
     weights = full_weights(bare, keep=accelerator.is_main_process)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -169,6 +161,15 @@ def finished(config: Config) -> RunResult | None:
     if faults := refusals(config, finished_is_fine=True):
         raise ConfigError(faults)
     return result_of(config)
+
+
+def training_run(
+    ready: Prepared, resume_from: Path | None, accelerator: Accelerator, progress: bool
+) -> TrainingRun:
+    """What the trainer takes of a run that was made ready."""
+    config, data = ready.config, ready.data
+    evaluate = evaluator(config, data.tests, accelerator, progress)
+    return TrainingRun(config, ready.model, data.codec, data.source, evaluate, resume_from)
 
 
 def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:

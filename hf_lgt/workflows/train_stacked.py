@@ -16,13 +16,13 @@ from hf_lgt.checkpointing.resume import AUTO
 from hf_lgt.config.schema import Config
 from hf_lgt.config.stackable import together_faults
 from hf_lgt.training.accelerator import make_accelerator
-from hf_lgt.training.stacked_loop import Member, fit_together
+from hf_lgt.training.stacked_trainer import fit_together
 from hf_lgt.training.stacking import stacking_fault
 from hf_lgt.utils.errors import ConfigError, RunError, TrainingError
 from hf_lgt.utils.run_lock import clear_lock
 from hf_lgt.utils.signals import Interrupted, Signals
 from hf_lgt.workflows.setup import Prepared, folder_faults, open_folder, prepare
-from hf_lgt.workflows.train import RunResult, evaluator, finished, result_of, save_run
+from hf_lgt.workflows.train import RunResult, finished, result_of, save_run, training_run
 
 
 def train_together(
@@ -168,26 +168,16 @@ def _model_faults(ready: Sequence[Prepared]) -> list[str]:
 
 def _fit(places: Sequence[tuple[Prepared, Path | None]], accelerator: Accelerator, progress: bool) -> Failed:
     """Train the runs that stand at one step, and save them; gives those that went wrong."""
-    members = [
-        Member(
-            own.config,
-            own.model,
-            own.data.codec,
-            own.data.source,
-            evaluator(own.config, own.data.tests, accelerator, progress),
-            checkpoint,
-        )
-        for own, checkpoint in places
-    ]
-    pretrained = members[0].config.model.init == "pretrained"
-    errors = fit_together(members, accelerator, evaluate_first=pretrained, progress=progress)
+    runs = [training_run(own, checkpoint, accelerator, progress) for own, checkpoint in places]
+    pretrained = places[0][0].config.model.init == "pretrained"
+    errors = fit_together(runs, accelerator, evaluate_first=pretrained, progress=progress)
     failed: Failed = []
     with Signals() as signals:  # no run that is trained is lost for one that comes now
-        for (own, _), member, error in zip(places, members, errors, strict=True):
+        for (own, _), error in zip(places, errors, strict=True):
             try:
                 if error is not None:
                     raise error
-                save_run(own.config, member.model, own.data)
+                save_run(own.config, own.model, own.data)
             except RunError as fault:
                 failed.append((own.config, fault))
     if signals.received:

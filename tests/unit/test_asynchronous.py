@@ -14,7 +14,8 @@ from hf_lgt.data.batching import Pass, pinned
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.causal_attention import NAME, attention_named, causal_fault
-from hf_lgt.training.trainer import Loop
+from hf_lgt.training.loop import Loop, TrainingRun
+from hf_lgt.training.trainer import SingleStep
 from hf_lgt.utils.prefetch import Ahead, asynchronous
 from tests.unit.test_packing import FAMILIES, SMALL
 from tests.unit.test_run import timeless
@@ -49,7 +50,8 @@ def loop(tiny):
         codec = Codec.build()
         source = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)
         model = build_model(config.model, codec, 0)
-        return Loop(config, model, codec, source, Accelerator(), lambda model, step: None, None, None)
+        run = TrainingRun(config, model, codec, source, lambda model, step: None)
+        return Loop([run], Accelerator(), SingleStep)
 
     return begin
 
@@ -67,7 +69,7 @@ def test_a_step_asks_the_device_nothing_and_has_the_same_numbers(loop, monkeypat
             found = ours.take_step()
         assert questions.asked == []
         assert found == (rate, loss), "to the bit: the same attention without a look at the positions"
-    for a, b in zip(usual.bare.parameters(), ours.bare.parameters(), strict=True):
+    for a, b in zip(usual.step.bare.parameters(), ours.step.bare.parameters(), strict=True):
         assert torch.equal(a, b)
     ours.causal = False
     with Questions() as questions:
@@ -144,7 +146,7 @@ def test_a_compiled_model_is_one_graph_for_all_shapes(loop, monkeypatch):
     counters.clear()
     shapes = set()
     for _ in range(6):
-        _, passes = compiled._prepare(compiled.state.step)
+        _, passes = compiled._prepare(compiled.taken)
         shapes |= {tuple(work.input_ids.shape) for work in passes}
         _, wanted = usual.take_step()
         _, found = compiled.take_step()

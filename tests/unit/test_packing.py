@@ -34,7 +34,7 @@ from hf_lgt.models.packing import (
     packing_fault,
     wants_packing,
 )
-from hf_lgt.training.trainer import backward
+from hf_lgt.training.trainer import backward, make_passes
 from tests.conftest import ROOT
 
 SMALL = {
@@ -53,6 +53,12 @@ FAMILIES = {
     "smollm3": SmolLM3Config(**SMALL, num_key_value_heads=2, no_rope_layers=[0, 1], pad_token_id=0),
 }
 CPU = torch.device("cpu")
+
+
+def take_gradient(model, batch, config, packed=False):
+    """Add a batch's gradient in one process, cut as a config says."""
+    accelerator = Accelerator()
+    return backward(model, batch, make_passes(batch, config, accelerator, packed), accelerator)
 
 
 def make(config):
@@ -200,13 +206,13 @@ def test_a_step_is_packed_where_there_is_padding(batch, monkeypatch):
     taken = []
     monkeypatch.setattr("hf_lgt.training.trainer.packed_loss", lambda *a: taken.append(1) or packed_loss(*a))
     model = make(FAMILIES["llama"])
-    backward(model, batch, TrainConfig(), Accelerator(), packed=True)
+    take_gradient(model, batch, TrainConfig(), packed=True)
     assert len(taken) == 1
     even = batch.take(np.flatnonzero(batch.lengths == batch.lengths[0]))
-    backward(model, even, TrainConfig(), Accelerator(), packed=True)
-    backward(model, batch, TrainConfig(), Accelerator())
+    take_gradient(model, even, TrainConfig(), packed=True)
+    take_gradient(model, batch, TrainConfig())
     halves = dataclasses.replace(batch, halves=np.zeros(len(batch.lengths), dtype=np.int64))
-    backward(model, halves, TrainConfig(), Accelerator(), packed=True)
+    take_gradient(model, halves, TrainConfig(), packed=True)
     assert len(taken) == 1
 
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from transformers.pytorch_utils import Conv1D
 
 from data_builders import Component, Mixture, get_task
@@ -31,11 +30,11 @@ from hf_lgt.experiments.controls import arm_settings
 from hf_lgt.models.build import build_model, require_policies
 from hf_lgt.models.forward import logits_of
 from hf_lgt.models.heads import find_heads, require_halves, usable, within_halves
-from hf_lgt.training.trainer import backward
 from hf_lgt.utils.errors import ConfigError
 from tests import tiny_pretraining
 from tests.conftest import ROOT
 from tests.unit.test_heads import batch_of, model_of
+from tests.unit.test_packing import take_gradient
 
 DEMO = ROOT / "recipes/demo/transfer.yaml"
 # the target is neither the first nor the last
@@ -46,6 +45,7 @@ MIXTURE = Mixture(
         Component("reverse_subtract", "auxiliary", (1, 7)),
     ]
 )
+
 SIZES = {"layers": 2, "hidden_size": 32, "heads": 4, "intermediate_size": 64, "initializer_range": 0.3}
 HALF = ((0, 1), (2, 3))
 """half -> its heads, of four"""
@@ -174,7 +174,7 @@ def test_a_role_trains_its_own_heads_alone(codec, policy, role, half):
     batch = source(codec, policy).batch(0)
     only = batch.take(np.flatnonzero(of_targets(codec, batch) == (role == "target")))
     assert 0 < len(only.lengths) < 24
-    backward(model, only, TrainConfig(gradient_accumulation_steps=2, length_buckets=4), Accelerator())
+    take_gradient(model, only, TrainConfig(gradient_accumulation_steps=2, length_buckets=4))
     for layer, head in find_heads(model).every:
         attention = model.model.layers[layer].self_attn
         read = [getattr(attention, f"{name}_proj").weight.grad.chunk(4)[head] for name in "qkv"]
@@ -185,13 +185,13 @@ def test_a_role_trains_its_own_heads_alone(codec, policy, role, half):
 def test_in_a_batch_of_both_roles_each_example_gives_the_gradient_of_its_own_half(codec):
     model = build_model(ModelConfig(**SIZES), codec, 1)
     batch = source(codec, "disjoint").batch(0)
-    backward(model, batch, TrainConfig(length_buckets=3), Accelerator())
+    take_gradient(model, batch, TrainConfig(length_buckets=3))
     expected = 0
     for half, rows in enumerate([of_targets(codec, batch), ~of_targets(codec, batch)]):
         other = of_half(model, half)
         other.zero_grad()
         part = dataclasses.replace(batch.take(np.flatnonzero(rows)), halves=None)
-        backward(other, part, TrainConfig(), Accelerator())
+        take_gradient(other, part, TrainConfig())
         # `backward` divides by the tokens of its own batch
         grad = other.get_input_embeddings().weight.grad
         expected += grad * part.answer_tokens / batch.answer_tokens

@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from hf_lgt import train
 from hf_lgt.config.schema import TrainConfig
@@ -13,9 +12,9 @@ from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
 from hf_lgt.training.optimizers import make_optimizer, make_schedule
-from hf_lgt.training.trainer import backward
 from hf_lgt.utils.errors import TrainingError
 from hf_lgt.utils.seeding import seed_generators
+from tests.unit.test_packing import take_gradient
 
 
 def lines(path):
@@ -59,7 +58,7 @@ def test_the_gradient_is_that_of_the_mean_over_the_batchs_answer_tokens(tiny):
     (answer_loss(model, whole) / batch.answer_tokens).backward()
     wanted = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    backward(model, batch, config.train, Accelerator())
+    take_gradient(model, batch, config.train)
     for p, grad in zip(model.parameters(), wanted, strict=True):
         torch.testing.assert_close(p.grad, grad, rtol=1e-4, atol=1e-7)
 

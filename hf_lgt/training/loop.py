@@ -1,0 +1,308 @@
+"""The training loop, of one run or of several whose models are stacked: plain Accelerate.
+
+The batch of a step is a pure function of the step, so the loop needs no data loader. What differs between
+one run and several is a `Step`, which the loop is given: how gradients are taken, clipped and saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+
+from hf_lgt.checkpointing.checkpoints import CheckpointWriter, LoopState, load_checkpoint, reading
+from hf_lgt.config.load import Trained
+from hf_lgt.data.batch_sources import Source
+from hf_lgt.data.batching import Batch, Pass, pinned
+from hf_lgt.data.codec import TextCodec
+from hf_lgt.models.causal_attention import NAME as CAUSAL
+from hf_lgt.models.causal_attention import attention_named, causal_fault
+from hf_lgt.models.packing import PackedPass, choose_layout
+from hf_lgt.training.nonfinite_guard import NonfiniteGuard
+from hf_lgt.training.optimizers import make_schedule
+from hf_lgt.training.train_log import TrainLog
+from hf_lgt.utils import prefetch as ahead
+from hf_lgt.utils.allocator import keep_freed_memory
+from hf_lgt.utils.distributed import lost_process
+from hf_lgt.utils.errors import RunError
+from hf_lgt.utils.fsdp import full_optimizer, full_weights, is_sharded
+from hf_lgt.utils.jsonl import count_lines
+from hf_lgt.utils.prefetch import Ahead
+from hf_lgt.utils.progress import bar
+from hf_lgt.utils.seeding import dropout_seed, seed_generators
+from hf_lgt.utils.signals import Interrupted, Signals
+
+Passes = Sequence[Pass | PackedPass]
+Evaluate = Callable[[torch.nn.Module, int], None]
+"""called with the bare model and the steps taken"""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run to be trained, its folder made ready."""
+
+    config: Trained
+    model: Any
+    """a causal language model of transformers, or one with adapters; with its initial weights"""
+    codec: TextCodec
+    """saved beside each checkpoint"""
+    source: Source
+    """gives the batch of a step; the same object where runs draw the same batches"""
+    evaluate: Evaluate
+    """called on all processes"""
+    resume_from: Path | None = None
+    """a checkpoint to resume from; of runs that are stacked all resume from the same step"""
+
+
+class Step(Protocol):
+    """What a step does with the models of some runs, and how its state is told apart by run."""
+
+    isolated: bool
+    """whether what goes wrong in a run leaves the others as they are; else it ends the training"""
+    bare: Any
+    """the model that takes the passes, as transformers has it"""
+    optimizer: Any
+    """as Accelerate prepared it"""
+
+    def passes(self, batches: Sequence[Batch]) -> Passes:
+        """This process's passes, from a batch of each run."""
+        ...
+
+    def backward(self, batches: Sequence[Batch], passes: Passes) -> torch.Tensor:
+        """Add the gradients of a step; gives this process's part of each run's loss, [runs]."""
+        ...
+
+    def clip(self, most: float) -> torch.Tensor:
+        """Clip each run's gradient to a norm; gives the norms before, [runs] or a scalar of the only one."""
+        ...
+
+    def load_optimizer(self, states: Sequence[dict[str, Any]]) -> None:
+        """Set the optimizer to the states of the runs' checkpoints."""
+        ...
+
+    def optimizer_of(self, state: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+        """One run's part of the optimizer's state, as if it had been trained alone."""
+        ...
+
+    def model_of(self, index: int) -> Any:
+        """One run's bare model with its weights as they are now."""
+        ...
+
+
+class Loop:
+    """What the steps of a training change, and the single things that are done with it.
+
+    Args:
+        runs: of one shape: their configs agree in sections model, train and peft.
+        accelerator: device, processes, precision and trackers.
+        make_step: joins the runs' models, from (runs, accelerator, whether batches are packed).
+        keep_last: checkpoints of each run to keep; None: what ``train.keep_last`` says.
+
+    Raises:
+        CheckpointError: a checkpoint to resume from is damaged.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[TrainingRun],
+        accelerator: Accelerator,
+        make_step: Callable[[Sequence[TrainingRun], Accelerator, bool], Step],
+        keep_last: int | None = None,
+    ) -> None:
+        self.runs, self.accelerator = runs, accelerator
+        self.train = train = runs[0].config.train
+        model, device = runs[0].model, accelerator.device
+        for run in () if accelerator.is_fsdp2 else runs:  # which shards before a device must hold them
+            run.model.to(device)
+        if device.type == "cpu":
+            keep_freed_memory()
+        packed = choose_layout(train, model, device)
+        asynchronous = ahead.asynchronous(device)
+        # a pass would ask the device whether it needs a mask, and a compiled one would always make it
+        self.causal = (asynchronous or train.compile) and causal_fault(model) is None
+        loaded = [load_checkpoint(run.resume_from, run.model) if run.resume_from else None for run in runs]
+        self.states = [own[0] if own else LoopState() for own in loaded]
+        assert len({state.step for state in self.states}) == 1, "the caller put them together by their step"
+        self.step = make_step(runs, accelerator, packed)
+        if kept := [own[1] for own in loaded if own]:
+            with reading(runs[0].resume_from):
+                self.step.load_optimizer(kept)
+        self.schedule = make_schedule(self.step.optimizer.optimizer, train, self.taken)
+        # with fp16, gradients overflow now and then: the scaler skips such a step and goes on
+        self.guard = NonfiniteGuard(device, [run.source for run in runs], gradients=train.precision != "fp16")
+        self.failed: list[RunError | None] = [None] * len(runs)
+        self.logs = [
+            TrainLog(run.config.run_dir / "train.jsonl", accelerator, state)
+            for run, state in zip(runs, self.states, strict=True)
+        ]
+        self.checkpoints = [
+            CheckpointWriter(run.config.run_dir, run.codec, keep_last or train.keep_last, run.resume_from)
+            for run in runs
+        ]
+        self._prepared = Ahead(self._prepare, train.steps) if asynchronous else None
+
+    def run(self, *, evaluate_first: bool, progress: bool) -> list[RunError | None]:
+        """Take the steps that are left, with their evaluations and checkpoints.
+
+        Args:
+            evaluate_first: evaluate before the first step too, as step 0.
+            progress: show a bar.
+
+        Returns:
+            For each run what went wrong in it, None where nothing did: its model is trained.
+        """
+        train, count = self.train, len(self.runs)
+        steps = bar(
+            visible=progress and self.accelerator.is_main_process,
+            total=train.steps,
+            initial=self.taken,
+            desc=self.runs[0].config.name if count == 1 else f"{count} runs",
+            unit="step",
+        )
+        with Signals() as signals, steps, closing(self):
+            if self.taken or evaluate_first:
+                self.evaluate_if_due(signals)
+            while self.taken < train.steps and not all(self.failed):
+                rate, losses = self.take_step()
+                steps.update()
+                if self.taken in (1, train.steps) or self.taken % train.log_every == 0:
+                    steps.set_postfix(loss=f"{self.log(losses, rate):.4f}", refresh=False)
+                stop = signals.agreed(self.accelerator)
+                if stop or (train.save_every and self.taken % train.save_every == 0):
+                    self.save()
+                if stop:
+                    raise Interrupted(stop, self.stopped)
+                self.evaluate_if_due(signals)
+            for index in self._running():
+                self.step.model_of(index)
+        return self.failed
+
+    @property
+    def taken(self) -> int:
+        """Steps taken, by every run."""
+        return self.states[0].step
+
+    def take_step(self) -> tuple[float, torch.Tensor]:
+        """One optimizer step; gives its learning rate and this process's part of each run's loss, [runs]."""
+        accelerator, optimizer = self.accelerator, self.step.optimizer
+        batches, passes = (self._prepared or self._prepare)(self.taken)
+        # dropout, where a model has it, depends on the step alone too; models with it are not stacked
+        seed = dropout_seed(self.runs[0].config.seed.data, self.taken, accelerator.process_index)
+        seed_generators(seed, accelerator.device)
+        rate = optimizer.param_groups[0]["lr"]
+        with attention_named(self.step.bare, CAUSAL) if self.causal else nullcontext():
+            losses = self.step.backward(batches, passes)
+        # without a limit nothing is clipped, but the norm is known
+        norms = self.step.clip(self.train.max_grad_norm or math.inf)
+        self.guard.see(self.taken + 1, losses, norms)
+        if self.guard.eager:
+            self._running()
+        optimizer.step()
+        self.schedule.step()
+        optimizer.zero_grad()
+        for state, batch in zip(self.states, batches, strict=True):
+            state.step += 1
+            state.examples += len(batch.lengths)
+            state.tokens += batch.tokens
+        return rate, losses
+
+    def _prepare(self, step: int) -> tuple[list[Batch], Passes]:
+        """The batches of a step and this process's passes, where the device can fetch them."""
+        drawn = {id(source): source for source in (run.source for run in self.runs)}
+        of_source = {key: source.batch(step) for key, source in drawn.items()}
+        batches = [of_source[id(run.source)] for run in self.runs]
+        return batches, [pinned(work, self.accelerator.device) for work in self.step.passes(batches)]
+
+    def close(self) -> None:
+        """Prepare no more batches."""
+        if self._prepared:
+            self._prepared.close()
+
+    def _running(self) -> list[int]:
+        """Runs in which nothing went wrong so far."""
+        for index, error in enumerate(self.guard.errors()):
+            if error:
+                self._fail(index, error)
+        return [index for index, error in enumerate(self.failed) if error is None]
+
+    def _fail(self, index: int, error: RunError) -> None:
+        """Note what went wrong in a run, or raise it where no other run is to be left as it is."""
+        if not self.step.isolated:
+            raise error
+        self.failed[index] = self.failed[index] or error
+
+    def log(self, losses: torch.Tensor, rate: float) -> float:
+        """Log the step just taken; gives the mean loss of the runs that are trained on."""
+        values = [self.logs[index].write(losses[index], rate) for index in self._running()]
+        return sum(values) / max(len(values), 1)
+
+    def evaluate_if_due(self, signals: Signals) -> None:
+        """Evaluate where the last step's turn has come, or before the first.
+
+        Raises:
+            Interrupted: a signal came meanwhile; the evaluations are put off to the resumed runs.
+        """
+        train, step = self.train, self.taken
+        if step not in (0, train.steps) and not (train.eval_every and step % train.eval_every == 0):
+            return
+        running, sharded = self._running(), is_sharded(self.step.bare)
+        self._count_logs(running)  # as they are without this evaluation
+        with self._paused(running):
+            try:
+                # processes that need each other's weights cannot put an evaluation down apart
+                at_once = nullcontext() if sharded else signals.at_once()
+                # the bare model of a compiled one has no autocast of its own
+                with at_once, self.accelerator.autocast():
+                    for index in running:
+                        self.runs[index].evaluate(self.step.model_of(index), step)
+            except (Interrupted, RuntimeError) as error:
+                # processes get a signal one after another: the first to stop leaves the others waiting
+                if not signals.received or not (isinstance(error, Interrupted) or lost_process(error)):
+                    raise
+                if step == 0 or sharded:
+                    raise Interrupted(signals.received) from None
+                self.save(recount=False)
+                raise Interrupted(signals.received, self.stopped) from None
+
+    def save(self, recount: bool = True) -> None:
+        """Write a checkpoint of each run, and remove those that are too many; on all processes."""
+        running, main = self._running(), self.accelerator.is_main_process
+        if recount:
+            self._count_logs(running)
+        with self._paused(running):
+            optimizer = full_optimizer(self.step.optimizer, main)
+            for index in running:
+                model = self.step.model_of(index)
+                weights = full_weights(model, main)
+                if not main:
+                    continue
+                own = self.step.optimizer_of(optimizer, index)
+                try:
+                    self.checkpoints[index].write(model, own, self.states[index], weights)
+                except RunError as error:
+                    self._fail(index, error)
+
+    @contextmanager
+    def _paused(self, running: Sequence[int]) -> Iterator[None]:
+        """Leave the time that evaluating and saving take out of the runs' speeds."""
+        with ExitStack() as pauses:
+            for index in running:
+                pauses.enter_context(self.logs[index].paused())
+            yield
+
+    def _count_logs(self, running: Sequence[int]) -> None:
+        main = self.accelerator.is_main_process
+        for index in running:
+            self.states[index].logs = count_lines(self.runs[index].config.run_dir) if main else {}
+
+    @property
+    def stopped(self) -> str:
+        """What a user is told of a training that was stopped."""
+        kept = "a checkpoint of each run" if self.step.isolated else "a checkpoint"
+        return f"stopped after step {self.taken} of {self.train.steps}, with {kept}; the same command goes on"
