@@ -36,15 +36,14 @@ def make_accelerator(config: Trained) -> Accelerator:
     """
     if faults := launch_faults():
         raise ConfigError(faults)
-    # A second run in one process may ask for another precision, which the shared state refuses.
-    AcceleratorState._reset_state()
+    _forget_earlier_runs()
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     try:
         accelerator = _accelerator(config)
     except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
         # an environment variable of a launcher that cannot be read
         raise ConfigError([blamed(redact(" ".join(str(error).split()))[:300])]) from None
-    _share_out_on_cpus(accelerator)
+    _shard_on_cpus(accelerator)
     faults = _layout_faults(accelerator, compiled=config.train.compile)
     if launched > accelerator.num_processes:
         # each would take itself for the only one
@@ -96,6 +95,15 @@ def compiling() -> Iterator[None]:
         ) from None
 
 
+def _forget_earlier_runs() -> None:
+    """Let a second run of this process ask for another precision than the first.
+
+    Accelerate keeps it in a state that all its accelerators share, refuses another one and has no public
+    way to begin anew. This is the only private name of Accelerate in use.
+    """
+    AcceleratorState._reset_state()
+
+
 def _accelerator(config: Trained) -> Accelerator:
     return Accelerator(
         cpu=_must_use_cpu(),
@@ -119,10 +127,11 @@ def _must_use_cpu() -> bool:
     return launched and not torch.accelerator.is_available()
 
 
-def _share_out_on_cpus(accelerator: Accelerator) -> None:
+def _shard_on_cpus(accelerator: Accelerator) -> None:
     """Let FSDP work among CPU processes as among GPUs.
 
-    Accelerate leaves its setting aside there, and would give each process all the weights.
+    Accelerate leaves its setting aside there, and would give each process all the weights. No argument asks
+    for it, so it is set on the attributes that the states document.
     """
     wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     known = hasattr(accelerator.state, "fsdp_plugin")  # not so for a second run in these processes either
@@ -131,9 +140,9 @@ def _share_out_on_cpus(accelerator: Accelerator) -> None:
     plugin = FullyShardedDataParallelPlugin()
     if accelerator.mixed_precision != "no":
         plugin.set_mixed_precision(accelerator.mixed_precision)
-    for state in (PartialState._shared_state, AcceleratorState._shared_state):
-        state["distributed_type"] = FSDP
-    AcceleratorState._shared_state["fsdp_plugin"] = plugin
+    for state in (PartialState(), accelerator.state):
+        state.distributed_type = FSDP
+    accelerator.state.fsdp_plugin = plugin
 
 
 def _layout_faults(accelerator: Accelerator, *, compiled: bool) -> list[str]:
