@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hf_lgt.config.schema import Config
     from hf_lgt.data.codec import Codec
     from hf_lgt.evaluation.curves import generalization_gap, normalized_gap, transfer
-    from hf_lgt.evaluation.harness import evaluate
+    from hf_lgt.evaluation.harness import EvaluationOptions, evaluate
     from hf_lgt.evaluation.records import EvalRecord
     from hf_lgt.utils.errors import ConfigError
     from hf_lgt.workflows.train import RunResult, train
@@ -31,6 +31,7 @@ _HOME = {
     "transfer": "evaluation.curves",
     "evaluate": "evaluation.harness",
     "EvalRecord": "evaluation.records",
+    "EvaluationOptions": "evaluation.harness",
     "RunResult": "workflows.train",
     "train": "workflows.train",
     "train_together": "workflows.train_stacked",
@@ -41,6 +42,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "EvalRecord",
+    "EvaluationOptions",
     "RunResult",
     "evaluate",
     "generalization_gap",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from hf_lgt.config.schema import ComponentConfig
 from hf_lgt.data.batching import Batch
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.hub_rows import TokenRows
-from hf_lgt.data.position_ids import Numbering
+from hf_lgt.data.policies import USUAL, Policies
 
 
 class Source(Protocol):
@@ -57,8 +57,7 @@ class GeneratedSource:
         batch_size: examples of the global batch.
         seed: the data seed.
         held_out: test prompts that no example may have.
-        numbering: gives the numbers of positions; None: 0, 1, 2, ...
-        halves: role -> half of each layer's heads that its examples may use; None: all heads.
+        policies: position IDs and heads of the model.
     """
 
     def __init__(
@@ -69,16 +68,14 @@ class GeneratedSource:
         batch_size: int,
         seed: int,
         held_out: HeldOut | None = None,
-        numbering: Numbering | None = None,
-        halves: Mapping[str, int] | None = None,
+        policies: Policies = USUAL,
     ) -> None:
         self.mixture = mixture
         self.codec = codec
         self.batch_size = batch_size
         self.seed = seed
         self.held_out = held_out
-        self.numbering = numbering
-        self.halves = halves
+        self.policies = policies
 
     def batch(self, step: int) -> Batch:
         drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
@@ -86,14 +83,12 @@ class GeneratedSource:
         groups = []
         for component, (rows, sample) in zip(self.mixture.components, drawn.groups, strict=True):
             encoded = self.codec.encode(sample, component.task)
-            if self.numbering:
-                encoded = self.numbering.sample(encoded, sample, component.task, rng, tags=tags)
-            groups.append((rows, encoded))
+            groups.append((rows, self.policies.generated(encoded, sample, component.task, rng, tags=tags)))
         batch = Batch.collate(self.batch_size, groups, self.codec.pad_id)
-        if self.halves is None:
+        if self.policies.halves is None:
             return batch
-        halves = np.array([self.halves[c.role] for c in self.mixture.components])[drawn.component]
-        return dataclasses.replace(batch, halves=halves)
+        halves = np.array([self.policies.half(c.role) for c in self.mixture.components])
+        return dataclasses.replace(batch, halves=halves[drawn.component])
 
     def describe(self, step: int) -> str:
         drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
@@ -115,8 +110,7 @@ class DatasetSource:
         batch_size: examples of the global batch.
         seed: the data seed.
         pad_id: fills up shorter rows.
-        numbering: gives the numbers of positions; None: 0, 1, 2, ...
-        halves: role -> half of each layer's heads that its examples may use; None: all heads.
+        policies: position IDs and heads of the model.
 
     Raises:
         ValueError: a component has no rows.
@@ -130,12 +124,11 @@ class DatasetSource:
         batch_size: int,
         seed: int,
         pad_id: int,
-        numbering: Numbering | None = None,
-        halves: Mapping[str, int] | None = None,
+        policies: Policies = USUAL,
     ) -> None:
         self.rows = rows
-        self.numbering = numbering
-        self._halves = None if halves is None else np.array([halves[c.role] for c in components])
+        self.policies = policies
+        self._halves = np.array([policies.half(c.role) for c in components])
         self.batch_size = batch_size
         self.seed = seed
         self.pad_id = pad_id
@@ -177,10 +170,8 @@ class DatasetSource:
 
     def batch(self, step: int) -> Batch:
         encoded = self.rows.encoded(self._chosen(step), self.pad_id)
-        if self.numbering:
-            encoded = self.numbering.rows(encoded, stream(self.seed, "positions", step))
-        batch = Batch.of(encoded)
-        if self._halves is None:
+        batch = Batch.of(self.policies.rows(encoded, stream(self.seed, "positions", step)))
+        if self.policies.halves is None:
             return batch
         given = self.drawn(step + 1) - self.drawn(step)
         return dataclasses.replace(batch, halves=np.repeat(self._halves, given))

@@ -13,14 +13,14 @@ import numpy as np
 
 from data_builders.registry import unknown
 from data_builders.sampling import HeldOut, stream
-from hf_lgt.config.schema import HALVES, LARGEST, Config, DataConfig, short
+from hf_lgt.config.schema import LARGEST, Config, DataConfig, short
 from hf_lgt.config.validate import length_faults
 from hf_lgt.data.batch_sources import DatasetSource, GeneratedSource, Source
 from hf_lgt.data.codec import CheckpointTokenizer, Codec, TextCodec
 from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.data.hub_open import Opened, build_codec, only_task, open_dataset
 from hf_lgt.data.hub_rows import TokenRows, read_rows
-from hf_lgt.data.position_ids import Numbering, numbering_of
+from hf_lgt.data.policies import Policies, policies_of
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.memory import require
 
@@ -78,7 +78,7 @@ def prepare_data(
             the checkpoint.
     """
     limit = start.limit if start else config.model.position_limit
-    numbering = numbering_of(config.model, limit)
+    policies = policies_of(config.model, limit)
     batch = config.train.batch_size
     require(batch * LEAST_EXAMPLE, f"train.batch_size: a batch of {batch} examples")
     if opened is None:
@@ -96,10 +96,9 @@ def prepare_data(
             batch_size=config.train.batch_size,
             seed=config.seed.data,
             held_out=held_out,
-            numbering=numbering,
-            halves=HALVES[config.model.role_heads],
+            policies=policies,
         )
-        return RunData(codec, source, generated_tests(config, codec, held_out, numbering), {})
+        return RunData(codec, source, generated_tests(config, codec, held_out, policies), {})
     task = only_task(config, opened)
     text_codec = build_codec(config, opened, task, start)
     trained, tested = _both_splits(config, opened, task, text_codec, limit, progress)
@@ -110,8 +109,7 @@ def prepare_data(
         examples=config.eval.examples,
         seed=config.eval.seed,
         trained=trained,
-        numbering=numbering,
-        halves=HALVES[config.model.role_heads],
+        policies=policies,
     )
     rows = DatasetSource(
         trained,
@@ -119,8 +117,7 @@ def prepare_data(
         batch_size=config.train.batch_size,
         seed=config.seed.data,
         pad_id=text_codec.pad_id,
-        numbering=numbering,
-        halves=HALVES[config.model.role_heads],
+        policies=policies,
     )
     about = {
         "path": config.data.path,
@@ -163,7 +160,7 @@ def prepare_tests(
         ConfigError: as `prepare_data`; also where the tokenizer lacks what the tasks write.
     """
     limit = limit or config.model.position_limit
-    numbering = numbering_of(config.model, limit)
+    policies = policies_of(config.model, limit)
     roles = {c.task: c.role for c in trained.mixture} if trained else {}
     if config.data.source == "generated":
         _check_examples(config)
@@ -171,7 +168,7 @@ def prepare_tests(
         if trained and trained.data.source == "generated":
             seen = trained.eval
             held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
-        return generated_tests(config, codec, held_out, numbering, roles)
+        return generated_tests(config, codec, held_out, policies, roles)
     known = trained if trained and trained.data == config.data else None
     recorded = recorded or {}
     opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
@@ -191,8 +188,7 @@ def prepare_tests(
         examples=config.eval.examples,
         seed=config.eval.seed,
         trained=seen_rows,
-        numbering=numbering,
-        halves=HALVES[config.model.role_heads],
+        policies=policies,
         roles=roles,
     )
 
@@ -205,7 +201,7 @@ def generated_tests(
     config: Config,
     codec: TextCodec,
     held_out: HeldOut | None,
-    numbering: Numbering | None = None,
+    policies: Policies,
     roles: Mapping[str, str] = MappingProxyType({}),
 ) -> GeneratedTests:
     """Test sets drawn from the tasks."""
@@ -218,8 +214,7 @@ def generated_tests(
         examples=config.eval.examples,
         seed=config.eval.seed,
         held_out=held_out,
-        numbering=numbering,
-        halves=HALVES[config.model.role_heads],
+        policies=policies,
         roles=roles,
     )
 

@@ -14,7 +14,7 @@ from data_builders.sampling import HeldOut, TestSet, draw_test_set, stream
 from hf_lgt.data.batching import Batch
 from hf_lgt.data.codec import Codec, TextCodec
 from hf_lgt.data.hub_rows import TokenRows
-from hf_lgt.data.position_ids import Numbering
+from hf_lgt.data.policies import USUAL, Policies
 
 
 class Tested(Protocol):
@@ -74,8 +74,7 @@ class GeneratedTests:
         examples: test examples a cell, fewer where there are not so many prompts.
         seed: the test seed.
         held_out: what training avoided, to report the overlap.
-        numbering: gives the numbers of positions; None: 0, 1, 2, ...
-        halves: role -> half of each layer's heads that its examples may use; None: all heads.
+        policies: position IDs and heads of the model.
         roles: task -> role that it was trained in, where that need not be its role here.
     """
 
@@ -90,11 +89,10 @@ class GeneratedTests:
         examples: int,
         seed: int,
         held_out: HeldOut | None = None,
-        numbering: Numbering | None = None,
-        halves: Mapping[str, int] | None = None,
+        policies: Policies = USUAL,
         roles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.codec, self.numbering, self.halves, self.roles = codec, numbering, halves, roles
+        self.codec, self.policies, self.roles = codec, policies, roles
         self.wanted, self.seed, self.held_out = examples, seed, held_out
         self._components = {c.task: c for c in components}
         self.cells = [
@@ -108,10 +106,9 @@ class GeneratedTests:
         component = self._components[cell.task]
         test = draw_test_set(component, cell.length, self.wanted, self.seed)
         encoded = self.codec.encode(test.examples, component.task)
-        if self.numbering:
-            rng, tags = _positions_stream(self.seed, cell), self.codec.tags
-            encoded = self.numbering.sample(encoded, test.examples, cell.task, rng, tags=tags, test=True)
-        batch = Batch.of(encoded, _half(cell, self.halves, self.roles))
+        rng, tags = _positions_stream(self.seed, cell), self.codec.tags
+        encoded = self.policies.generated(encoded, test.examples, cell.task, rng, tags=tags, test=True)
+        batch = Batch.of(encoded, _half(cell, self.policies, self.roles))
         return Examples(batch, _overlap(component, cell.length, test, self.held_out))
 
 
@@ -120,9 +117,9 @@ def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
     return Batch.of(codec.encode(test.examples, component.task))
 
 
-def _half(cell: Cell, halves: Mapping[str, int] | None, roles: Mapping[str, str]) -> int | None:
+def _half(cell: Cell, policies: Policies, roles: Mapping[str, str]) -> int | None:
     """Which half of the heads the examples of a cell may use: that of the role in which it was trained."""
-    return None if halves is None else halves[roles.get(cell.task, cell.role)]
+    return policies.half(roles.get(cell.task, cell.role))
 
 
 def _positions_stream(seed: int, cell: Cell) -> np.random.Generator:
@@ -154,8 +151,7 @@ class DatasetTests:
         seed: the test seed, which chooses.
         trained: rows of the training split that the run trains on, to report the overlap; None if
             they are not known.
-        numbering: gives the numbers of positions; None: 0, 1, 2, ...
-        halves: role -> half of each layer's heads that its examples may use; None: all heads.
+        policies: position IDs and heads of the model.
         roles: task -> role that it was trained in, where that need not be its role here.
     """
 
@@ -170,11 +166,10 @@ class DatasetTests:
         examples: int,
         seed: int,
         trained: TokenRows | None,
-        numbering: Numbering | None = None,
-        halves: Mapping[str, int] | None = None,
+        policies: Policies = USUAL,
         roles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.numbering, self.halves, self.roles = numbering, halves, roles
+        self.policies, self.roles = policies, roles
         self.codec, self.rows, self.wanted, self.seed = codec, rows, examples, seed
         self._trained = None if trained is None else np.unique(trained.prompt_hash)
         self.cells = [
@@ -189,9 +184,8 @@ class DatasetTests:
         # in the order of the split, so that looking an example up is easy
         chosen = places[np.sort(order[: self.wanted])]
         encoded = self.rows.encoded(chosen, self.codec.pad_id)
-        if self.numbering:
-            encoded = self.numbering.rows(encoded, _positions_stream(self.seed, cell))
-        batch = Batch.of(encoded, _half(cell, self.halves, self.roles))
+        encoded = self.policies.rows(encoded, _positions_stream(self.seed, cell))
+        batch = Batch.of(encoded, _half(cell, self.policies, self.roles))
         if self._trained is None:
             return Examples(batch, None)
         return Examples(batch, int(np.isin(self.rows.prompt_hash[chosen], self._trained).sum()))

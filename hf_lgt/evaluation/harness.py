@@ -7,7 +7,8 @@ given the reference before it, is the reference token; so exact match needs no g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from data_builders.sampling import HeldOut
 from hf_lgt.data.batching import IGNORE, Batch, make_pass, pass_tokens
 from hf_lgt.data.codec import Codec, TextCodec
 from hf_lgt.data.eval_sets import Cell, Classify, Examples, GeneratedTests, TestSets, classifier
-from hf_lgt.data.position_ids import Numbering
+from hf_lgt.data.policies import USUAL, Policies
 from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
@@ -30,6 +31,22 @@ from hf_lgt.utils.fsdp import is_sharded
 from hf_lgt.utils.progress import bar
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What `evaluate` may be told besides the model and its test sets."""
+
+    step: int = 0
+    """written into the records"""
+    batch_tokens: int = 65_536
+    """of a forward pass, padding included"""
+    held_out: HeldOut | None = None
+    """what training avoided, to report the overlap"""
+    policies: Policies = USUAL
+    """position IDs and heads that the model was trained with"""
+    progress: bool = False
+    """show a bar"""
+
+
 def evaluate(
     model: Any,
     codec: Codec,
@@ -38,13 +55,8 @@ def evaluate(
     *,
     examples: int = 1024,
     seed: int = 1234,
-    step: int = 0,
-    batch_tokens: int = 65_536,
-    held_out: HeldOut | None = None,
     mistakes: int = 0,
-    progress: bool = False,
-    numbering: Numbering | None = None,
-    halves: Mapping[str, int] | None = None,
+    options: EvaluationOptions | None = None,
 ) -> list[EvalRecord]:
     """Evaluate a causal language model on generated test sets.
 
@@ -58,42 +70,46 @@ def evaluate(
         lengths: lengths to evaluate.
         examples: test examples a (task, length), fewer where there are not so many prompts.
         seed: the test seed.
-        step: written into the records.
-        batch_tokens: tokens a forward pass, padding included.
-        held_out: what training avoided, to report the overlap.
         mistakes: wrong answers a (task, length) to generate and sort by kind, where the task can.
-        progress: show a bar.
-        numbering: gives the numbers of positions; None: 0, 1, 2, ...
-        halves: role -> half of each layer's heads that its examples may use; None: all heads.
+        options: what else may be told.
 
     Returns:
         One record a (task, length), in the order of `components` and `lengths`.
 
     Raises:
-        ValueError: the model does not use the numbers of positions, has one head a layer, or `halves` lacks
-            a role.
-        ConfigError: `halves` is given for a model whose heads are not known.
+        ValueError: the model does not use the position IDs of the policies, has one head a layer, or their
+            halves lack a role.
+        ConfigError: there are halves for a model whose heads are not known.
     """
-    if numbering:
-        check_positions(model)
-    if halves is not None:
-        if (count := find_heads(model).count) < 2:
-            raise ValueError(f"halves: a layer of the model has {count} head, which makes no halves")
-        if lacking := sorted({c.role for c in components} - set(halves)):
-            raise ValueError(f"halves: says nothing of role {lacking[0]!r}")
+    given = options or EvaluationOptions()
+    _check_policies(model, given.policies, {c.role for c in components})
     tests = GeneratedTests(
         codec,
         components,
         lengths,
         examples=examples,
         seed=seed,
-        held_out=held_out,
-        numbering=numbering,
-        halves=halves,
+        held_out=given.held_out,
+        policies=given.policies,
     )
     return evaluate_tests(
-        model, tests, step=step, batch_tokens=batch_tokens, mistakes=mistakes, progress=progress
+        model,
+        tests,
+        step=given.step,
+        batch_tokens=given.batch_tokens,
+        mistakes=mistakes,
+        progress=given.progress,
     )
+
+
+def _check_policies(model: Any, policies: Policies, roles: Set[str]) -> None:
+    if policies.numbering:
+        check_positions(model)
+    if policies.halves is not None:
+        if (count := find_heads(model).count) < 2:
+            raise ValueError(f"halves: a layer of the model has {count} head, which makes no halves")
+        if lacking := sorted(roles - set(policies.halves)):
+            raise ValueError(f"halves: says nothing of role {lacking[0]!r}")
 
 
 def evaluate_tests(

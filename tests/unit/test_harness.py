@@ -6,7 +6,7 @@ import torch
 
 from data_builders import Component
 from data_builders.sampling import HeldOut, draw_test_set
-from hf_lgt import evaluate
+from hf_lgt import EvaluationOptions, evaluate
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.eval_sets import encode_test_set
 from hf_lgt.evaluation.generation import inference
@@ -54,7 +54,13 @@ def test_counts_are_those_of_a_model_with_known_mistakes(codec, batch_tokens):
     wrong = {(0, answer[0]), (0, answer[0] + 2), (5, batch.lengths[5] - 1), (7, 3)}
     model = Oracle(batch, codec.vocab_size, wrong)
     (record,) = evaluate(
-        model, codec, [component], [3], examples=40, seed=9, step=7, batch_tokens=batch_tokens
+        model,
+        codec,
+        [component],
+        [3],
+        examples=40,
+        seed=9,
+        options=EvaluationOptions(step=7, batch_tokens=batch_tokens),
     )
     named = (record.step, record.task, record.role, record.length, record.n)
     assert named == (7, "reverse_add", "target", 3, 40)
@@ -91,7 +97,13 @@ def test_uneven_shards_count_each_example_once_in_as_many_passes_everywhere(code
     def work():
         model.passes = 0
         (record,) = evaluate(
-            model, codec, [component], [3], examples=n, seed=9, step=1, batch_tokens=batch_tokens
+            model,
+            codec,
+            [component],
+            [3],
+            examples=n,
+            seed=9,
+            options=EvaluationOptions(step=1, batch_tokens=batch_tokens),
         )
         return [record.to_json(), model.passes]
 
@@ -141,7 +153,15 @@ def test_overlap_counts_the_test_prompts_that_training_may_draw(codec):
     model = Oracle(encode_test_set(codec, trained, draw_test_set(trained, 1, 1, 0)), codec.vocab_size, set())
 
     def overlaps(component, examples):
-        found = evaluate(model, codec, [component], [1, 3, 4], examples=examples, seed=0, held_out=held_out)
+        found = evaluate(
+            model,
+            codec,
+            [component],
+            [1, 3, 4],
+            examples=examples,
+            seed=0,
+            options=EvaluationOptions(held_out=held_out),
+        )
         return [r.overlap for r in found]
 
     assert overlaps(trained, 30) == [4, 0, 0]

@@ -21,6 +21,7 @@ from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.batching import split
 from hf_lgt.data.codec import Codec
+from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
@@ -101,7 +102,7 @@ def test_loss_and_gradient_are_those_of_padded_passes(family, batch):
 def test_numbers_of_positions_are_kept(tiny, codec):
     config = tiny("model.position_ids=randomized", "model.position_range=200")
     numbering = Numbering("randomized", 200)
-    batch = source(config, codec, numbering=numbering).batch(0)
+    batch = source(config, codec, policies=Policies(numbering)).batch(0)
     assert batch.positions is not None
     model = build_model(config.model, codec, 0)
     padded = sum(answer_loss(model, work) for work in split(batch, 2))

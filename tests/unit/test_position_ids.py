@@ -19,9 +19,10 @@ from hf_lgt.data.batching import IGNORE, even_split, make_pass, split
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests
 from hf_lgt.data.hub_rows import TokenRows
+from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering, numbering_of
 from hf_lgt.evaluation.generation import _next_numbers, check_generation, generate_answers
-from hf_lgt.evaluation.harness import evaluate
+from hf_lgt.evaluation.harness import EvaluationOptions, evaluate
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import check_positions, logits_of
 from hf_lgt.utils.errors import ConfigError, RunError
@@ -157,7 +158,7 @@ def test_a_task_of_ones_own_declares_its_coupling(own_registry):
 
 
 def source(codec, numbering, seed=5, batch_size=24):
-    return GeneratedSource(MIXTURE, codec, batch_size=batch_size, seed=seed, numbering=numbering)
+    return GeneratedSource(MIXTURE, codec, batch_size=batch_size, seed=seed, policies=Policies(numbering))
 
 
 @pytest.mark.parametrize("numbering", POLICIES, ids=lambda n: n.policy)
@@ -171,7 +172,7 @@ def test_a_batch_is_a_function_of_seed_and_step_and_has_the_usual_examples(codec
     alike = Mixture([Component("no_carry", "target", (3, 3), options={"operands": "equal"})])
 
     def alone(step, seed):
-        same = GeneratedSource(alike, codec, batch_size=9, seed=seed, numbering=numbering)
+        same = GeneratedSource(alike, codec, batch_size=9, seed=seed, policies=Policies(numbering))
         return same.batch(step).positions.tolist()
 
     assert alone(3, 5) not in (alone(4, 5), alone(3, 6))
@@ -222,7 +223,7 @@ def test_rows_of_a_dataset_are_numbered_at_random_too(codec, table):
     parts = [SimpleNamespace(task="reverse_add", lengths=(1, 4), weight=1.0, role="target")]
 
     def batch(step, numbering=RANDOMIZED):
-        made = DatasetSource(table, parts, batch_size=8, seed=2, pad_id=0, numbering=numbering)
+        made = DatasetSource(table, parts, batch_size=8, seed=2, pad_id=0, policies=Policies(numbering))
         return made.batch(step)
 
     assert batch(1, None).positions is None
@@ -232,7 +233,7 @@ def test_rows_of_a_dataset_are_numbered_at_random_too(codec, table):
     inside = np.arange(batch(1).ids.shape[1]) < batch(1).lengths[:, None]
     assert (np.diff(batch(1).positions)[inside[:, 1:]] > 0).all()
 
-    tests = DatasetTests(codec, table, parts, examples=5, seed=3, trained=None, numbering=RANDOMIZED)
+    tests = DatasetTests(codec, table, parts, examples=5, seed=3, trained=None, policies=Policies(RANDOMIZED))
     first, again = (tests.examples(tests.cells[1]).batch.positions for _ in range(2))
     assert np.array_equal(first, again)
     assert (first > np.arange(first.shape[1])).any()
@@ -243,7 +244,7 @@ def test_rows_of_a_dataset_are_numbered_at_random_too(codec, table):
 
 def generated(codec, numbering, seed=1, examples=30, lengths=(3, 6)):
     return GeneratedTests(
-        codec, MIXTURE.components, lengths, examples=examples, seed=seed, numbering=numbering
+        codec, MIXTURE.components, lengths, examples=examples, seed=seed, policies=Policies(numbering)
     )
 
 
@@ -261,7 +262,7 @@ def test_a_test_set_is_numbered_by_seed_task_and_length_alone(codec):
     alike = [
         tests.examples(cell).batch.positions.tolist()
         for seed in (1, 2)
-        for tests in [GeneratedTests(codec, parts, [3], examples=9, seed=seed, numbering=RANDOMIZED)]
+        for tests in [GeneratedTests(codec, parts, [3], examples=9, seed=seed, policies=Policies(RANDOMIZED))]
         for cell in tests.cells
     ]
     assert all(alike.count(one) == 1 for one in alike)
@@ -355,11 +356,15 @@ def test_models_that_do_not_read_the_numbers_are_told(models):
 def test_evaluate_takes_a_policy_and_refuses_a_model_that_does_not(codec, models):
     arguments = codec, MIXTURE.components, [2, 3]
     plain = evaluate(models["llama"], *arguments, examples=40)
-    other = evaluate(models["llama"], *arguments, examples=40, numbering=RANDOMIZED)
+    other = evaluate(
+        models["llama"], *arguments, examples=40, options=EvaluationOptions(policies=Policies(RANDOMIZED))
+    )
     assert [r.n for r in plain] == [r.n for r in other]
     assert [r.token_accuracy for r in plain] != [r.token_accuracy for r in other]
     with pytest.raises(ValueError, match="does not use position_ids"):
-        evaluate(models["nope"], *arguments, examples=40, numbering=RANDOMIZED)
+        evaluate(
+            models["nope"], *arguments, examples=40, options=EvaluationOptions(policies=Policies(RANDOMIZED))
+        )
 
 
 @pytest.mark.parametrize(
@@ -413,7 +418,9 @@ def test_generation_and_teacher_forcing_agree_under_every_policy(learned):
     component = Component("copy_first_op", "target", (1, 2), options={"base": 2})
     shares = []
     for length in (1, 2, 6):
-        tests = GeneratedTests(codec, [component], [length], examples=60, seed=2, numbering=numbering)
+        tests = GeneratedTests(
+            codec, [component], [length], examples=60, seed=2, policies=Policies(numbering)
+        )
         found = check_generation(model, tests, tests.cells[0])
         assert (found.disagreements, found.widest_margin) == (0, None)
         assert found.teacher_forced == found.generated

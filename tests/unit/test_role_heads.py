@@ -22,9 +22,10 @@ from hf_lgt.data.build import prepare_data
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests
 from hf_lgt.data.hub_rows import TokenRows
+from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering, numbering_of
 from hf_lgt.evaluation.generation import check_generation, generate_answers
-from hf_lgt.evaluation.harness import evaluate
+from hf_lgt.evaluation.harness import EvaluationOptions, evaluate
 from hf_lgt.experiments.comparison import load_comparison, plan
 from hf_lgt.experiments.controls import arm_settings
 from hf_lgt.models.build import build_model, require_policies
@@ -157,7 +158,9 @@ def test_the_rows_of_a_padded_batch_have_the_logits_of_the_copy_of_their_half():
 
 
 def source(codec, policy, batch_size=24):
-    return GeneratedSource(MIXTURE, codec, batch_size=batch_size, seed=5, halves=HALVES[policy])
+    return GeneratedSource(
+        MIXTURE, codec, batch_size=batch_size, seed=5, policies=Policies(halves=HALVES[policy])
+    )
 
 
 def of_targets(codec, batch, task="reverse_add"):
@@ -241,7 +244,9 @@ def test_every_row_of_a_batch_has_the_half_of_its_role(codec, table, kind):
     def batch(policy, step):
         if kind == "generated":
             return source(codec, policy).batch(step)
-        made = DatasetSource(table, PARTS, batch_size=7, seed=2, pad_id=0, halves=HALVES[policy])
+        made = DatasetSource(
+            table, PARTS, batch_size=7, seed=2, pad_id=0, policies=Policies(halves=HALVES[policy])
+        )
         return made.batch(step)
 
     for step in range(4):
@@ -258,9 +263,16 @@ def test_every_row_of_a_test_set_has_the_half_of_its_role(codec, table, kind):
     def tests(policy):
         if kind == "generated":
             return GeneratedTests(
-                codec, MIXTURE.components, [2, 3], examples=5, seed=1, halves=HALVES[policy]
+                codec,
+                MIXTURE.components,
+                [2, 3],
+                examples=5,
+                seed=1,
+                policies=Policies(halves=HALVES[policy]),
             )
-        return DatasetTests(codec, table, PARTS, examples=5, seed=1, trained=None, halves=HALVES[policy])
+        return DatasetTests(
+            codec, table, PARTS, examples=5, seed=1, trained=None, policies=Policies(halves=HALVES[policy])
+        )
 
     assert {cell.role for cell in tests("all").cells} == {"target", "auxiliary"}
     for cell in tests("all").cells:
@@ -351,7 +363,12 @@ def test_an_evaluation_is_that_of_the_copies_without_the_other_heads(learned):
 
     def records(model, components, halves=None):
         return evaluate(
-            model, codec, components, [1, 2, 3, 5], examples=60, numbering=numbering, halves=halves
+            model,
+            codec,
+            components,
+            [1, 2, 3, 5],
+            examples=60,
+            options=EvaluationOptions(policies=Policies(numbering, halves)),
         )
 
     found = records(model, [COPIES, SUMS], HALVES["disjoint"])
@@ -364,9 +381,16 @@ def test_an_evaluation_is_that_of_the_copies_without_the_other_heads(learned):
 def test_generation_and_teacher_forcing_agree_within_halves(learned):
     model, codec, numbering = learned
     tests = GeneratedTests(
-        codec, [COPIES, SUMS], [1, 2, 5], examples=60, seed=2, numbering=numbering, halves=HALVES["disjoint"]
+        codec,
+        [COPIES, SUMS],
+        [1, 2, 5],
+        examples=60,
+        seed=2,
+        policies=Policies(numbering, HALVES["disjoint"]),
     )
-    usual = GeneratedTests(codec, [COPIES, SUMS], [1, 2, 5], examples=60, seed=2, numbering=numbering)
+    usual = GeneratedTests(
+        codec, [COPIES, SUMS], [1, 2, 5], examples=60, seed=2, policies=Policies(numbering)
+    )
     shares, others = [], []
     for cell in tests.cells:
         found = check_generation(model, tests, cell)
@@ -380,7 +404,7 @@ def test_generation_and_teacher_forcing_agree_within_halves(learned):
 
 def test_each_row_is_answered_by_the_heads_of_its_own_half(learned):
     model, codec, numbering = learned
-    tests = GeneratedTests(codec, [COPIES], [4], examples=14, seed=2, numbering=numbering)
+    tests = GeneratedTests(codec, [COPIES], [4], examples=14, seed=2, policies=Policies(numbering))
     usual = tests.examples(tests.cells[0]).batch
     halves = np.random.default_rng(0).integers(0, 2, 14)
     rows = np.array([9, 0, 13, 4, 2, 7, 1, 5])
@@ -393,7 +417,7 @@ def test_each_row_is_answered_by_the_heads_of_its_own_half(learned):
 def test_the_policies_of_positions_and_of_heads_are_followed_together(codec):
     numbering = Numbering("randomized", 60)
     made = GeneratedSource(
-        MIXTURE, codec, batch_size=8, seed=5, numbering=numbering, halves=HALVES["disjoint"]
+        MIXTURE, codec, batch_size=8, seed=5, policies=Policies(numbering, HALVES["disjoint"])
     )
     model, batch = build_model(ModelConfig(**SIZES), codec, 1).eval(), made.batch(0)
     whole = make_pass(batch, np.arange(8))
@@ -543,15 +567,31 @@ def test_halves_that_a_model_or_mapping_does_not_have_are_told(codec):
     one = model_of("llama", num_attention_heads=1)
     component = Component("reverse_add", "target", (1, 4))
     with pytest.raises(ValueError, match=r"halves: a layer of the model has 1 head, which makes no halves"):
-        evaluate(one, codec, [component], [1], examples=2, halves={"target": 0})
+        evaluate(
+            one,
+            codec,
+            [component],
+            [1],
+            examples=2,
+            options=EvaluationOptions(policies=Policies(halves={"target": 0})),
+        )
     for halves in ({}, {"auxiliary": 1}):
         with pytest.raises(ValueError, match=r"halves: says nothing of role 'target'"):
-            evaluate(model_of("llama"), codec, [component], [1], examples=2, halves=halves)
+            evaluate(
+                model_of("llama"),
+                codec,
+                [component],
+                [1],
+                examples=2,
+                options=EvaluationOptions(policies=Policies(halves=halves)),
+            )
 
 
 def test_a_task_is_scored_in_the_half_that_it_was_trained_in(codec):
     component = Component("reverse_add", "target", (1, 4))
     halves = {"target": 0, "auxiliary": 1}
     for roles, half in (({}, 0), ({"reverse_add": "auxiliary"}, 1), ({"no_carry": "auxiliary"}, 0)):
-        tests = GeneratedTests(codec, [component], [2], examples=4, seed=0, halves=halves, roles=roles)
+        tests = GeneratedTests(
+            codec, [component], [2], examples=4, seed=0, policies=Policies(halves=halves), roles=roles
+        )
         assert tests.examples(tests.cells[0]).batch.halves.tolist() == [half] * 4

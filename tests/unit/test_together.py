@@ -18,6 +18,7 @@ from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.batching import CPU_TOKENS, split
 from hf_lgt.data.codec import Codec
+from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering
 from hf_lgt.experiments.bundles import bundles
 from hf_lgt.models.build import build_model
@@ -94,7 +95,7 @@ def test_numbers_of_positions_and_halves_of_heads_are_each_runs_own(packed, tiny
     models = [build_model(tiny().model, codec, seed) for seed in range(2)]
     numbering = Numbering("randomized", 200)
     halves = None if packed else {"target": 0, "auxiliary": 1}
-    own = batches_of(tiny(), codec, 2, numbering=numbering, halves=halves)
+    own = batches_of(tiny(), codec, 2, policies=Policies(numbering, halves))
     joined = Joined.of(own)
     works = packed_passes(joined, 1, CPU) if packed else padded_passes(joined, 1, 2, CPU)
     found = sum(run_losses(stack(models), work, 2) for work in works).tolist()
@@ -368,7 +369,7 @@ def test_passes_hold_every_token_of_every_run_once(tiny, codec):
 
 
 def test_passes_lie_in_one_piece(tiny, codec):
-    own = batches_of(tiny(), codec, 2, numbering=Numbering("randomized", 200))
+    own = batches_of(tiny(), codec, 2, policies=Policies(Numbering("randomized", 200)))
     works = [*padded_passes(Joined.of(own), 1, 3, CPU), *packed_passes(Joined.of(own), 2, CPU)]
     works += [*split(own[0], 3), *pack_split(own[0], 2)]
     for work in works:
