@@ -294,6 +294,9 @@ def _read(
     """
     split = config.data.train_split if train else config.data.test_split
     grid = config.eval.grid_range
+    limits = {"model.max_positions": LARGEST if limit is None else limit}
+    if config.model.position_range is not None:
+        limits["model.position_range"] = config.model.position_range
     rows = read_rows(
         opened.train if train else opened.test,
         split,
@@ -301,8 +304,7 @@ def _read(
         codec,
         lengths={c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in components},
         only_task=task,
-        max_positions=LARGEST if limit is None else limit,
-        position_range=config.model.position_range,
+        limits=limits,
         progress=progress,
     )
     faults = []

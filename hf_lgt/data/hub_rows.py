@@ -70,8 +70,7 @@ def read_rows(
     *,
     lengths: Mapping[str, range],
     only_task: str | None,
-    max_positions: int,
-    position_range: int | None = None,
+    limits: Mapping[str, int],
     progress: bool = False,
 ) -> TokenRows:
     """Turn the rows of a split that are used into tokens.
@@ -83,17 +82,13 @@ def read_rows(
         codec: gives the ids.
         lengths: the tasks that are used, with the lengths; other rows are neither kept nor checked.
         only_task: the task of all rows, where there is no task column.
-        max_positions: the longest sequence that the model takes.
-        position_range: how many numbers there are for positions, where they are drawn.
+        limits: key of the config -> the longest sequence that it allows, in tokens; the least one counts.
         progress: show a bar.
 
     Raises:
         ConfigError: rows are faulty; names the first ones, each with its column.
     """
-    limit = max_positions, "model.max_positions", "Raise it where the model allows it"
-    if position_range is not None and position_range < max_positions:
-        limit = position_range, "model.position_range", "Raise it"
-    reader = _Reader(split, data, codec, lengths, only_task, limit)
+    reader = _Reader(split, data, codec, lengths, only_task, limits)
     # other columns may hold anything: pictures that take long to decode
     read = dataset.select_columns(sorted({reader.name(c) for c in COLUMNS} & {*dataset.column_names}))
     with bar(total=len(dataset), desc=f"read {split}", unit="row", leave=False, visible=progress) as shown:
@@ -118,11 +113,11 @@ class _Reader:
         codec: TextCodec,
         lengths: Mapping[str, range],
         only_task: str | None,
-        limit: tuple[int, str, str],
+        limits: Mapping[str, int],
     ) -> None:
         self.split, self.data, self.codec, self.lengths = split, data, codec, lengths
         self.only_task = only_task
-        self.most, self.key, self.advice = limit
+        self.key, self.most = min(limits.items(), key=lambda limit: limit[1])
         self.faults: list[str] = []
         self.faulty = 0
         self._tasks: dict[str, int] = {}
@@ -206,7 +201,8 @@ class _Reader:
             sequence = [*head, *answer, self.codec.eos_id]
             if len(sequence) > self.most:
                 words = f"takes {len(sequence)} tokens with its target; {self.key} is {self.most}"
-                self.fault(start + i, "prompt", f"{words}. {self.advice}, or leave the row out")
+                where = " where the model allows it" if self.key == "model.max_positions" else ""
+                self.fault(start + i, "prompt", f"{words}. Raise it{where}, or leave the row out")
             counts = self._counts(start + i, masks[i], len(answer))
             if not self.faulty:  # else there will be no result
                 sequences.append(sequence)

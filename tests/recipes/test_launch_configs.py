@@ -107,7 +107,7 @@ def test_a_rank_that_dies_ends_the_launch_and_other_numbers_of_ranks_go_on(alone
     assert process.wait(timeout=30) != 0
     told = (tmp_path / "run.err").read_text()
     assert told.count("another process of this launch ended") == 1
-    assert "hf_lgt/training/trainer.py" not in told, "no traceback of ours"
+    assert "hf_lgt/training/" not in told, "no traceback of ours"
     assert len(log(tmp_path / "run", "train.jsonl")) < STEPS
     assert_same(resumed(tmp_path / "run", "one_cpu"), alone, 1)
     # what a process had whole is shared out among four

@@ -29,7 +29,7 @@ def read(rows, codec=WORDS, *, lengths=range(1, 9), positions=512, only_task=Non
         codec,
         lengths=dict.fromkeys(tasks, lengths),
         only_task=only_task,
-        max_positions=positions,
+        limits={"model.max_positions": positions},
     )
 
 
