@@ -366,7 +366,7 @@ def test_a_forked_process_is_ended_by_sigterm_alone():
     """As those of a pool are, which must not clean up for the process that has it."""
     code = """
 import os, signal, time
-from hf_lgt.interrupts import Signals, ended_by_sigterm
+from hf_lgt.utils.signals import Signals, ended_by_sigterm
 for block in (ended_by_sigterm(), Signals()):
     with block:
         ends = os.pipe()
