@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_builders.reading import read_json, read_text
+from data_builders.reading import LARGEST_LOG, read_bytes, read_json, read_text
 from hf_lgt.checkpointing.adapter_files import ADAPTER_FILE, is_adapted, read_adapters, save_adapters
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.utils.atomic_io import atomic_directory, remove, sha256
 from hf_lgt.utils.errors import CheckpointError, RunError, TrainingError
+from hf_lgt.utils.jsonl import kept_lines, step_of
 from hf_lgt.utils.run_lock import check_held
 
 MANIFEST = "manifest.json"
@@ -264,6 +265,33 @@ def read_state(path: Path) -> LoopState:
     if not all(type(count) is int and count >= 0 for count in counts):
         raise CheckpointError(f"checkpoint {path} is not whole: {file.name} holds no counters of a training")
     return state
+
+
+def logged_lines(path: Path, run_dir: Path, logs: Sequence[str]) -> dict[str, int]:
+    """Lines to keep of each log of a run that resumes from a verified checkpoint.
+
+    Raises:
+        CheckpointError: a log lacks some of them.
+    """
+    state = read_state(path)
+    counts = (
+        {name: state.logs.get(name, 0) for name in logs} if state.logs else _by_step(run_dir, state, logs)
+    )
+    for name, count in counts.items():
+        kept_lines(run_dir / name, count, state.step)
+    return counts
+
+
+def _by_step(run_dir: Path, state: LoopState, logs: Sequence[str]) -> dict[str, int]:
+    """As `logged_lines`, for a checkpoint that does not say: the evaluation of its step is made again."""
+    counts = {}
+    for name in logs:
+        most = state.step if name == logs[0] else state.step - 1
+        file = run_dir / name
+        lines = read_bytes(file, LARGEST_LOG).splitlines() if file.is_file() else []
+        steps = [step_of(line) for line in lines]
+        counts[name] = next((i for i, step in enumerate(steps) if not 0 <= step <= most), len(steps))
+    return counts
 
 
 def load_checkpoint(path: Path, model: Any) -> tuple[LoopState, dict[str, Any]]:

@@ -1,28 +1,31 @@
-"""Which checkpoint a run goes on from: its own newest whole one, or one that the user names."""
+"""Where a run begins or resumes: before the first step, or from a whole checkpoint, own or named."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from data_builders.reading import LARGEST_LOG, read_bytes
 from data_builders.texts import CONTROLS
-from hf_lgt.checkpointing.checkpoints import LoopState, list_checkpoints, read_state, verify
+from hf_lgt.checkpointing.checkpoints import list_checkpoints, logged_lines, verify
+from hf_lgt.checkpointing.run_folder import RESUMED_FILE, RUN, RunKind, has_files, recorded, refusals
+from hf_lgt.config.load import Trained
+from hf_lgt.config.schema import short
 from hf_lgt.utils.errors import CheckpointError, ConfigError
-from hf_lgt.utils.jsonl import kept_lines, step_of
 
 AUTO, NEVER = "auto", "never"
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """Where a run begins or goes on."""
+class ResumePoint:
+    """Where a run begins or resumes."""
 
     checkpoint: Path | None = None
     """None: before the first step"""
     run_dir: Path | None = None
-    """the run that the checkpoint and its logs are of"""
+    """the run that the checkpoint and its logs are of; None: begun anew"""
     logs: dict[str, int] = field(default_factory=dict)
     """name -> lines to keep of them"""
     faults: tuple[str, ...] = ()
@@ -36,7 +39,91 @@ class Beginning:
         return int(self.checkpoint.name.removeprefix("step-")) if self.checkpoint else 0
 
 
-def newest(run_dir: Path, logs: Sequence[str]) -> Beginning:
+def find_resume_point(
+    config: Trained, overwrite: bool, resume: str | Path, kind: RunKind = RUN
+) -> ResumePoint:
+    """Find where a run resumes, and refuse a folder that must not be trained into; writes nothing.
+
+    A run that was begun from the checkpoint that is named resumes from its own, as with ``auto``, so that
+    the same command can be given again.
+
+    Args:
+        config: the run.
+        overwrite: remove what an earlier run left.
+        resume: ``auto``, ``never``, or the path of a checkpoint or of a run.
+        kind: of training.
+
+    Raises:
+        ConfigError: the folder holds another or a finished run, or no run; or `resume` is the path of no
+            whole checkpoint, or does not fit the run.
+    """
+    run_dir = config.run_dir
+    interrupted = has_files(run_dir) and not overwrite
+    point = None
+    if resume not in (AUTO, NEVER):
+        given = resolved(resume)
+        if not interrupted or recorded(run_dir, RESUMED_FILE).get("given") != str(given):
+            point = named(given, kind.logs)
+    if interrupted and (faults := refusals(config, kind=kind)):
+        raise ConfigError(faults)
+    if resume == NEVER and interrupted:
+        raise ConfigError(
+            [
+                f"--resume: {run_dir} holds a run that was interrupted, and 'never' does not go on with it; "
+                "'auto' does, and --overwrite begins it anew"
+            ]
+        )
+    if point:
+        if faults := _misfit(point, config, overwrite, kind):
+            raise ConfigError(faults)
+        return point
+    return _own_point(run_dir, kind) if interrupted else ResumePoint()
+
+
+def _own_point(run_dir: Path, kind: RunKind) -> ResumePoint:
+    """Where an interrupted run resumes."""
+    found, begun = newest(run_dir, kind.logs), recorded(run_dir, RESUMED_FILE)
+    given, path = begun.get("given"), begun.get("path")
+    if found.checkpoint is None and isinstance(given, str) and isinstance(path, str):
+        # it was begun from another run's, and stopped before it had one of its own
+        return replace(named(Path(path), kind.logs), named=Path(given))
+    return found
+
+
+def _misfit(point: ResumePoint, config: Trained, overwrite: bool, kind: RunKind) -> list[str]:
+    """Why a run cannot begin from the checkpoint that the user names."""
+    run_dir, origin = config.run_dir, point.run_dir
+    assert origin is not None, "a checkpoint that is named belongs to a run"
+    place, own = origin.resolve(), run_dir.resolve()
+    if overwrite and own in (place, *place.parents):
+        told = f"{point.checkpoint} lies in {run_dir}, which --overwrite removes"
+        return [f"--resume: {told}; give one of the two"]
+    if place != own and has_files(run_dir) and not overwrite:
+        return [
+            f"--resume: {run_dir} holds a run already, which a checkpoint of {origin} does not belong to; "
+            "choose another name, or go on with that run by --resume auto"
+        ]
+    if place != own and not kind.can_branch:
+        return [
+            "--resume: a pretraining goes on from its own checkpoints alone, which its revisions belong to"
+        ]
+    before: Any = kind.read_run(origin)
+    # neither is part of what the run computes
+    same = {"name": config.name, "output_dir": config.output_dir}
+    if different := _differences(dataclasses.replace(before, **same).to_dict(), config.to_dict()):
+        return [f"--resume: the run in {origin} has another config: {'; '.join(different[:5])}"]
+    return []
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """Keys of two configs that differ, with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = {**before, **now}
+        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{key}.{k}".lstrip("."))]
+    return [] if before == now else [f"{key} was {short(before)}, now {short(now)}"]
+
+
+def newest(run_dir: Path, logs: Sequence[str]) -> ResumePoint:
     """The newest checkpoint that is whole and whose logs are, else the beginning.
 
     Args:
@@ -52,13 +139,13 @@ def newest(run_dir: Path, logs: Sequence[str]) -> Beginning:
         try:
             verify(path)
             whole = True
-            return Beginning(path, run_dir, _counts(path, run_dir, logs), tuple(faults))
+            return ResumePoint(path, run_dir, logged_lines(path, run_dir, logs), tuple(faults))
         except CheckpointError as error:
             faults.append(str(error))
     if whole:
         told = "restore the log, or begin anew with --overwrite; the checkpoints themselves are whole"
         raise ConfigError([*faults, f"{run_dir} cannot go on: {told}"])
-    return Beginning(None, run_dir, dict.fromkeys(logs, 0), tuple(faults))
+    return ResumePoint(None, run_dir, dict.fromkeys(logs, 0), tuple(faults))
 
 
 def resolved(path: str | Path) -> Path:
@@ -69,7 +156,7 @@ def resolved(path: str | Path) -> Path:
         return Path(path)
 
 
-def named(path: Path, logs: Sequence[str]) -> Beginning:
+def named(path: Path, logs: Sequence[str]) -> ResumePoint:
     """The checkpoint that a user names, or the newest whole one of a run.
 
     Args:
@@ -98,33 +185,6 @@ def named(path: Path, logs: Sequence[str]) -> Beginning:
         raise ConfigError([f"--resume: {path} is no checkpoint of a run, as RUN/checkpoints/step-000500 is"])
     try:
         verify(path)
-        return Beginning(path, run_dir, _counts(path, run_dir, logs), named=path)
+        return ResumePoint(path, run_dir, logged_lines(path, run_dir, logs), named=path)
     except CheckpointError as error:
         raise ConfigError([f"--resume: {error}"]) from None
-
-
-def _counts(path: Path, run_dir: Path, logs: Sequence[str]) -> dict[str, int]:
-    """Lines to keep of each log of a run that goes on from a checkpoint.
-
-    Raises:
-        CheckpointError: a log lacks some of them.
-    """
-    state = read_state(path)
-    counts = (
-        {name: state.logs.get(name, 0) for name in logs} if state.logs else _by_step(run_dir, state, logs)
-    )
-    for name, count in counts.items():
-        kept_lines(run_dir / name, count, state.step)
-    return counts
-
-
-def _by_step(run_dir: Path, state: LoopState, logs: Sequence[str]) -> dict[str, int]:
-    """As `_counts`, for a checkpoint that does not say: the evaluation of its step is made again."""
-    counts = {}
-    for name in logs:
-        most = state.step if name == logs[0] else state.step - 1
-        file = run_dir / name
-        lines = read_bytes(file, LARGEST_LOG).splitlines() if file.is_file() else []
-        steps = [step_of(line) for line in lines]
-        counts[name] = next((i for i, step in enumerate(steps) if not 0 <= step <= most), len(steps))
-    return counts

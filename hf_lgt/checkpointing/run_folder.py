@@ -33,7 +33,7 @@ def _other_rows(run_dir: Path, before: Mapping[str, Any], now: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class RunKind:
     """What the folders of one kind of training hold."""
 
     read: Callable[[dict[str, Any]], Trained] = config_from_dict
@@ -63,7 +63,7 @@ class Kind:
             raise ConfigError(told) from None
 
 
-RUN = Kind()
+RUN = RunKind()
 
 
 def check_place(path: Path, option: str = "--output") -> None:
@@ -117,7 +117,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     raise ConfigError([f"{run_dir} is no run: it has no config.yaml that can be read ({reason})"])
 
 
-def refusals(config: Trained, finished_is_fine: bool = False, kind: Kind = RUN) -> list[str]:
+def refusals(config: Trained, finished_is_fine: bool = False, kind: RunKind = RUN) -> list[str]:
     """Why an existing folder must not be trained into.
 
     Args:
@@ -140,7 +140,7 @@ def refusals(config: Trained, finished_is_fine: bool = False, kind: Kind = RUN) 
     return []
 
 
-def other_data_faults(run_dir: Path, data: Mapping[str, Any], kind: Kind) -> list[str]:
+def other_data_faults(run_dir: Path, data: Mapping[str, Any], kind: RunKind) -> list[str]:
     """Whether the data are others than when the run began."""
     file = run_dir / kind.data_file
     try:
@@ -156,7 +156,7 @@ def other_data_faults(run_dir: Path, data: Mapping[str, Any], kind: Kind) -> lis
     return [kind.other_data(run_dir, before, data)]
 
 
-def recorded_data(run_dir: Path | None, kind: Kind = RUN) -> dict[str, Any]:
+def recorded_data(run_dir: Path | None, kind: RunKind = RUN) -> dict[str, Any]:
     """What an earlier start of a run wrote of the rows that it read, empty if there is nothing."""
     return recorded(run_dir, kind.data_file)
 

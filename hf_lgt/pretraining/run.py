@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from data_builders.sampling import stream
 from hf_lgt.checkpointing.checkpoints import save_weights, writing
-from hf_lgt.checkpointing.open_run import check_folder, only_writer, origin_of, prepare_folder, settle
-from hf_lgt.checkpointing.resume import AUTO
-from hf_lgt.checkpointing.run_folder import Kind, recorded_data, refusals
+from hf_lgt.checkpointing.open_run import only_writer, prepare_folder
+from hf_lgt.checkpointing.resume import AUTO, find_resume_point
+from hf_lgt.checkpointing.run_folder import RunKind, recorded_data, refusals
 from hf_lgt.config.load import from_dict
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.models.build import build_model, parameter_count
@@ -50,7 +50,7 @@ def is_finished(run_dir: Path) -> bool:
     return (run_dir / "refs" / MAIN).is_file()
 
 
-KIND = Kind(
+KIND = RunKind(
     read=partial(from_dict, PRETRAINING),
     is_finished=is_finished,
     data_file="text.json",
@@ -119,20 +119,18 @@ def _pretrain(
     tell: Say,
 ) -> list[Measured]:
     """As `pretrain`, for the only writer of the folder."""
-    begin = settle(config, overwrite, resume, KIND)
     if not overwrite and is_finished(config.run_dir) and not refusals(config, True, KIND):
         _clear_up(config)
-    check_folder(config, overwrite, KIND, begin)  # before the text, which may take long
-    origin = origin_of(config, overwrite, begin)
-    prepared = prepare(config, _same_text(config, origin, accelerator), tell)
-    resume_from, news = prepare_folder(config, overwrite, accelerator, prepared.about, KIND, begin)
+    point = find_resume_point(config, overwrite, resume, KIND)  # before the text, which may take long
+    prepared = prepare(config, _same_text(config, point.run_dir, accelerator), tell)
+    news = prepare_folder(config, overwrite, accelerator, prepared.about, point, KIND)
     for line in news:
         tell(line)
     model = build_model(config.model, prepared.codec, config.seed.init)
     tell(f"model:     {parameter_count(model):,} parameters, {config.model.architecture}")
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
     evaluate = Evaluator(config, prepared, accelerator)
-    run = TrainingRun(config, model, prepared.codec, prepared.source, evaluate, resume_from)
+    run = TrainingRun(config, model, prepared.codec, prepared.source, evaluate, point.checkpoint)
     keep_last = config.train.keep_last or KEPT_CHECKPOINTS
     fit(run, accelerator, evaluate_first=True, keep_last=keep_last, progress=progress)
     accelerator.wait_for_everyone()

@@ -11,8 +11,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from hf_lgt.checkpointing.open_run import check_folder, look_at_folder, origin_of, prepare_folder, settle
-from hf_lgt.checkpointing.resume import Beginning
+from hf_lgt.checkpointing.open_run import prepare_folder
+from hf_lgt.checkpointing.resume import ResumePoint, find_resume_point
 from hf_lgt.checkpointing.run_folder import CHECKPOINT_FILE, recorded_checkpoint, recorded_data
 from hf_lgt.config.schema import Config
 from hf_lgt.data.build import RunData, open_data, prepare_data
@@ -32,8 +32,7 @@ class Prepared:
     """All that a run needs, before anything is written."""
 
     config: Config
-    begin: str | Beginning
-    """see `hf_lgt.checkpointing.open_run.settle`"""
+    point: ResumePoint
     start: BaseCheckpoint | None
     data: RunData
     model: Any
@@ -60,9 +59,8 @@ def prepare(
     Raises:
         ConfigError: see `train`.
     """
-    begin = settle(config, overwrite, resume)
-    check_folder(config, overwrite, resume=begin)  # before the data, which may take long
-    origin = origin_of(config, overwrite, begin)
+    point = find_resume_point(config, overwrite, resume)  # before the data, which may take long
+    origin = point.run_dir
     start = _open_start(config, origin, accelerator)
     known = {} if known is None else known
     key = _data_key(config, start, origin)
@@ -70,7 +68,7 @@ def prepare(
         known[key] = _prepare_data(config, start, origin, accelerator, progress)
     model = make_model(config, start, known[key].codec)
     require_packing(config.train.layout, model)  # before the folder is made
-    return Prepared(config, begin, start, known[key], model)
+    return Prepared(config, point, start, known[key], model)
 
 
 def _data_key(config: Config, start: BaseCheckpoint | None, origin: Path | None) -> str:
@@ -81,27 +79,20 @@ def _data_key(config: Config, start: BaseCheckpoint | None, origin: Path | None)
     return json.dumps([settings, commit, recorded_data(origin).get("revision")], sort_keys=True)
 
 
-def folder_faults(ready: Prepared, overwrite: bool) -> list[str]:
-    """What keeps a run out of its folder; writes nothing."""
-    return look_at_folder(ready.config, overwrite, ready.data.about, resume=ready.begin)[0]
-
-
 def open_folder(
     ready: Prepared,
     accelerator: Accelerator,
     overwrite: bool,
     tell: Callable[[str], None],
     runs: int = 1,
-) -> Path | None:
-    """Make a run's folder and tell the user what there is to know; gives the checkpoint that it goes on from.
+) -> None:
+    """Make a run's folder and tell the user what there is to know.
 
     Raises:
         ConfigError: see `hf_lgt.checkpointing.open_run.prepare_folder`.
     """
     config, start, data = ready.config, ready.start, ready.data
-    resume_from, news = prepare_folder(
-        config, overwrite, accelerator, data.about, resume=ready.begin, runs=runs
-    )
+    news = prepare_folder(config, overwrite, accelerator, data.about, ready.point, runs=runs)
     if start:
         if accelerator.is_main_process:
             about = json.dumps(start.checkpoint.about(), indent=1)
@@ -109,7 +100,6 @@ def open_folder(
         news = [*news, *_added_news(start, data.codec)]
     for line in [*news, *(f"warning: {w}" for w in data.warnings), *start_warnings(config, data.source)]:
         tell(line)
-    return resume_from
 
 
 def make_model(config: Config, start: BaseCheckpoint | None, codec: TextCodec) -> Any:

@@ -98,9 +98,9 @@ def _train(
         for name in FIGURES:  # what a run leaves that is killed after its model was saved
             clear_drafts(config.run_dir, of=Path(name).stem)
     ready = prepare(config, accelerator, overwrite, resume, progress)
-    resume_from = open_folder(ready, accelerator, overwrite, tell)
+    open_folder(ready, accelerator, overwrite, tell)
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
-    run = training_run(ready, resume_from, accelerator, progress)
+    run = training_run(ready, accelerator, progress)
     bare = fit(run, accelerator, evaluate_first=config.model.init == "pretrained", progress=progress)
     weights = full_weights(bare, keep=accelerator.is_main_process)
     accelerator.wait_for_everyone()
@@ -163,13 +163,11 @@ def finished(config: Config) -> RunResult | None:
     return result_of(config)
 
 
-def training_run(
-    ready: Prepared, resume_from: Path | None, accelerator: Accelerator, progress: bool
-) -> TrainingRun:
+def training_run(ready: Prepared, accelerator: Accelerator, progress: bool) -> TrainingRun:
     """What the trainer takes of a run that was made ready."""
     config, data = ready.config, ready.data
     evaluate = evaluator(config, data.tests, accelerator, progress)
-    return TrainingRun(config, ready.model, data.codec, data.source, evaluate, resume_from)
+    return TrainingRun(config, ready.model, data.codec, data.source, evaluate, ready.point.checkpoint)
 
 
 def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:

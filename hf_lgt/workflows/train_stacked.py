@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import transformers
 from accelerate import Accelerator
 
-from hf_lgt.checkpointing.open_run import only_writer
+from hf_lgt.checkpointing.open_run import folder_faults, only_writer
 from hf_lgt.checkpointing.resume import AUTO
 from hf_lgt.config.schema import Config
 from hf_lgt.config.stackable import together_faults
@@ -21,7 +20,7 @@ from hf_lgt.training.stacking import stacking_fault
 from hf_lgt.utils.errors import ConfigError, RunError, TrainingError
 from hf_lgt.utils.run_lock import clear_lock
 from hf_lgt.utils.signals import Interrupted, Signals
-from hf_lgt.workflows.setup import Prepared, folder_faults, open_folder, prepare
+from hf_lgt.workflows.setup import Prepared, open_folder, prepare
 from hf_lgt.workflows.train import RunResult, finished, result_of, save_run, training_run
 
 
@@ -125,15 +124,17 @@ def _train(
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     for own in ready:
-        faults += [fault for fault in folder_faults(own, overwrite) if fault not in faults]
+        found = folder_faults(own.config, overwrite, own.data.about, own.point)
+        faults += [fault for fault in found if fault not in faults]
     faults = faults or _model_faults(ready)
     if faults:
         raise ConfigError(faults)
     tell = _each_once(say)
-    places = [(own, open_folder(own, accelerator, overwrite, tell, len(ready))) for own in ready]
+    for own in ready:
+        open_folder(own, accelerator, overwrite, tell, len(ready))
     failed: Failed = []
     # those that were stopped at different steps cannot take the same ones
-    for _, group in itertools.groupby(sorted(places, key=_step), key=_step):
+    for _, group in itertools.groupby(sorted(ready, key=_step), key=_step):
         failed += _fit(list(group), accelerator, progress)
     return failed
 
@@ -150,8 +151,8 @@ def _each_once(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def _step(place: tuple[Prepared, Path | None]) -> int:
-    return int(place[1].name.removeprefix("step-")) if place[1] else 0
+def _step(ready: Prepared) -> int:
+    return ready.point.step
 
 
 def _model_faults(ready: Sequence[Prepared]) -> list[str]:
@@ -166,14 +167,14 @@ def _model_faults(ready: Sequence[Prepared]) -> list[str]:
     return []
 
 
-def _fit(places: Sequence[tuple[Prepared, Path | None]], accelerator: Accelerator, progress: bool) -> Failed:
+def _fit(ready: Sequence[Prepared], accelerator: Accelerator, progress: bool) -> Failed:
     """Train the runs that stand at one step, and save them; gives those that went wrong."""
-    runs = [training_run(own, checkpoint, accelerator, progress) for own, checkpoint in places]
-    pretrained = places[0][0].config.model.init == "pretrained"
+    runs = [training_run(own, accelerator, progress) for own in ready]
+    pretrained = ready[0].config.model.init == "pretrained"
     errors = fit_together(runs, accelerator, evaluate_first=pretrained, progress=progress)
     failed: Failed = []
     with Signals() as signals:  # no run that is trained is lost for one that comes now
-        for (own, _), error in zip(places, errors, strict=True):
+        for own, error in zip(ready, errors, strict=True):
             try:
                 if error is not None:
                     raise error
