@@ -23,7 +23,7 @@ from data_builders.corpus.lm_eval import write_tasks
 from hf_lgt import load_config, train
 from hf_lgt.evaluation.generation import generate_answers, inference
 from hf_lgt.evaluation.harness import score_examples
-from hf_lgt.evaluation.trained_model import find_model, load_model, tests_of
+from hf_lgt.evaluation.trained_model import find_model, load_trained_model, tests_of
 
 
 def compare(quick: bool) -> Comparison:
@@ -43,7 +43,7 @@ def compare(quick: bool) -> Comparison:
         named = {"name": found.config.name, "tags": found.config.data.tags}
         names = write_tasks(tasks, plan, str(corpus), corpus=corpus, **named)
 
-        model, codec = load_model(found)
+        model, codec = load_trained_model(found)
         tests, theirs = tests_of(found, codec, model), harness_model(found, batch_size=256)
         batches = [tests.examples(cell).batch for cell in tests.cells if cell.length in lengths]
 

@@ -42,7 +42,7 @@ from hf_lgt.data.build import prepare_tests
 from hf_lgt.data.eval_sets import answer_starts
 from hf_lgt.evaluation.generation import inference
 from hf_lgt.evaluation.harness import score_examples
-from hf_lgt.evaluation.trained_model import Found, find_model, load_model
+from hf_lgt.evaluation.trained_model import TrainedModel, find_model, load_trained_model
 from hf_lgt.utils.environment import describe_environment
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ Names = dict[str, Cell]
 """what each task of the harness evaluates"""
 
 
-def ours(found: Found, corpus: Path, lengths: Sequence[int]) -> Scores:
+def ours(found: TrainedModel, corpus: Path, lengths: Sequence[int]) -> Scores:
     """Our own evaluation of the test rows of a corpus."""
     # the options are the corpus's, so its rows are all that counts
     mixture = [{"task": c.task, "role": c.role, "lengths": list(c.lengths)} for c in found.config.mixture]
@@ -66,7 +66,7 @@ def ours(found: Found, corpus: Path, lengths: Sequence[int]) -> Scores:
         "eval.examples=1000000",
     ]
     again = find_model(found.folder, None, overrides)
-    model, codec = load_model(again)
+    model, codec = load_trained_model(again)
     tests, scores = prepare_tests(again.config, codec, None), {}
     with inference(model):
         for cell in tests.cells:
@@ -77,7 +77,7 @@ def ours(found: Found, corpus: Path, lengths: Sequence[int]) -> Scores:
     return scores
 
 
-def harness_model(found: Found, batch_size: int = 64) -> HFLM:
+def harness_model(found: TrainedModel, batch_size: int = 64) -> HFLM:
     """The model as the harness takes it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return HFLM(pretrained=str(found.folder), device=device, batch_size=batch_size)
@@ -99,7 +99,9 @@ def harness(model: HFLM, tasks: Path, names: Names) -> tuple[Scores, dict[Cell, 
     return scores, told
 
 
-def compare(found: Found, folder: Path, lengths: Sequence[int], examples: int) -> Iterator[dict[str, Any]]:
+def compare(
+    found: TrainedModel, folder: Path, lengths: Sequence[int], examples: int
+) -> Iterator[dict[str, Any]]:
     """One row a task and length."""
     corpus, tasks = folder / "corpus", folder / "tasks"
     corpus.mkdir(parents=True)

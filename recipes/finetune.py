@@ -83,10 +83,10 @@ def _train(config: Config, known: argparse.Namespace) -> int:
 
     from hf_lgt.report.results import show_results
     from hf_lgt.workflows.publish import push_run
-    from hf_lgt.workflows.train import finished, train
+    from hf_lgt.workflows.train import finished_result, train
 
     # a rerun completes a push that failed
-    result = finished(config) if known.push_to_hub and not known.overwrite else None
+    result = finished_result(config) if known.push_to_hub and not known.overwrite else None
     result = result or train(config, overwrite=known.overwrite, resume=known.resume, say=print)
     if PartialState().is_main_process:
         show_results(config, result.records, result.figures, say=print, zero_shot=result.zero_shot)

@@ -44,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hf_lgt.models.local_hub import snapshot
         from hf_lgt.pretraining.publish import push_revisions
         from hf_lgt.pretraining.report import AGAIN, FIGURE, validation_table, write_figure
-        from hf_lgt.pretraining.run import finished, pretrain
+        from hf_lgt.pretraining.run import finished_pretraining, pretrain
         from hf_lgt.report.canvas import optional
 
         # a rerun completes a push that failed
-        measured = finished(config) if known.push_to_hub and not known.overwrite else None
+        measured = finished_pretraining(config) if known.push_to_hub and not known.overwrite else None
         measured = measured or pretrain(config, overwrite=known.overwrite, resume=known.resume, say=print)
         if PartialState().is_main_process:
             print(validation_table(config, measured))

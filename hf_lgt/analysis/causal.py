@@ -15,14 +15,14 @@ from hf_lgt.analysis.report.causes import Needed, Patched
 from hf_lgt.analysis.subjects import AnalysisOptions, AnalyzedRun, find_subjects
 from hf_lgt.data.eval_sets import TestSets
 from hf_lgt.evaluation.curves import training_lengths
-from hf_lgt.evaluation.trained_model import Found, load_model, tests_of
+from hf_lgt.evaluation.trained_model import TrainedModel, load_trained_model, tests_of
 from hf_lgt.models.heads import find_heads
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.progress import bar
 
 
 def look_necessity(
-    states: Mapping[AnalyzedRun, Sequence[Found]],
+    states: Mapping[AnalyzedRun, Sequence[TrainedModel]],
     ks: Sequence[int],
     wanted: AnalysisOptions,
     *,
@@ -60,7 +60,7 @@ def look_necessity(
 
 
 def look_patching(
-    pairs: Sequence[tuple[AnalyzedRun, Found, AnalyzedRun, Found]],
+    pairs: Sequence[tuple[AnalyzedRun, TrainedModel, AnalyzedRun, TrainedModel]],
     wanted: AnalysisOptions,
     *,
     progress: bool = True,
@@ -92,8 +92,8 @@ def look_patching(
 
 
 def pair_up(
-    donors: Mapping[AnalyzedRun, Sequence[Found]], into: str, wanted: AnalysisOptions
-) -> list[tuple[AnalyzedRun, Found, AnalyzedRun, Found]]:
+    donors: Mapping[AnalyzedRun, Sequence[TrainedModel]], into: str, wanted: AnalysisOptions
+) -> list[tuple[AnalyzedRun, TrainedModel, AnalyzedRun, TrainedModel]]:
     """Each donor with the run of another arm that has the same name, its seed.
 
     Args:
@@ -138,7 +138,7 @@ def _differs(donor: AnalyzedRun, taker: AnalyzedRun) -> str:
     )
 
 
-def _opened(found: Found) -> tuple[Any, TestSets]:
-    model, codec = load_model(found)
+def _opened(found: TrainedModel) -> tuple[Any, TestSets]:
+    model, codec = load_trained_model(found)
     find_heads(model)
     return model, tests_of(found, codec, model)

@@ -10,19 +10,19 @@ from typing import Any
 from hf_lgt.analysis.maps import TaskMaps, task_maps
 from hf_lgt.analysis.subjects import AnalysisOptions, AnalyzedRun, HeadAnalysis, gaps_of
 from hf_lgt.checkpointing.run_folder import check_place
-from hf_lgt.evaluation.trained_model import Found, find_model, load_model, tests_of
+from hf_lgt.evaluation.trained_model import TrainedModel, find_model, load_trained_model, tests_of
 from hf_lgt.models.heads import find_heads
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.progress import bar
 
 
-def find_states(subjects: Sequence[AnalyzedRun], wanted: AnalysisOptions) -> dict[AnalyzedRun, list[Found]]:
+def find_states(subjects: Sequence[AnalyzedRun], wanted: AnalysisOptions) -> dict[AnalyzedRun, list[TrainedModel]]:
     """The weights of every state of every run, before any is loaded.
 
     Raises:
         ConfigError: a model cannot be read, or is too short for a length.
     """
-    states: dict[AnalyzedRun, list[Found]] = {}
+    states: dict[AnalyzedRun, list[TrainedModel]] = {}
     faults: list[str] = []
     for subject in subjects:
         low, high = min(subject.lengths), max(subject.lengths)
@@ -41,7 +41,7 @@ def find_states(subjects: Sequence[AnalyzedRun], wanted: AnalysisOptions) -> dic
 
 
 def look(
-    states: Mapping[AnalyzedRun, Sequence[Found]], wanted: AnalysisOptions, *, progress: bool = True
+    states: Mapping[AnalyzedRun, Sequence[TrainedModel]], wanted: AnalysisOptions, *, progress: bool = True
 ) -> Iterator[HeadAnalysis]:
     """The maps of every checkpoint of every run, one run after the other.
 
@@ -65,9 +65,9 @@ def look(
 
 
 def _maps_of(
-    subject: AnalyzedRun, found: Found, wanted: AnalysisOptions, tell: Callable[[int], Any]
+    subject: AnalyzedRun, found: TrainedModel, wanted: AnalysisOptions, tell: Callable[[int], Any]
 ) -> Iterator[TaskMaps]:
-    model, codec = load_model(found)
+    model, codec = load_trained_model(found)
     find_heads(model)  # told before any test set is made
     tests = tests_of(found, codec, model)
     for task, length in subject.cells:

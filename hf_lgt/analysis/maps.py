@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import AblationMap, ablation_map
 from hf_lgt.analysis.attention import attention_difference, attention_means
-from hf_lgt.data.eval_sets import Cell, TestSets
+from hf_lgt.data.eval_sets import EvalCell, TestSets
 
 MEASURES = {
     "attention": "attention-matrix difference",
@@ -29,7 +29,7 @@ MEASURES = {
 class TaskMaps:
     """What one task needs of each head at one length, and where each looks."""
 
-    cell: Cell
+    cell: EvalCell
     examples: int
     """B of the test set"""
     ablation: AblationMap
@@ -37,7 +37,7 @@ class TaskMaps:
     """[L, H, W, W], see `attention_means`"""
 
 
-def task_maps(model: Any, tests: TestSets, cell: Cell, *, batch_tokens: int = 65_536) -> TaskMaps:
+def task_maps(model: Any, tests: TestSets, cell: EvalCell, *, batch_tokens: int = 65_536) -> TaskMaps:
     """The maps of one task at one length.
 
     Args:

@@ -35,7 +35,9 @@ NO_ROOM = "free disk space, then rerun the same command"
 
 
 @contextmanager
-def only_writer(config: Trained, accelerator: Accelerator, say: Callable[[str], None]) -> Iterator[None]:
+def locked_run_folder(
+    config: Trained, accelerator: Accelerator, say: Callable[[str], None]
+) -> Iterator[None]:
     """Hold the lock of a run's folder.
 
     Args:

@@ -18,7 +18,7 @@ from hf_lgt.config.consent import Consent
 from hf_lgt.config.load import load_config
 from hf_lgt.config.schema import ComponentConfig, Config
 from hf_lgt.data.eval_sets import TestSets
-from hf_lgt.evaluation.trained_model import find_model, load_model, tests_of
+from hf_lgt.evaluation.trained_model import find_model, load_trained_model, tests_of
 from hf_lgt.experiments.controls import TRANSFER, given, stand_in
 from hf_lgt.experiments.expand import SweepRun, expand
 from hf_lgt.experiments.spec import ArmSpec, SweepSpec
@@ -142,7 +142,7 @@ def measure(question: Question, runs: Sequence[SweepRun], *, progress: bool = Tr
         settings = [f"eval.lengths=[{near[0]},{far[-1]}]", f"eval.examples={question.examples}"]
         settings += Consent.of(run.config.model).overrides()
         where = find_model(run.run_dir, None, settings)
-        model, codec = load_model(where)
+        model, codec = load_trained_model(where)
         tests = tests_of(where, codec, model)
         both = [[_batches(tests, c.task, lengths) for c in run.config.mixture] for lengths in (near, far)]
         scored = relatedness(model, *((a, b) for a, b in both), batch_tokens=question.batch_tokens)

@@ -144,7 +144,7 @@ def tensor_of(array: NDArray[np.int64]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def split(batch: Batch, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
+def split_batch(batch: Batch, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
     """Cut a global batch into passes for one process.
 
     All processes make the same number of passes with the same widths, of which each takes every
@@ -160,7 +160,7 @@ def split(batch: Batch, buckets: int, rank: int = 0, world: int = 1) -> list[Pas
 
 
 def even_split(batch: Batch, pieces: int, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
-    """As `split`, with no pass of more than 1/`pieces` of the examples: bounds memory."""
+    """As `split_batch`, with no pass of more than 1/`pieces` of the examples: bounds memory."""
     planned = plan_passes(batch.lengths, pieces, buckets, world)
     return [make_pass(batch, rows[rank::world], width) for rows, width in planned]
 

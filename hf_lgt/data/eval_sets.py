@@ -27,7 +27,7 @@ class Tested(Protocol):
 
 
 @dataclass(frozen=True)
-class Cell:
+class EvalCell:
     """One task at one length."""
 
     task: str
@@ -57,9 +57,9 @@ class TestSets(Protocol):
     @property
     def codec(self) -> TextCodec: ...
     @property
-    def cells(self) -> Sequence[Cell]: ...
+    def cells(self) -> Sequence[EvalCell]: ...
 
-    def examples(self, cell: Cell) -> Examples:
+    def examples(self, cell: EvalCell) -> Examples:
         """The test examples of a cell, at least one."""
         ...
 
@@ -96,13 +96,13 @@ class GeneratedTests:
         self.wanted, self.seed, self.held_out = examples, seed, held_out
         self._components = {c.task: c for c in components}
         self.cells = [
-            Cell(c.task, c.role, length)
+            EvalCell(c.task, c.role, length)
             for c in components
             for length in lengths
             if c.definition.length_fault(length, c.options) is None
         ]
 
-    def examples(self, cell: Cell) -> Examples:
+    def examples(self, cell: EvalCell) -> Examples:
         component = self._components[cell.task]
         test = draw_test_set(component, cell.length, self.wanted, self.seed)
         encoded = self.codec.encode(test.examples, component.task)
@@ -117,12 +117,12 @@ def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
     return Batch.of(codec.encode(test.examples, component.task))
 
 
-def _half(cell: Cell, policies: Policies, roles: Mapping[str, str]) -> int | None:
+def _half(cell: EvalCell, policies: Policies, roles: Mapping[str, str]) -> int | None:
     """Which half of the heads the examples of a cell may use: that of the role in which it was trained."""
     return policies.half(roles.get(cell.task, cell.role))
 
 
-def _positions_stream(seed: int, cell: Cell) -> np.random.Generator:
+def _positions_stream(seed: int, cell: EvalCell) -> np.random.Generator:
     """What the numbers of a test set's positions are drawn from, row after row."""
     return stream(seed, "test positions", cell.task, cell.length)
 
@@ -173,12 +173,12 @@ class DatasetTests:
         self.codec, self.rows, self.wanted, self.seed = codec, rows, examples, seed
         self._trained = None if trained is None else np.unique(trained.prompt_hash)
         self.cells = [
-            Cell(c.task, c.role, int(length))
+            EvalCell(c.task, c.role, int(length))
             for c in components
             for length in np.unique(rows.length[rows.of(c.task, 0, 2**62)])
         ]
 
-    def examples(self, cell: Cell) -> Examples:
+    def examples(self, cell: EvalCell) -> Examples:
         places = self.rows.of(cell.task, cell.length, cell.length)
         order = stream(self.seed, "test rows", cell.task, cell.length).permutation(len(places))
         # in the order of the split, so that looking an example up is easy
@@ -190,7 +190,7 @@ class DatasetTests:
             return Examples(batch, None)
         return Examples(batch, int(np.isin(self.rows.prompt_hash[chosen], self._trained).sum()))
 
-    def text(self, cell: Cell) -> tuple[str, str]:
+    def text(self, cell: EvalCell) -> tuple[str, str]:
         """Prompt and target of the first row of a cell."""
         row = int(self.rows.of(cell.task, cell.length, cell.length)[0])
         start, stop = self.rows.starts[row] + (2 if self.codec.tags else 1), self.rows.starts[row + 1] - 1

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hf_lgt.data.batching import IGNORE, Batch, Pass, make_pass
 from hf_lgt.data.codec import TextCodec
-from hf_lgt.data.eval_sets import Cell, Classify, Examples, TestSets, answer_starts, prompt_texts
+from hf_lgt.data.eval_sets import Classify, EvalCell, Examples, TestSets, answer_starts, prompt_texts
 from hf_lgt.evaluation.metrics import score_tokens
 from hf_lgt.models.forward import logits_of
 from hf_lgt.models.heads import within_halves
@@ -52,7 +52,7 @@ class Agreement:
     answer position: within rounding, all are ties. None without disagreement."""
 
 
-def check_generation(model: Any, tests: TestSets, cell: Cell) -> Agreement:
+def check_generation(model: Any, tests: TestSets, cell: EvalCell) -> Agreement:
     """Score one test set both ways.
 
     Only tasks whose whole target counts can be checked: with `mqar` the query characters are given.

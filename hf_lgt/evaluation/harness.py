@@ -19,7 +19,7 @@ from data_builders import Component
 from data_builders.sampling import HeldOut
 from hf_lgt.data.batching import IGNORE, Batch, make_pass, pass_tokens
 from hf_lgt.data.codec import Codec, TextCodec
-from hf_lgt.data.eval_sets import Cell, Classify, Examples, GeneratedTests, TestSets, classifier
+from hf_lgt.data.eval_sets import Classify, EvalCell, Examples, GeneratedTests, TestSets, classifier
 from hf_lgt.data.policies import USUAL, Policies
 from hf_lgt.evaluation.generation import inference, sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
@@ -168,7 +168,7 @@ def score_examples(
 
 
 def _record(
-    cell: Cell, counts: list[int], step: int, overlap: int | None, mistakes: dict[str, int] | None
+    cell: EvalCell, counts: list[int], step: int, overlap: int | None, mistakes: dict[str, int] | None
 ) -> EvalRecord:
     n, exact, scored, right = counts
     low, high = wilson_interval(exact, n)

@@ -31,7 +31,7 @@ from hf_lgt.utils.variables import arithmetic_faults
 
 
 @dataclass(frozen=True)
-class Found:
+class TrainedModel:
     """A model on disk and what it is evaluated on."""
 
     folder: Path
@@ -49,7 +49,7 @@ class Found:
     """what the user allows to be done with code and pickles of the folder, and of its adapters' base"""
 
 
-def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -> Found:
+def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -> TrainedModel:
     """Find out what a user's path names.
 
     Args:
@@ -90,7 +90,7 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     step = int(name) if name.isdigit() else trained.train.steps if trained else 0
     # not into a run's folder, which a foreign model has none of: training would find it taken
     output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
-    return Found(folder, step, wanted, trained, output, run, consent)
+    return TrainedModel(folder, step, wanted, trained, output, run, consent)
 
 
 def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
@@ -124,7 +124,7 @@ def _context(folder: Path, consent: Consent) -> int | None:
         return context_length(read_architecture(folder, trust_remote_code=consent.trust_remote_code))
 
 
-def load_model(found: Found) -> tuple[Any, TextCodec]:
+def load_trained_model(found: TrainedModel) -> tuple[Any, TextCodec]:
     """The model, on the GPU if there is one, and its codec."""
     import torch
 
@@ -156,7 +156,7 @@ def load_model(found: Found) -> tuple[Any, TextCodec]:
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), codec
 
 
-def _check_weights(found: Found) -> None:
+def _check_weights(found: TrainedModel) -> None:
     if not found.consent.use_safetensors or any(found.folder.glob("model*.safetensors")):
         return
     fault = f"{found.folder} cannot be loaded: it has no weights in safetensors (model.safetensors)"
@@ -165,7 +165,7 @@ def _check_weights(found: Found) -> None:
     raise ConfigError([fault])
 
 
-def _check_tokens(found: Found, codec: TextCodec, model: Any) -> None:
+def _check_tokens(found: TrainedModel, codec: TextCodec, model: Any) -> None:
     if codec.vocab_size > (rows := model.get_input_embeddings().weight.shape[0]):
         raise ConfigError(
             [
@@ -175,7 +175,7 @@ def _check_tokens(found: Found, codec: TextCodec, model: Any) -> None:
         )
 
 
-def _with_adapters(found: Found, codec: TextCodec) -> Any:
+def _with_adapters(found: TrainedModel, codec: TextCodec) -> Any:
     """The base model of a run, as it was when the run began, with saved adapters."""
     assert found.trained is not None, "adapters belong to a run"
     base = found.consent.applied(found.trained.model)
@@ -185,7 +185,7 @@ def _with_adapters(found: Found, codec: TextCodec) -> Any:
     return load_adapted(load_base(base, start, codec.vocab_size), found.folder)
 
 
-def tests_of(found: Found, codec: TextCodec, model: Any) -> TestSets:
+def tests_of(found: TrainedModel, codec: TextCodec, model: Any) -> TestSets:
     """The test sets that a model is evaluated on."""
     return prepare_tests(
         found.config,

@@ -12,7 +12,7 @@ from data_builders.redaction import redact
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.data.tokenizers import chat_template
-from hf_lgt.models.resolve import Checkpoint, at_revision, resolve
+from hf_lgt.models.resolve import ResolvedCheckpoint, at_revision, resolve
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.memory import check_model_folder
 
@@ -29,7 +29,7 @@ _FULL_SHARE = 0.9
 class BaseCheckpoint:
     """A checkpoint with what must be known of it before any weight is read."""
 
-    checkpoint: Checkpoint
+    checkpoint: ResolvedCheckpoint
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerFast
     limit: int | None
@@ -85,7 +85,7 @@ def open_base_checkpoint(model: ModelConfig, commit: str | None = None) -> BaseC
 
 
 @contextmanager
-def readable(place: Checkpoint | Path) -> Iterator[None]:
+def readable(place: ResolvedCheckpoint | Path) -> Iterator[None]:
     """Turns whatever a damaged or foreign model folder makes the libraries raise into one message."""
     try:
         yield
@@ -94,7 +94,7 @@ def readable(place: Checkpoint | Path) -> Iterator[None]:
     except Exception as error:  # JSON, tokenizers, safetensors and torch each raise their own
         reason = redact(" ".join(str(error).split()))
         key, where = "", str(place)
-        if isinstance(place, Checkpoint):
+        if isinstance(place, ResolvedCheckpoint):
             key, where = "model.name_or_path: ", f"{short(place.name)}{at_revision(place.revision)}"
         fault = f"{key}{where} cannot be loaded: {type(error).__name__}: {reason[:300]}"
         if "trust_remote_code" in reason:
@@ -102,7 +102,7 @@ def readable(place: Checkpoint | Path) -> Iterator[None]:
         raise ConfigError([fault]) from None
 
 
-def open_config(checkpoint: Checkpoint, model: ModelConfig) -> PretrainedConfig:
+def open_config(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> PretrainedConfig:
     """The checkpoint's architecture.
 
     Raises:
@@ -143,7 +143,7 @@ def context_length(config: Any) -> int | None:
     return None
 
 
-def open_tokenizer(checkpoint: Checkpoint, model: ModelConfig) -> PreTrainedTokenizerFast:
+def open_tokenizer(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> PreTrainedTokenizerFast:
     """The checkpoint's tokenizer, as its ``tokenizer.json`` has it.
 
     Raises:
@@ -178,7 +178,7 @@ def open_tokenizer(checkpoint: Checkpoint, model: ModelConfig) -> PreTrainedToke
     return tokenizer  # type: ignore[no-any-return]
 
 
-def check_vocabulary(checkpoint: Checkpoint, tokens: int, rows: int) -> None:
+def check_vocabulary(checkpoint: ResolvedCheckpoint, tokens: int, rows: int) -> None:
     """Refuse a checkpoint whose tokenizer is another model's.
 
     Args:

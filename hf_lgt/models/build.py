@@ -102,7 +102,9 @@ def _bloom(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
 _FAMILIES = {"llama": _llama, "gpt_neox": _gpt_neox, "bloom": _bloom}
 
 
-def load_model(config: ModelConfig, start: BaseCheckpoint, codec: TextCodec, seed: int) -> PreTrainedModel:
+def build_from_checkpoint(
+    config: ModelConfig, start: BaseCheckpoint, codec: TextCodec, seed: int
+) -> PreTrainedModel:
     """A checkpoint's model, or its random twin, with a row for each token of the codec, on the CPU.
 
     The embedding only grows. Rows of tokens that the checkpoint's tokenizer lacked are drawn, coordinate
@@ -178,7 +180,7 @@ def load_base(config: ModelConfig, start: BaseCheckpoint, rows: int) -> PreTrain
     """A checkpoint's model with at least so many rows, for adapters that hold those of added tokens.
 
     Raises:
-        ConfigError: see `load_model`.
+        ConfigError: see `build_from_checkpoint`.
     """
     model = _pretrained(config, start)
     embedding: Any = model.get_input_embeddings()

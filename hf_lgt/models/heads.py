@@ -1,7 +1,7 @@
 """Where the attention heads of a model write, and hooks that read or change what they write.
 
 What a head writes is its slice of the input to its layer's output projection, which mixes the heads. One
-`Family` tells where that projection lies; a new family of models is one line in `FAMILIES`, or one call of
+`HeadPaths` tells where that projection lies; a new family of models is one line in `FAMILIES`, or one call of
 `register_family`.
 """
 
@@ -22,7 +22,7 @@ Change: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor | None]
 
 
 @dataclass(frozen=True)
-class Family:
+class HeadPaths:
     """Where models of one family keep what this needs, as paths of attributes."""
 
     layers: str
@@ -31,19 +31,19 @@ class Family:
     """from a layer to the projection of its heads' outputs, side by side in the order of the heads"""
 
 
-_LIKE_LLAMA = Family("model.layers", "self_attn.o_proj")
-FAMILIES: dict[str, Family] = {
+_LIKE_LLAMA = HeadPaths("model.layers", "self_attn.o_proj")
+FAMILIES: dict[str, HeadPaths] = {
     **dict.fromkeys(
         ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3",
          "smollm3", "starcoder2"),
         _LIKE_LLAMA,
     ),
-    "bloom": Family("transformer.h", "self_attention.dense"),
-    "gpt2": Family("transformer.h", "attn.c_proj"),
-    "gpt_neo": Family("transformer.h", "attn.attention.out_proj"),
-    "gpt_neox": Family("gpt_neox.layers", "attention.dense"),
-    "opt": Family("model.decoder.layers", "self_attn.out_proj"),
-    "phi": Family("model.layers", "self_attn.dense"),
+    "bloom": HeadPaths("transformer.h", "self_attention.dense"),
+    "gpt2": HeadPaths("transformer.h", "attn.c_proj"),
+    "gpt_neo": HeadPaths("transformer.h", "attn.attention.out_proj"),
+    "gpt_neox": HeadPaths("gpt_neox.layers", "attention.dense"),
+    "opt": HeadPaths("model.decoder.layers", "self_attn.out_proj"),
+    "phi": HeadPaths("model.layers", "self_attn.dense"),
 }  # fmt: skip
 """``config.model_type`` -> where its heads are"""
 
@@ -56,7 +56,7 @@ def register_family(model_type: str, layers: str, projection: str) -> None:
         layers: path from the model to its list of layers, such as ``model.layers``.
         projection: path from a layer to the projection of its heads' outputs, such as ``self_attn.o_proj``.
     """
-    FAMILIES[model_type] = Family(layers, projection)
+    FAMILIES[model_type] = HeadPaths(layers, projection)
 
 
 @dataclass(frozen=True)

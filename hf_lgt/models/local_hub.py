@@ -105,7 +105,7 @@ def write_revision(
         folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder(repository) as draft:
         fill(draft)
-        commit = content_hash(draft)
+        commit = folder_hash(draft)
         before = _commit_of(ref) if ref.is_file() else commit
         if before != commit and not move:
             raise FileExistsError(f"{ref} names {before}; the new files are {commit}")
@@ -115,7 +115,7 @@ def write_revision(
     return commit
 
 
-def content_hash(folder: Path) -> str:
+def folder_hash(folder: Path) -> str:
     """SHA-1 over the paths and contents of a folder's files, 40 hexadecimal digits."""
     digest = hashlib.sha1(usedforsecurity=False)
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -126,7 +126,7 @@ def content_hash(folder: Path) -> str:
 
 def _keep(draft: Path, place: Path) -> None:
     """Move a filled folder's files to where their commit lies, unless they are there and whole."""
-    if place.is_dir() and content_hash(place) == place.name:
+    if place.is_dir() and folder_hash(place) == place.name:
         return
     with atomic_directory(place, replace=True) as folder:
         for file in draft.iterdir():

@@ -61,7 +61,7 @@ class PackedPass:
         return moved(self, device)
 
 
-def pack(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:
+def pack_rows(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:
     """The forward pass of some rows in one row, sorted by length.
 
     The last token of each example is only predicted, never read.
@@ -109,7 +109,7 @@ def pack_split(
     most = int(batch.lengths[order].max(axis=1).sum())  # of any process
     count = min(max(pieces, -(-most // most_tokens)), len(order))
     # strided, so that every pass has short and long examples, and all about as many tokens
-    return [pack(batch, order[start::count, rank]) for start in range(count)]
+    return [pack_rows(batch, order[start::count, rank]) for start in range(count)]
 
 
 def packed_logits(model: Any, work: PackedPass) -> torch.Tensor:

@@ -28,7 +28,7 @@ _MODEL_FILES = [*_SMALL, "*.safetensors", "*.bin"]
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ResolvedCheckpoint:
     """A model folder, found; its weights need not be there yet."""
 
     name: str
@@ -58,7 +58,7 @@ class Checkpoint:
         }
 
 
-def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
+def resolve(model: ModelConfig, commit: str | None = None) -> ResolvedCheckpoint:
     """Find a checkpoint and fetch its config and tokenizer, not yet its weights.
 
     Args:
@@ -78,10 +78,10 @@ def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
             )
         folder = _fetch(model, commit or revision, _SMALL)
         _require_config(folder, f"{short(name)} on the Hub{at_revision(revision)}")
-        return Checkpoint(name, revision, folder.name, folder, on_hub=True)
+        return ResolvedCheckpoint(name, revision, folder.name, folder, on_hub=True)
     if is_repository(path):
         folder = snapshot(path, commit or revision)
-        return Checkpoint(name, revision, folder.name, folder, on_hub=False)
+        return ResolvedCheckpoint(name, revision, folder.name, folder, on_hub=False)
     if revision is not None:
         raise ConfigError(
             [
@@ -95,7 +95,7 @@ def resolve(model: ModelConfig, commit: str | None = None) -> Checkpoint:
         raise ConfigError(
             [f"model.name_or_path: the files of {short(name)} are no longer those that the run began with"]
         )
-    return Checkpoint(name, None, now, path, on_hub=False)
+    return ResolvedCheckpoint(name, None, now, path, on_hub=False)
 
 
 def _require_config(folder: Path, what: str) -> None:
@@ -179,7 +179,7 @@ def _revisions(model: ModelConfig) -> list[str]:
     return sorted(names, key=natural_order)
 
 
-def fetch_weights(checkpoint: Checkpoint, model: ModelConfig) -> Path:
+def fetch_weights(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> Path:
     """Download what is missing of the weights; gives the folder that has them.
 
     Raises:
@@ -192,7 +192,7 @@ def fetch_weights(checkpoint: Checkpoint, model: ModelConfig) -> Path:
     return _fetch(model, checkpoint.commit, [*_SMALL, name, f"{stem}-*-of-*.{ending}"])
 
 
-def check_weights(checkpoint: Checkpoint, model: ModelConfig) -> None:
+def check_weights(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> None:
     """Whether `fetch_weights` will find some, without fetching them.
 
     Raises:
@@ -201,7 +201,7 @@ def check_weights(checkpoint: Checkpoint, model: ModelConfig) -> None:
     _find_weights(checkpoint, model)
 
 
-def _find_weights(checkpoint: Checkpoint, model: ModelConfig) -> str:
+def _find_weights(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> str:
     """Name of the file that the weights are in, or that their shards are named after."""
     names = [_SAFE] if model.use_safetensors else [_SAFE, _PICKLED]
     for name in names:
@@ -230,7 +230,7 @@ def _has_weights(folder: Path, name: str) -> bool:
         return False
 
 
-def _files(checkpoint: Checkpoint, model: ModelConfig) -> set[str]:
+def _files(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> set[str]:
     """Names of a model's files on the Hub."""
     from huggingface_hub import HfApi
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from hf_lgt.config.schema import short
 from hf_lgt.models.base_checkpoint import readable
-from hf_lgt.models.resolve import Checkpoint
+from hf_lgt.models.resolve import ResolvedCheckpoint
 from hf_lgt.utils.errors import ConfigError
 
 _NUMBERED = re.compile(r"(.*?\.)[0-9]+\.")
 
 
-def load_weights(folder: Path, place: Checkpoint | Path, **options: Any) -> Any:
+def load_weights(folder: Path, place: ResolvedCheckpoint | Path, **options: Any) -> Any:
     """A causal language model with the weights of a folder, on the CPU.
 
     Args:
@@ -35,8 +35,8 @@ def load_weights(folder: Path, place: Checkpoint | Path, **options: Any) -> Any:
             folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
         model, report = loaded
-    key = "model.name_or_path: " if isinstance(place, Checkpoint) else ""
-    name = short(place.name) if isinstance(place, Checkpoint) else str(place)
+    key = "model.name_or_path: " if isinstance(place, ResolvedCheckpoint) else ""
+    name = short(place.name) if isinstance(place, ResolvedCheckpoint) else str(place)
     if fault := _fault(model, report):
         raise ConfigError([f"{key}the weights of {name} are not those of a {type(model).__name__}: {fault}"])
     return model

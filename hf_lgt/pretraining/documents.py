@@ -38,7 +38,7 @@ LEAST_WORDS = 0.6
 
 
 @dataclass(frozen=True)
-class Found:
+class RawDocuments:
     """Documents as they were found, some perhaps twice."""
 
     texts: list[str]
@@ -50,7 +50,7 @@ class Found:
     """what a user should know of the dataset"""
 
 
-def read_documents(text: TextConfig, revision: str | None = None) -> Found:
+def read_documents(text: TextConfig, revision: str | None = None) -> RawDocuments:
     """All documents of a source.
 
     Args:
@@ -71,7 +71,7 @@ def read_documents(text: TextConfig, revision: str | None = None) -> Found:
     return found
 
 
-def _of_python() -> Found:
+def _of_python() -> RawDocuments:
     """Sources of the standard library, long descriptions and documentation of what is installed."""
     library = Path(sysconfig.get_paths()["stdlib"])
     sources = [
@@ -82,7 +82,7 @@ def _of_python() -> Found:
     code = _decoded(_read(path) for path in sources)
     about = _decoded(_documentation())
     texts = [text for text in about.texts if _is_prose(text)]
-    return Found(code.texts + texts, code.skipped + about.skipped)
+    return RawDocuments(code.texts + texts, code.skipped + about.skipped)
 
 
 def _documentation() -> Iterator[bytes | None]:
@@ -145,7 +145,7 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _decoded(contents: Iterable[bytes | None]) -> Found:
+def _decoded(contents: Iterable[bytes | None]) -> RawDocuments:
     texts, skipped = [], 0
     for content in contents:
         try:
@@ -157,7 +157,7 @@ def _decoded(contents: Iterable[bytes | None]) -> Found:
         else:
             # the same document whatever system its lines were ended on
             texts.append(text.replace("\r\n", "\n"))
-    return Found(texts, skipped)
+    return RawDocuments(texts, skipped)
 
 
 _ROWS = 1000
@@ -166,7 +166,7 @@ _KEYS = {"path": "path", "name": "name", "revision": "revision", "train_split": 
 """keys of a run's data -> those of a text"""
 
 
-def _of_dataset(text: TextConfig) -> Found:
+def _of_dataset(text: TextConfig) -> RawDocuments:
     """The texts of a dataset's column; the faults of its opening name this config's keys."""
     data = DataConfig(
         source="dataset",
@@ -188,7 +188,7 @@ def _of_dataset(text: TextConfig) -> Found:
     if text.column not in rows.column_names:
         raise ConfigError([f"text.column: {unknown('column', text.column, rows.column_names)}"])
     texts, skipped = _enough(rows.select_columns([text.column]), text.column, text.characters)
-    return Found(texts, skipped, found.revision, [renamed(line) for line in found.warnings])
+    return RawDocuments(texts, skipped, found.revision, [renamed(line) for line in found.warnings])
 
 
 def _enough(rows: Any, column: str, characters: int | None) -> tuple[list[str], int]:

@@ -9,7 +9,7 @@ from data_builders.hub.push import push_folder
 from data_builders.reading import read_json
 from hf_lgt.models.local_hub import MAIN, list_revisions, snapshot
 from hf_lgt.pretraining.config import PretrainConfig
-from hf_lgt.pretraining.report import FIGURE, public_config
+from hf_lgt.pretraining.report import FIGURE, public_pretrain_config
 from hf_lgt.pretraining.run import KIND
 from hf_lgt.pretraining.validation import LOG
 from hf_lgt.utils import yaml as yaml12
@@ -37,7 +37,7 @@ def push_revisions(
     """
     run_dir = config.run_dir
     about = read_json(run_dir / KIND.data_file)
-    settings = yaml12.dump(public_config(config, about)).encode()
+    settings = yaml12.dump(public_pretrain_config(config, about)).encode()
     names = [name for name in list_revisions(run_dir) if name != MAIN]
     pushed = {}
     for name in (*names, MAIN):

@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hf_lgt.pretraining.config import PretrainConfig
-from hf_lgt.pretraining.validation import Measured
+from hf_lgt.pretraining.validation import ValidationMeasurement
 from hf_lgt.report.figures import COLORS, TARGET_COLOR, new_figure, save_figure
 from hf_lgt.report.tables import STYLE
 from hf_lgt.utils import yaml as yaml12
@@ -56,7 +56,7 @@ _SOURCES = {
 }
 
 
-def revision_card(config: PretrainConfig, about: Mapping[str, Any], measured: Measured) -> str:
+def revision_card(config: PretrainConfig, about: Mapping[str, Any], measured: ValidationMeasurement) -> str:
     """The README.md of one revision: Markdown with metadata.
 
     Args:
@@ -92,11 +92,11 @@ def revision_card(config: PretrainConfig, about: Mapping[str, Any], measured: Me
         tokens=measured.tokens,
         loss=measured.validation_loss,
         bits=measured.bits_per_byte,
-        config=yaml12.dump(public_config(config, about)),
+        config=yaml12.dump(public_pretrain_config(config, about)),
     )
 
 
-def public_config(config: PretrainConfig, about: Mapping[str, Any]) -> dict[str, Any]:
+def public_pretrain_config(config: PretrainConfig, about: Mapping[str, Any]) -> dict[str, Any]:
     """The config as others may see it: without folders of somebody's disk."""
     shown = config.to_dict()
     del shown["output_dir"]
@@ -107,7 +107,7 @@ def public_config(config: PretrainConfig, about: Mapping[str, Any]) -> dict[str,
     return shown
 
 
-def validation_table(config: PretrainConfig, measured: Sequence[Measured]) -> str:
+def validation_table(config: PretrainConfig, measured: Sequence[ValidationMeasurement]) -> str:
     """A row for each revision, in Markdown."""
     rows = [
         [_revision(config, m.step), f"{m.tokens:,}", f"{m.validation_loss:.4f}", f"{m.bits_per_byte:.4f}"]
@@ -122,7 +122,7 @@ def _revision(config: PretrainConfig, step: int) -> str:
     return f"step-{step}" + (" = main" if step == config.train.steps else "")
 
 
-def write_figure(config: PretrainConfig, measured: Sequence[Measured], folder: Path) -> Path:
+def write_figure(config: PretrainConfig, measured: Sequence[ValidationMeasurement], folder: Path) -> Path:
     """Draw the validation loss by step, the revisions marked."""
     figure, (axes,) = new_figure(5.2, 3.6)
     from matplotlib.ticker import MaxNLocator

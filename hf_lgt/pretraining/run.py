@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from data_builders.sampling import stream
 from hf_lgt.checkpointing.checkpoints import save_weights, writing
-from hf_lgt.checkpointing.open_run import only_writer, prepare_folder
+from hf_lgt.checkpointing.open_run import locked_run_folder, prepare_folder
 from hf_lgt.checkpointing.resume import AUTO, find_resume_point
 from hf_lgt.checkpointing.run_folder import RunKind, recorded_data, refusals
 from hf_lgt.config.load import from_dict
@@ -30,7 +30,13 @@ from hf_lgt.pretraining.report import FIGURE, revision_card, write_figure
 from hf_lgt.pretraining.source import BlockSource, spread_starts
 from hf_lgt.pretraining.text import Text, other_text, prepare_text
 from hf_lgt.pretraining.tokenizer import bytes_of_tokens, token_stream, train_tokenizer
-from hf_lgt.pretraining.validation import LOG, Measured, append, read, validation_loss
+from hf_lgt.pretraining.validation import (
+    LOG,
+    ValidationMeasurement,
+    append_measurement,
+    read_measurements,
+    validation_loss,
+)
 from hf_lgt.report.canvas import optional
 from hf_lgt.training.accelerator import flat_settings, make_accelerator
 from hf_lgt.training.loop import TrainingRun
@@ -45,14 +51,14 @@ KEPT_CHECKPOINTS = 2
 """the newest, and the one before in case it is damaged"""
 
 
-def is_finished(run_dir: Path) -> bool:
+def has_main_revision(run_dir: Path) -> bool:
     """Whether a pretraining came to its end: ``main`` is written last."""
     return (run_dir / "refs" / MAIN).is_file()
 
 
 KIND = RunKind(
     read=partial(from_dict, PRETRAINING),
-    is_finished=is_finished,
+    is_finished=has_main_revision,
     data_file="text.json",
     other_data=other_text,
     logs=("train.jsonl", LOG),
@@ -62,7 +68,7 @@ KIND = RunKind(
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PretrainingData:
     """What a pretraining reads."""
 
     about: dict[str, Any]
@@ -80,7 +86,7 @@ def pretrain(
     resume: str | Path = AUTO,
     progress: bool = True,
     say: Say = lambda line: None,
-) -> list[Measured]:
+) -> list[ValidationMeasurement]:
     """Pretrain one model and keep its revisions.
 
     One that was interrupted goes on from its newest whole checkpoint, with the same numbers as if it had
@@ -106,7 +112,7 @@ def pretrain(
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = make_accelerator(config)
     tell: Say = say if accelerator.is_main_process else lambda line: None
-    with only_writer(config, accelerator, tell):
+    with locked_run_folder(config, accelerator, tell):
         return _pretrain(config, accelerator, overwrite, resume, progress, tell)
 
 
@@ -117,12 +123,12 @@ def _pretrain(
     resume: str | Path,
     progress: bool,
     tell: Say,
-) -> list[Measured]:
+) -> list[ValidationMeasurement]:
     """As `pretrain`, for the only writer of the folder."""
-    if not overwrite and is_finished(config.run_dir) and not refusals(config, True, KIND):
+    if not overwrite and has_main_revision(config.run_dir) and not refusals(config, True, KIND):
         _clear_up(config)
     point = find_resume_point(config, overwrite, resume, KIND)  # before the text, which may take long
-    prepared = prepare(config, _same_text(config, point.run_dir, accelerator), tell)
+    prepared = prepare_pretraining_data(config, _same_text(config, point.run_dir, accelerator), tell)
     news = prepare_folder(config, overwrite, accelerator, prepared.about, point, KIND)
     for line in news:
         tell(line)
@@ -137,23 +143,25 @@ def _pretrain(
     if accelerator.is_main_process:
         _finish(config)
     end_trackers(accelerator)
-    return read(config.run_dir)
+    return read_measurements(config.run_dir)
 
 
-def finished(config: PretrainConfig) -> list[Measured] | None:
+def finished_pretraining(config: PretrainConfig) -> list[ValidationMeasurement] | None:
     """The measurements of a pretraining that is done, None where there is still something to train.
 
     Raises:
         ConfigError: the folder holds a finished one of another config.
     """
-    if not is_finished(config.run_dir):
+    if not has_main_revision(config.run_dir):
         return None
     if faults := refusals(config, finished_is_fine=True, kind=KIND):
         raise ConfigError(faults)
-    return read(config.run_dir)
+    return read_measurements(config.run_dir)
 
 
-def prepare(config: PretrainConfig, text: Text, say: Say = lambda line: None) -> Prepared:
+def prepare_pretraining_data(
+    config: PretrainConfig, text: Text, say: Say = lambda line: None
+) -> PretrainingData:
     """Tokenizer and batches for a text.
 
     Raises:
@@ -187,7 +195,7 @@ def prepare(config: PretrainConfig, text: Text, say: Say = lambda line: None) ->
         f"tokens:    {len(tokens):,}, vocabulary {codec.vocab_size:,}; read {passes:.2f} times; "
         f"{len(validation):,} for validation"
     )
-    return Prepared(about, codec, source, validation)
+    return PretrainingData(about, codec, source, validation)
 
 
 def _same_text(config: PretrainConfig, origin: Path | None, accelerator: Accelerator) -> Text:
@@ -211,7 +219,7 @@ def _same_text(config: PretrainConfig, origin: Path | None, accelerator: Acceler
 class Evaluator:
     """What the trainer calls: measures the validation loss, logs it, keeps revisions."""
 
-    def __init__(self, config: PretrainConfig, prepared: Prepared, accelerator: Accelerator) -> None:
+    def __init__(self, config: PretrainConfig, prepared: PretrainingData, accelerator: Accelerator) -> None:
         self.config = config
         self.prepared = prepared
         self.accelerator = accelerator
@@ -229,17 +237,17 @@ class Evaluator:
             length=length,
             batch_size=config.train.batch_size,
         )
-        measured = Measured(step, step * config.train.batch_size * length, loss, bits)
+        measured = ValidationMeasurement(step, step * config.train.batch_size * length, loss, bits)
         kept, main = step in config.kept_steps, self.accelerator.is_main_process
         weights = full_weights(model, keep=main) if kept else None
         if main:
             # the line comes last: where it is, the revision is
             if kept:
                 self._keep(model, measured, weights)
-            append(config.run_dir, measured)
+            append_measurement(config.run_dir, measured)
         track(self.accelerator, {"validation_loss": loss, "bits_per_byte": bits}, step)
 
-    def _keep(self, model: Any, measured: Measured, weights: Mapping[str, Any] | None) -> None:
+    def _keep(self, model: Any, measured: ValidationMeasurement, weights: Mapping[str, Any] | None) -> None:
         card = ""
         with optional(f"the card of step {measured.step}", "the revision is saved without it"):
             card = revision_card(self.config, self.prepared.about, measured)
@@ -274,7 +282,7 @@ def _clear_up(config: PretrainConfig) -> None:
         clear_drafts(run_dir / name, alone=True)
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
     if not (run_dir / FIGURE).is_file():
-        write_figure(config, read(run_dir), run_dir)
+        write_figure(config, read_measurements(run_dir), run_dir)
 
 
 def _copy(source: Path, folder: Path) -> None:

@@ -23,7 +23,7 @@ LOG = "validation.jsonl"
 
 
 @dataclass(frozen=True)
-class Measured:
+class ValidationMeasurement:
     """One line of ``validation.jsonl``."""
 
     step: int
@@ -70,12 +70,12 @@ def validation_loss(
     return nats / predicted, nats / math.log(2) / max(size, 1)
 
 
-def append(run_dir: Path, measured: Measured) -> None:
+def append_measurement(run_dir: Path, measured: ValidationMeasurement) -> None:
     """Add a line to the folder's log."""
     append_lines(run_dir / LOG, [measured.to_json()])
 
 
-def read(run_dir: Path) -> list[Measured]:
+def read_measurements(run_dir: Path) -> list[ValidationMeasurement]:
     """All lines of a folder's log; none where nothing was measured yet.
 
     Raises:
@@ -91,9 +91,9 @@ def read(run_dir: Path) -> list[Measured]:
     return [_parse(line, f"{path}, line {i}") for i, line in enumerate(lines, 1)]
 
 
-def _parse(line: bytes, where: str) -> Measured:
+def _parse(line: bytes, where: str) -> ValidationMeasurement:
     try:
-        measured = Measured(**json.loads(line))
+        measured = ValidationMeasurement(**json.loads(line))
         counts, losses = (measured.step, measured.tokens), (measured.validation_loss, measured.bits_per_byte)
         fine = all(type(n) is int and 0 <= n <= LARGEST for n in counts) and all(map(math.isfinite, losses))
     except (ValueError, TypeError, OverflowError, RecursionError):

@@ -14,7 +14,7 @@ from hf_lgt.data.eval_sets import TestSets
 from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.evaluation.trained_model import Found, load_model, tests_of
+from hf_lgt.evaluation.trained_model import TrainedModel, load_trained_model, tests_of
 from hf_lgt.report.canvas import AGAIN
 from hf_lgt.report.results import show_results, write_figures
 from hf_lgt.utils import yaml as yaml12
@@ -25,7 +25,7 @@ FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""
 
 
-def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
+def reevaluate(found: TrainedModel, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
     """Evaluate, write ``eval.jsonl``, ``config.yaml`` and ``curves.png``, say the table.
 
     Raises:
@@ -40,7 +40,7 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
         raise ConfigError([f"--output: {out} exists; choose another, or give --overwrite to replace it"])
     if there and not (out.is_dir() and {p.name for p in out.iterdir()} <= FILES):
         raise ConfigError([f"--output: {out} holds more than an evaluation; --overwrite spares it"])
-    model, codec = load_model(found)
+    model, codec = load_trained_model(found)
     tests = tests_of(found, codec, model)
     records = _evaluate(model, tests, found)
     with atomic_directory(out, replace=overwrite) as draft:
@@ -51,9 +51,11 @@ def reevaluate(found: Found, output: str | None, overwrite: bool, say: Callable[
     return out
 
 
-def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | None = None) -> list[Agreement]:
+def check(
+    found: TrainedModel, say: Callable[[str], None], lengths: Sequence[int] | None = None
+) -> list[Agreement]:
     """Compare teacher-forced exact match with greedy generation, for each target and length."""
-    model, codec = load_model(found)
+    model, codec = load_trained_model(found)
     tests = tests_of(found, codec, model)
     results = []
     for target in (c.task for c in found.config.mixture if c.role == "target"):
@@ -71,7 +73,7 @@ def check(found: Found, say: Callable[[str], None], lengths: Sequence[int] | Non
     return results
 
 
-def _evaluate(model: Any, tests: TestSets, found: Found) -> list[EvalRecord]:
+def _evaluate(model: Any, tests: TestSets, found: TrainedModel) -> list[EvalRecord]:
     test = found.config.eval
     try:
         return evaluate_tests(

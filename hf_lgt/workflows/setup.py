@@ -19,7 +19,7 @@ from hf_lgt.data.build import RunData, open_data, prepare_data
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.models.adapters import add_adapters
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
-from hf_lgt.models.build import build_model, load_model
+from hf_lgt.models.build import build_from_checkpoint, build_model
 from hf_lgt.models.packing import require_packing
 from hf_lgt.models.resolve import fetch_weights
 from hf_lgt.training.warnings import start_warnings
@@ -28,7 +28,7 @@ from hf_lgt.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """All that a run needs, before anything is written."""
 
     config: Config
@@ -38,14 +38,14 @@ class Prepared:
     model: Any
 
 
-def prepare(
+def prepare_run(
     config: Config,
     accelerator: Accelerator,
     overwrite: bool,
     resume: str | Path,
     progress: bool,
     known: dict[str, RunData] | None = None,
-) -> Prepared:
+) -> PreparedRun:
     """Check the folder, open checkpoint and data, make the model; for the only writer of the folder.
 
     Args:
@@ -68,7 +68,7 @@ def prepare(
         known[key] = _prepare_data(config, start, origin, accelerator, progress)
     model = make_model(config, start, known[key].codec)
     require_packing(config.train.layout, model)  # before the folder is made
-    return Prepared(config, point, start, known[key], model)
+    return PreparedRun(config, point, start, known[key], model)
 
 
 def _data_key(config: Config, start: BaseCheckpoint | None, origin: Path | None) -> str:
@@ -80,7 +80,7 @@ def _data_key(config: Config, start: BaseCheckpoint | None, origin: Path | None)
 
 
 def open_folder(
-    ready: Prepared,
+    ready: PreparedRun,
     accelerator: Accelerator,
     overwrite: bool,
     tell: Callable[[str], None],
@@ -106,11 +106,11 @@ def make_model(config: Config, start: BaseCheckpoint | None, codec: TextCodec) -
     """The model that a run trains, with adapters where the config asks for them, on the CPU.
 
     Raises:
-        ConfigError: see `hf_lgt.models.build.load_model` and `hf_lgt.models.adapters.add_adapters`.
+        ConfigError: see `build_from_checkpoint` and `add_adapters`.
     """
     if start is None:
         return build_model(config.model, codec, config.seed.init)
-    model = load_model(config.model, start, codec, config.seed.init)
+    model = build_from_checkpoint(config.model, start, codec, config.seed.init)
     if config.peft.method == "none":
         return model
     found = start.checkpoint

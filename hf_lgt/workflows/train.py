@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from hf_lgt.checkpointing.adapter_files import is_adapted, save_adapters
 from hf_lgt.checkpointing.checkpoints import writing
-from hf_lgt.checkpointing.open_run import only_writer
+from hf_lgt.checkpointing.open_run import locked_run_folder
 from hf_lgt.checkpointing.resume import AUTO
 from hf_lgt.checkpointing.run_folder import is_finished, recorded_checkpoint, refusals
 from hf_lgt.config.schema import Config
@@ -33,7 +33,7 @@ from hf_lgt.utils.atomic_io import atomic_directory, clear_drafts
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.fsdp import full_weights
 from hf_lgt.utils.jsonl import append_lines
-from hf_lgt.workflows.setup import Prepared, make_model, open_folder, prepare
+from hf_lgt.workflows.setup import PreparedRun, make_model, open_folder, prepare_run
 
 EVAL_LOG = "eval.jsonl"
 
@@ -81,7 +81,7 @@ def train(
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = make_accelerator(config)
     tell = say if accelerator.is_main_process else lambda line: None
-    with only_writer(config, accelerator, tell):
+    with locked_run_folder(config, accelerator, tell):
         return _train(config, accelerator, overwrite, resume, progress, tell)
 
 
@@ -97,7 +97,7 @@ def _train(
     if accelerator.is_main_process and is_finished(config.run_dir):
         for name in FIGURES:  # what a run leaves that is killed after its model was saved
             clear_drafts(config.run_dir, of=Path(name).stem)
-    ready = prepare(config, accelerator, overwrite, resume, progress)
+    ready = prepare_run(config, accelerator, overwrite, resume, progress)
     open_folder(ready, accelerator, overwrite, tell)
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
     run = training_run(ready, accelerator, progress)
@@ -150,7 +150,7 @@ def save_run(config: Config, bare: Any, data: RunData) -> None:
         write_figures(config, result_of(config).records, config.run_dir, again)
 
 
-def finished(config: Config) -> RunResult | None:
+def finished_result(config: Config) -> RunResult | None:
     """The result of a run that is done, None where there is still something to train.
 
     Raises:
@@ -163,7 +163,7 @@ def finished(config: Config) -> RunResult | None:
     return result_of(config)
 
 
-def training_run(ready: Prepared, accelerator: Accelerator, progress: bool) -> TrainingRun:
+def training_run(ready: PreparedRun, accelerator: Accelerator, progress: bool) -> TrainingRun:
     """What the trainer takes of a run that was made ready."""
     config, data = ready.config, ready.data
     evaluate = evaluator(config, data.tests, accelerator, progress)

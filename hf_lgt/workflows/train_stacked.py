@@ -10,7 +10,7 @@ from typing import Any
 import transformers
 from accelerate import Accelerator
 
-from hf_lgt.checkpointing.open_run import folder_faults, only_writer
+from hf_lgt.checkpointing.open_run import folder_faults, locked_run_folder
 from hf_lgt.checkpointing.resume import AUTO
 from hf_lgt.config.schema import Config
 from hf_lgt.config.stackable import together_faults
@@ -20,8 +20,8 @@ from hf_lgt.training.stacking import stacking_fault
 from hf_lgt.utils.errors import ConfigError, RunError, TrainingError
 from hf_lgt.utils.run_lock import clear_lock
 from hf_lgt.utils.signals import Interrupted, Signals
-from hf_lgt.workflows.setup import Prepared, open_folder, prepare
-from hf_lgt.workflows.train import RunResult, finished, result_of, save_run, training_run
+from hf_lgt.workflows.setup import PreparedRun, open_folder, prepare_run
+from hf_lgt.workflows.train import RunResult, finished_result, result_of, save_run, training_run
 
 
 def train_together(
@@ -79,7 +79,7 @@ def train_together(
 
 
 def _unfinished(configs: Sequence[Config], overwrite: bool) -> list[Config]:
-    return [config for config in configs if overwrite or finished(config) is None]
+    return [config for config in configs if overwrite or finished_result(config) is None]
 
 
 Failed = list[tuple[Config, Exception]]
@@ -97,7 +97,7 @@ def _hold(
     refused: Failed = []
     for config in configs:
         try:
-            locks.enter_context(only_writer(config, accelerator, say))
+            locks.enter_context(locked_run_folder(config, accelerator, say))
             held.append(config)
         except ConfigError as error:
             refused.append((config, error))
@@ -117,10 +117,10 @@ def _train(
     """As `train_together`, for the only writer of the folders; gives the runs that went wrong."""
     known: dict[str, Any] = {}
     faults: list[str] = []
-    ready: list[Prepared] = []
+    ready: list[PreparedRun] = []
     for config in configs:
         try:
-            ready.append(prepare(config, accelerator, overwrite, resume, progress, known))
+            ready.append(prepare_run(config, accelerator, overwrite, resume, progress, known))
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     for own in ready:
@@ -151,11 +151,11 @@ def _each_once(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def _step(ready: Prepared) -> int:
+def _step(ready: PreparedRun) -> int:
     return ready.point.step
 
 
-def _model_faults(ready: Sequence[Prepared]) -> list[str]:
+def _model_faults(ready: Sequence[PreparedRun]) -> list[str]:
     """Why the models of runs cannot be trained together."""
     words = [own.data.codec.tokenizer.get_vocab() for own in ready]
     for own, vocabulary in zip(ready, words, strict=True):
@@ -167,7 +167,7 @@ def _model_faults(ready: Sequence[Prepared]) -> list[str]:
     return []
 
 
-def _fit(ready: Sequence[Prepared], accelerator: Accelerator, progress: bool) -> Failed:
+def _fit(ready: Sequence[PreparedRun], accelerator: Accelerator, progress: bool) -> Failed:
     """Train the runs that stand at one step, and save them; gives those that went wrong."""
     runs = [training_run(own, accelerator, progress) for own in ready]
     pretrained = ready[0].config.model.init == "pretrained"

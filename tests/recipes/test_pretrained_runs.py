@@ -22,10 +22,10 @@ from hf_lgt.data.build import open_data, prepare_data
 from hf_lgt.data.codec import Codec
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import read_records
+from hf_lgt.evaluation.trained_model import build_from_checkpoint as load_saved
 from hf_lgt.evaluation.trained_model import find_model
-from hf_lgt.evaluation.trained_model import load_model as load_saved
 from hf_lgt.models.base_checkpoint import open_base_checkpoint
-from hf_lgt.models.build import load_model
+from hf_lgt.models.build import build_from_checkpoint
 from hf_lgt.utils import yaml as yaml12
 from tests import checkpoints
 from tests.unit.test_run import timeless
@@ -172,7 +172,7 @@ def test_full_fine_tuning_trains_all_weights(done, folders, name):
     run = done(name)
     start = open_base_checkpoint(run.config.model)
     codec = Codec.load(run.dir / "model")
-    before = load_model(run.config.model, start, codec_of(run.config), 0).state_dict()
+    before = build_from_checkpoint(run.config.model, start, codec_of(run.config), 0).state_dict()
     after = run.model.state_dict()
     frozen = [k for k, v in before.items() if v.is_floating_point() and v.equal(after[k])]
     assert frozen == []
@@ -188,7 +188,9 @@ def codec_of(config):
 def test_lora_leaves_the_base_as_it_is_and_trains_adapters_and_new_rows(done, name):
     run = done(name)
     codec = codec_of(run.config)
-    base = load_model(run.config.model, open_base_checkpoint(run.config.model), codec, 0).state_dict()
+    base = build_from_checkpoint(
+        run.config.model, open_base_checkpoint(run.config.model), codec, 0
+    ).state_dict()
     names = {
         re.sub(r"\.base_layer|\.token_adapter", "", k).removeprefix("base_model.model."): v
         for k, v in run.model.state_dict().items()
@@ -261,7 +263,7 @@ def test_step_0_is_the_evaluation_of_the_untouched_checkpoint(done, name):
     run = done(name)
     start = open_base_checkpoint(run.config.model)
     data = prepare_data(run.config, None, start)
-    model = load_model(run.config.model, start, data.codec, 0)
+    model = build_from_checkpoint(run.config.model, start, data.codec, 0)
     expected = evaluate_tests(model, data.tests, step=0, batch_tokens=run.config.eval.batch_tokens)
     records = read_records(run.dir / "eval.jsonl")
     assert [r for r in records if r.step == 0] == expected

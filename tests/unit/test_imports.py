@@ -143,6 +143,46 @@ def reachable(graph, start):
     return found
 
 
+SHARED_NAMES = {"main"}
+"""what every recipe is called by"""
+# still to be told apart
+SHARED_NAMES |= {
+    "Cell",
+    "Run",
+    "Task",
+    "clear_drafts",
+    "collect",
+    "length_table",
+    "load",
+    "look",
+    "manifest_of",
+    "parse",
+    "plain",
+    "ranges",
+    "read_json",
+    "refusal",
+    "seed_table",
+    "step_of",
+    "transfer",
+    "write",
+}
+
+
+def names_defined(source):
+    """Public classes and functions of a module."""
+    kinds = ast.ClassDef | ast.FunctionDef
+    found = (node.name for node in ast.parse(source).body if isinstance(node, kinds))
+    return [name for name in found if not name.startswith("_")]
+
+
+def test_no_two_classes_or_public_functions_have_one_name():
+    places = {}
+    for module, source in modules("hf_lgt", "data_builders", "recipes"):
+        for name in names_defined(source):
+            places.setdefault(name, []).append(module)
+    assert {name: own for name, own in places.items() if len(own) > 1 and name not in SHARED_NAMES} == {}
+
+
 def test_the_data_builders_need_numpy_alone_but_for_corpora_and_the_hub():
     taken = {"others": set()}
     for name, source in modules("data_builders"):

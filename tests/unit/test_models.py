@@ -10,7 +10,7 @@ from hf_lgt.config.schema import ModelConfig, PeftConfig
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.adapters import add_adapters
 from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint
-from hf_lgt.models.build import build_model, load_model, parameter_count
+from hf_lgt.models.build import build_from_checkpoint, build_model, parameter_count
 from hf_lgt.utils.errors import ConfigError
 from tests import checkpoints
 
@@ -127,7 +127,7 @@ def start(request, tmp_path_factory):
 def loaded(start, tasks=("reverse_add", "no_carry"), nodes=0, seed=3, **settings):
     settings = {"init": "pretrained", "name_or_path": start.checkpoint.name, **settings}
     codec = Codec.of_pretrained(start.tokenizer, tasks=tasks, nodes=nodes)
-    return load_model(ModelConfig(**settings), start, codec, seed), codec
+    return build_from_checkpoint(ModelConfig(**settings), start, codec, seed), codec
 
 
 def raw_tensors(start):

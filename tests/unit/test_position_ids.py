@@ -15,7 +15,7 @@ from data_builders.tasks.coupling import numbers_needed
 from hf_lgt import load_config, train
 from hf_lgt.config.schema import ModelConfig
 from hf_lgt.data.batch_sources import DatasetSource, GeneratedSource
-from hf_lgt.data.batching import IGNORE, even_split, make_pass, split
+from hf_lgt.data.batching import IGNORE, even_split, make_pass, split_batch
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests
 from hf_lgt.data.hub_rows import TokenRows
@@ -180,7 +180,7 @@ def test_a_batch_is_a_function_of_seed_and_step_and_has_the_usual_examples(codec
 
 
 @pytest.mark.parametrize("numbering", POLICIES, ids=lambda n: n.policy)
-@pytest.mark.parametrize("cut", [split, lambda b, buckets, r, w: even_split(b, 3, buckets, r, w)])
+@pytest.mark.parametrize("cut", [split_batch, lambda b, buckets, r, w: even_split(b, 3, buckets, r, w)])
 def test_every_process_has_the_numbers_of_its_own_rows(codec, numbering, cut):
     batch = source(codec, numbering).batch(3)
 

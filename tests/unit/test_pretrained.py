@@ -21,7 +21,7 @@ from hf_lgt import train
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint
-from hf_lgt.models.build import load_model
+from hf_lgt.models.build import build_from_checkpoint
 from hf_lgt.models.local_hub import write_revision
 from hf_lgt.models.resolve import check_weights, fetch_weights, resolve
 from hf_lgt.utils.errors import ConfigError
@@ -86,7 +86,7 @@ def test_a_revision_has_its_own_weights(repo, folders, revision):
     config = wanted(revision=revision)
     start = open_base_checkpoint(config)
     codec = Codec.of_pretrained(start.tokenizer, tasks=["reverse_add"])
-    model = load_model(config, start, codec, 0)
+    model = build_from_checkpoint(config, start, codec, 0)
     raw = rows(folders[revision or "main"])
     assert model.get_input_embeddings().weight[: len(raw)].equal(raw)
     assert start.checkpoint.commit == repo.resolve(revision or "main").sha
@@ -100,7 +100,7 @@ def test_weights_are_fetched_only_when_they_are_needed(hub, repo):
     start = open_base_checkpoint(config)
     assert hub.count("*", "safetensors") == hub.count("GET", "safetensors") == 0
     twin = wanted(init="random")
-    load_model(twin, start, Codec.of_pretrained(start.tokenizer), 0)
+    build_from_checkpoint(twin, start, Codec.of_pretrained(start.tokenizer), 0)
     assert hub.count("GET", "safetensors") == 0
     folder = fetch_weights(start.checkpoint, config)
     assert folder == start.checkpoint.folder
@@ -165,7 +165,7 @@ def test_what_is_written_down_of_the_pretraining_is_recorded(hub, repo):
 def test_faults_that_pass_are_survived(hub, repo, folders, method, path, kind):
     hub.fail_next(method, path, kind, times=2)
     start = open_base_checkpoint(wanted(revision="step-20"))
-    model = load_model(wanted(), start, Codec.of_pretrained(start.tokenizer), 0)
+    model = build_from_checkpoint(wanted(), start, Codec.of_pretrained(start.tokenizer), 0)
     assert hub.script.pending == 0
     raw = rows(folders["step-20"])
     assert model.get_input_embeddings().weight[: len(raw)].equal(raw)
@@ -268,9 +268,9 @@ def test_offline_the_cache_is_read(hub, repo, folders, offline):
 def test_offline_weights_that_are_not_cached_are_told(hub, repo, offline):
     start = open_base_checkpoint(wanted())
     offline()
-    told = fault(load_model, wanted(), start, Codec.of_pretrained(start.tokenizer), 0)
+    told = fault(build_from_checkpoint, wanted(), start, Codec.of_pretrained(start.tokenizer), 0)
     assert "and not in the cache, and the Hub cannot be reached" in told
-    load_model(wanted(init="random"), start, Codec.of_pretrained(start.tokenizer), 0)
+    build_from_checkpoint(wanted(init="random"), start, Codec.of_pretrained(start.tokenizer), 0)
 
 
 def test_no_network_and_nothing_cached_is_told(cache, waits, monkeypatch):
@@ -320,7 +320,7 @@ def test_a_folder_with_revisions_is_read_like_the_hub(folders, tmp_path):
         write_revision(repository, name, partial(shutil.copytree, folder, dirs_exist_ok=True))
     config = wanted(name_or_path=str(repository), revision="step-20")
     start = open_base_checkpoint(config)
-    model = load_model(config, start, Codec.of_pretrained(start.tokenizer), 0)
+    model = build_from_checkpoint(config, start, Codec.of_pretrained(start.tokenizer), 0)
     raw = rows(folders["step-20"])
     assert model.get_input_embeddings().weight[: len(raw)].equal(raw)
     assert len(start.checkpoint.commit) == 40
@@ -346,7 +346,7 @@ def broken(folders, tmp_path):
     def begin(tasks=("reverse_add",), **settings):
         config = wanted(name_or_path=str(folder), **settings)
         start = open_base_checkpoint(config)
-        return load_model(config, start, Codec.of_pretrained(start.tokenizer, tasks=tasks), 0)
+        return build_from_checkpoint(config, start, Codec.of_pretrained(start.tokenizer, tasks=tasks), 0)
 
     def change(file, **settings):
         data = json.loads((folder / file).read_text())
@@ -516,10 +516,10 @@ def test_pickled_weights_of_the_hub_are_fetched_only_when_asked(hub, repo, folde
     repo.add({"pytorch_model.bin": buffer.getvalue()})
     start = open_base_checkpoint(wanted())
     codec = Codec.of_pretrained(start.tokenizer)
-    assert "model.use_safetensors false takes that" in fault(load_model, wanted(), start, codec, 0)
+    assert "model.use_safetensors false takes that" in fault(build_from_checkpoint, wanted(), start, codec, 0)
     assert hub.count("GET", r"\.bin") == 0
     config = wanted(use_safetensors=False)
-    model = load_model(config, open_base_checkpoint(config), codec, 0)
+    model = build_from_checkpoint(config, open_base_checkpoint(config), codec, 0)
     assert model.get_input_embeddings().weight[:300].equal(tensors["model.embed_tokens.weight"][:300])
 
 

@@ -16,7 +16,7 @@ from hf_lgt.models.local_hub import list_revisions, snapshot
 from hf_lgt.pretraining import run as running
 from hf_lgt.pretraining.report import validation_table
 from hf_lgt.pretraining.run import KIND, pretrain
-from hf_lgt.pretraining.validation import read, validation_loss
+from hf_lgt.pretraining.validation import read_measurements, validation_loss
 from hf_lgt.utils.errors import ConfigError
 from tests.tiny_pretraining import tiny_config, write_text
 
@@ -39,8 +39,8 @@ def files(folder):
 
 
 def lines(run_dir, name="train.jsonl"):
-    read = [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in read]
+    lines = [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in lines]
 
 
 def test_a_run_leaves_records_and_revisions_in_the_layout_of_the_hubs_cache(done):
@@ -72,7 +72,7 @@ def test_a_run_leaves_records_and_revisions_in_the_layout_of_the_hubs_cache(done
 
 
 def test_the_loss_is_measured_before_during_and_after_training(done):
-    measured = read(done)
+    measured = read_measurements(done)
     assert [m.step for m in measured] == [0, 3, 6, 9, 12]
     assert [m.tokens for m in measured] == [64 * m.step for m in measured]
     assert measured[0].validation_loss == pytest.approx(math.log(300), rel=0.02)
@@ -96,7 +96,7 @@ def test_the_loss_is_that_of_the_saved_revision_on_the_validation_documents(done
     rows = torch.tensor([ids[at : at + 16] for at in places])
     with torch.no_grad():
         loss = float(model(input_ids=rows, labels=rows).loss)
-    (m,) = [m for m in read(done) if m.step == 6]
+    (m,) = [m for m in read_measurements(done) if m.step == 6]
     assert m.validation_loss == pytest.approx(loss, rel=1e-5)
     written = sum(len(tokenizer.decode(i, skip_special_tokens=True).encode("utf-8")) for i in rows[:, 1:])
     assert m.bits_per_byte == pytest.approx(loss * rows[:, 1:].numel() / math.log(2) / written, rel=1e-5)
@@ -257,8 +257,8 @@ def test_the_seeds_change_weights_and_batches(done, tmp_path):
     assert not torch.equal(one, two)
     assert torch.equal(one, three)
     assert first not in list_revisions(init).values()
-    assert losses[0].validation_loss == read(done)[0].validation_loss
-    assert losses[1].validation_loss != read(done)[1].validation_loss
+    assert losses[0].validation_loss == read_measurements(done)[0].validation_loss
+    assert losses[1].validation_loss != read_measurements(done)[1].validation_loss
 
 
 def test_a_finished_run_and_other_files_are_not_touched(done, tmp_path):
@@ -335,7 +335,9 @@ def test_the_card_tells_what_it_is_and_hides_folders(done):
 
 def test_the_table_has_a_row_for_each_revision(done):
     config = KIND.read(running_config(done))
-    rows = [line.split("|")[1].strip() for line in validation_table(config, read(done)).splitlines()]
+    rows = [
+        line.split("|")[1].strip() for line in validation_table(config, read_measurements(done)).splitlines()
+    ]
     assert rows[2:] == ["step-0", "step-6", "step-12 = main"]
 
 

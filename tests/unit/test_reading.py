@@ -152,9 +152,9 @@ def _kept(folder):
 
 
 def _validation(folder):
-    from hf_lgt.pretraining.validation import read
+    from hf_lgt.pretraining.validation import read_measurements
 
-    read(folder)
+    read_measurements(folder)
 
 
 def _verified(folder):
@@ -176,9 +176,9 @@ def _marker(folder):
 
 
 def _pretraining(folder):
-    from hf_lgt.models.resolve import Checkpoint
+    from hf_lgt.models.resolve import ResolvedCheckpoint
 
-    assert isinstance(Checkpoint("x", None, None, folder, on_hub=False).pretraining, dict | None)
+    assert isinstance(ResolvedCheckpoint("x", None, None, folder, on_hub=False).pretraining, dict | None)
 
 
 def _parameters(folder):

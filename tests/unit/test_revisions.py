@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from hf_lgt.models.local_hub import content_hash, is_repository, list_revisions, snapshot, write_revision
+from hf_lgt.models.local_hub import folder_hash, is_repository, list_revisions, snapshot, write_revision
 from hf_lgt.utils.errors import ConfigError
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_snapshot_is_written_anew(repository):
     (place / "model.bin").write_text("damage")
     write_revision(repository, "step-20", writes("twenty"))
     assert (place / "model.bin").read_text() == "twenty"
-    assert content_hash(place) == place.name
+    assert folder_hash(place) == place.name
 
 
 def test_a_write_that_fails_leaves_nothing(repository):

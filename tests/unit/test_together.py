@@ -16,7 +16,7 @@ from hf_lgt import ConfigError, load_config, train, train_together
 from hf_lgt.checkpointing.checkpoints import list_checkpoints, verify
 from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batch_sources import GeneratedSource
-from hf_lgt.data.batching import CPU_TOKENS, split
+from hf_lgt.data.batching import CPU_TOKENS, split_batch
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering
@@ -81,7 +81,7 @@ def test_losses_and_gradients_are_those_of_the_models_alone(family, packed, tiny
     together = sum(run_losses(stacked, work, 3) for work in works)
     together.sum().backward()
     for index, (model, batch) in enumerate(zip(models, own, strict=True)):
-        alone = sum(answer_loss(model, work) for work in split(batch, 3))
+        alone = sum(answer_loss(model, work) for work in split_batch(batch, 3))
         alone.backward()
         assert together[index].item() == pytest.approx(alone.item(), rel=1e-6)
         for (name, p), q in zip(model.named_parameters(), stacked.parameters(), strict=True):
@@ -99,7 +99,9 @@ def test_numbers_of_positions_and_halves_of_heads_are_each_runs_own(packed, tiny
     joined = Joined.of(own)
     works = packed_passes(joined, 1, CPU) if packed else padded_passes(joined, 1, 2, CPU)
     found = sum(run_losses(stack(models), work, 2) for work in works).tolist()
-    wanted = [sum(answer_loss(m, w) for w in split(b, 2)).item() for m, b in zip(models, own, strict=True)]
+    wanted = [
+        sum(answer_loss(m, w) for w in split_batch(b, 2)).item() for m, b in zip(models, own, strict=True)
+    ]
     assert found == pytest.approx(wanted, rel=1e-6)
     plain = [dataclasses.replace(batch, positions=None) for batch in own]
     (work, *_) = padded_passes(Joined.of(plain), 1, 1, CPU)
@@ -371,7 +373,7 @@ def test_passes_hold_every_token_of_every_run_once(tiny, codec):
 def test_passes_lie_in_one_piece(tiny, codec):
     own = batches_of(tiny(), codec, 2, policies=Policies(Numbering("randomized", 200)))
     works = [*padded_passes(Joined.of(own), 1, 3, CPU), *packed_passes(Joined.of(own), 2, CPU)]
-    works += [*split(own[0], 3), *pack_split(own[0], 2)]
+    works += [*split_batch(own[0], 3), *pack_split(own[0], 2)]
     for work in works:
         parts = [getattr(work, field.name) for field in dataclasses.fields(work)]
         assert all(part.is_contiguous() for part in parts if isinstance(part, torch.Tensor))

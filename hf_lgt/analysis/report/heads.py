@@ -12,7 +12,7 @@ import numpy as np
 from hf_lgt.analysis.maps import MEASURES, TaskMaps
 from hf_lgt.analysis.report.head_figures import maps_figure, measures_figure
 from hf_lgt.analysis.subjects import Correlation, HeadAnalysis, correlations
-from hf_lgt.data.eval_sets import Cell
+from hf_lgt.data.eval_sets import EvalCell
 from hf_lgt.report.blocks import Number, Row, Table
 from hf_lgt.report.canvas import AGAIN, optional
 from hf_lgt.report.figures import save_figure
@@ -90,7 +90,7 @@ def _data(found: Sequence[HeadAnalysis], related: Sequence[Correlation]) -> dict
     }
 
 
-def _map_data(cell: Cell, one: TaskMaps) -> dict[str, Any]:
+def _map_data(cell: EvalCell, one: TaskMaps) -> dict[str, Any]:
     return {
         "task": cell.task,
         "role": cell.role,
