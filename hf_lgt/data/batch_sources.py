@@ -128,7 +128,8 @@ class DatasetSource:
     ) -> None:
         self.rows = rows
         self.policies = policies
-        self._halves = np.array([policies.half(c.role) for c in components])
+        halves = policies.halves
+        self._halves = None if halves is None else np.array([halves[c.role] for c in components])
         self.batch_size = batch_size
         self.seed = seed
         self.pad_id = pad_id
@@ -171,7 +172,7 @@ class DatasetSource:
     def batch(self, step: int) -> Batch:
         encoded = self.rows.encoded(self._chosen(step), self.pad_id)
         batch = Batch.of(self.policies.rows(encoded, stream(self.seed, "positions", step)))
-        if self.policies.halves is None:
+        if self._halves is None:
             return batch
         given = self.drawn(step + 1) - self.drawn(step)
         return dataclasses.replace(batch, halves=np.repeat(self._halves, given))

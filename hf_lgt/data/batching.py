@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_lgt.data.codec import Encoded, Ids
+from hf_lgt.data.codec import Encoded
 
 IGNORE = -100  # what torch's cross entropy skips by default
 CPU_TOKENS = 3072
@@ -25,17 +25,9 @@ CPU_TOKENS = 3072
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The examples of a step, of all processes together."""
+class Batch(Encoded):
+    """The examples of a step, of all processes together; of S runs, all but `lengths` is [S, B, ...]."""
 
-    ids: Ids
-    """int64 [B, W], right-padded"""
-    lengths: NDArray[np.int64]
-    """int64 [B], tokens of each sequence"""
-    scored: NDArray[np.bool_]
-    """bool [B, W]"""
-    positions: NDArray[np.int64] | None = None
-    """int64 [B, W], the number of each token's position; None: 0, 1, 2, ..."""
     halves: NDArray[np.int64] | None = None
     """int64 [B], which half of each layer's heads an example may use (`hf_lgt.models.heads`); None: all"""
 
@@ -53,7 +45,7 @@ class Batch:
     def of(cls, encoded: Encoded, half: int | None = None) -> Batch:
         """A batch of these sequences, all of which may use one half of the heads, or None: all heads."""
         halves = None if half is None else np.full(len(encoded.lengths), half, dtype=np.int64)
-        return cls(encoded.ids, encoded.lengths, encoded.scored, encoded.positions, halves)
+        return cls(**vars(encoded), halves=halves)
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """Some of its rows."""
@@ -126,16 +118,20 @@ def pass_tokens(most: int, device: torch.device) -> int:
 
 
 def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -> Pass:
-    """The forward pass of some rows, padded to `width` or to the longest of them.
+    """The forward pass of some rows, padded to `width` or to the longest of them; of S runs, run by run.
 
     The last token of the longest sequence is only predicted, never read.
     """
     width = int(batch.lengths[rows].max()) if width is None else width
-    ids, scored = batch.ids[rows, :width], batch.scored[rows, :width]
+    ids = batch.ids[..., rows, :width].reshape(-1, width)
+    scored = batch.scored[..., rows, :width].reshape(-1, width)
     keep = np.flatnonzero(scored[:, 1:].any(axis=0))
     labels = np.where(scored[:, keep + 1], ids[:, keep + 1], IGNORE)
-    numbers = None if batch.positions is None else tensor_of(batch.positions[rows, : width - 1])
-    halves = None if batch.halves is None else tensor_of(batch.halves[rows])
+    numbers = halves = None
+    if batch.positions is not None:
+        numbers = tensor_of(batch.positions[..., rows, : width - 1].reshape(-1, width - 1))
+    if batch.halves is not None:
+        halves = tensor_of(batch.halves[..., rows].ravel())
     return Pass(tensor_of(ids[:, :-1]), tensor_of(keep), tensor_of(labels), numbers, halves)
 
 
@@ -144,7 +140,7 @@ def tensor_of(array: NDArray[np.int64]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def split_batch(batch: Batch, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
+def even_split(batch: Batch, pieces: int, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
     """Cut a global batch into passes for one process.
 
     All processes make the same number of passes with the same widths, of which each takes every
@@ -152,15 +148,11 @@ def split_batch(batch: Batch, buckets: int, rank: int = 0, world: int = 1) -> li
 
     Args:
         batch: the step's examples; their number must be a multiple of `world`.
+        pieces: no pass has more than 1/`pieces` of the examples, which bounds memory.
         buckets: passes, at most one for each `world` examples.
         rank: this process.
         world: number of processes.
     """
-    return even_split(batch, 1, buckets, rank, world)
-
-
-def even_split(batch: Batch, pieces: int, buckets: int, rank: int = 0, world: int = 1) -> list[Pass]:
-    """As `split_batch`, with no pass of more than 1/`pieces` of the examples: bounds memory."""
     planned = plan_passes(batch.lengths, pieces, buckets, world)
     return [make_pass(batch, rows[rank::world], width) for rows, width in planned]
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from transformers import AttentionInterface
 
 from hf_lgt.config.schema import TrainConfig
-from hf_lgt.data.batching import Batch, moved, tensor_of
+from hf_lgt.data.batching import IGNORE, Batch, moved, tensor_of
 from hf_lgt.models.causal_attention import CANNOT, attention_named, causal, kind_fault, require_plain
 from hf_lgt.utils.errors import ConfigError
 
@@ -53,7 +53,7 @@ class PackedPass:
     keep: torch.Tensor
     """int64 [K], places in the rows whose logits predict a scored token of some row"""
     labels: torch.Tensor
-    """int64 [K] of one row, [S, K] of several with `IGNORE` where it does not count: the tokens to predict"""
+    """int64 [S, K], the tokens to predict, `IGNORE` where one does not count"""
     groups: Groups
 
     def to(self, device: torch.device) -> PackedPass:
@@ -62,7 +62,7 @@ class PackedPass:
 
 
 def pack_rows(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:
-    """The forward pass of some rows in one row, sorted by length.
+    """The forward pass of some rows in one row, sorted by length; of S runs, in a row of each.
 
     The last token of each example is only predicted, never read.
 
@@ -74,17 +74,22 @@ def pack_rows(batch: Batch, rows: NDArray[np.int64]) -> PackedPass:
     read = batch.lengths[order] - 1
     width = int(read.max())
     inside = np.arange(width) < read[:, None]
-    ids, scored = batch.ids[order, : width + 1], batch.scored[order, 1 : width + 1] & inside
+
+    def in_a_row(part: NDArray[Any], first: int = 0) -> NDArray[Any]:
+        return part[..., order, first : width + first][..., inside].reshape(-1, int(read.sum()))
+
+    scored = in_a_row(batch.scored, 1)
+    keep = np.flatnonzero(scored.any(axis=0))
     if batch.positions is None:
-        numbers = np.broadcast_to(np.arange(width), inside.shape)
+        numbers = np.broadcast_to(np.arange(width), inside.shape)[inside][None]
     else:
-        numbers = batch.positions[order, :width]
+        numbers = in_a_row(batch.positions)
     lengths, counts = np.unique(read, return_counts=True)
     return PackedPass(
-        tensor_of(ids[:, :-1][inside])[None],
-        tensor_of(numbers[inside])[None],
-        tensor_of(np.flatnonzero(scored[inside])),
-        tensor_of(ids[:, 1:][scored]),
+        tensor_of(in_a_row(batch.ids)),
+        tensor_of(numbers),
+        tensor_of(keep),
+        tensor_of(np.where(scored, in_a_row(batch.ids, 1), IGNORE)[:, keep]),
         tuple(zip(counts.tolist(), lengths.tolist(), strict=True)),
     )
 
@@ -126,7 +131,7 @@ def packed_logits(model: Any, work: PackedPass) -> torch.Tensor:
 
 def packed_loss(model: Any, work: PackedPass) -> torch.Tensor:
     """Cross entropy summed over the scored tokens of a pass, a float32 scalar; see `answer_loss`."""
-    return F.cross_entropy(packed_logits(model, work)[0].float(), work.labels, reduction="sum")
+    return F.cross_entropy(packed_logits(model, work)[0].float(), work.labels[0], reduction="sum")
 
 
 @contextmanager

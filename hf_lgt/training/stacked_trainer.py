@@ -13,9 +13,10 @@ import torch
 from accelerate import Accelerator
 
 from hf_lgt.data.batching import Batch
+from hf_lgt.models.packing import wants_packing
 from hf_lgt.training.loop import Loop, Passes, TrainingRun
 from hf_lgt.training.optimizers import make_optimizer
-from hf_lgt.training.stacked_batches import Joined, packed_passes, padded_passes, run_losses
+from hf_lgt.training.stacked_batches import join_batches, packed_passes, padded_passes, run_losses
 from hf_lgt.training.stacking import stack, unstack
 from hf_lgt.utils.errors import RunError
 
@@ -61,10 +62,9 @@ class StackedStep:
         self.bare = accelerator.unwrap_model(self.stacked, keep_torch_compile=False)
 
     def passes(self, batches: Sequence[Batch]) -> Passes:
-        joined = Joined.of(batches)
+        joined = join_batches(batches)
         device, pieces = self.accelerator.device, self.train.gradient_accumulation_steps
-        varied = bool((joined.lengths != joined.lengths[0]).any())
-        if self.packed and varied and joined.halves is None:
+        if self.packed and wants_packing(joined):
             return packed_passes(joined, pieces, device)
         return padded_passes(joined, pieces, self.train.length_buckets, device)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_builders import Component, Mixture
 from hf_lgt.config.schema import ModelConfig
 from hf_lgt.data.batch_sources import GeneratedSource
-from hf_lgt.data.batching import IGNORE, Batch, _cut, even_split, make_pass, split_batch
+from hf_lgt.data.batching import IGNORE, Batch, _cut, even_split, make_pass
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
@@ -56,7 +56,7 @@ def test_loss_and_gradient_equal_those_of_rows_without_padding(model, batch, buc
     expected.backward()
     wanted = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    total = sum(answer_loss(model, work) for work in split_batch(batch, buckets))
+    total = sum(answer_loss(model, work) for work in even_split(batch, 1, buckets))
     total.backward()
     torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
     for p, grad in zip(model.parameters(), wanted, strict=True):
@@ -67,7 +67,7 @@ def test_the_loss_ignores_what_stands_in_the_padding(model, batch):
     noisy = batch.ids.copy()
     noisy[np.arange(noisy.shape[1]) >= batch.lengths[:, None]] = 7
     changed = Batch(noisy, batch.lengths, batch.scored)
-    for a, b in zip(split_batch(batch, 2), split_batch(changed, 2), strict=True):
+    for a, b in zip(even_split(batch, 1, 2), even_split(changed, 1, 2), strict=True):
         assert answer_loss(model, a) == answer_loss(model, b)
 
 
@@ -80,7 +80,7 @@ def test_a_pass_keeps_only_positions_that_predict_a_scored_token(batch):
 
 @pytest.mark.parametrize(("world", "buckets"), [(1, 3), (2, 3), (4, 2)])
 def test_all_processes_together_see_each_example_once_in_passes_of_one_width(batch, world, buckets):
-    ranks = [split_batch(batch, buckets, rank, world) for rank in range(world)]
+    ranks = [even_split(batch, 1, buckets, rank, world) for rank in range(world)]
     assert len({len(passes) for passes in ranks}) == 1
     for passes in zip(*ranks, strict=True):
         assert len({p.input_ids.shape for p in passes}) == 1
@@ -98,7 +98,9 @@ def test_accumulation_bounds_a_pass_and_changes_no_loss(model, batch, pieces):
     works = even_split(batch, pieces, buckets=2)
     assert max(len(w.input_ids) for w in works) <= -(-24 // pieces)
     total = sum(answer_loss(model, w).item() for w in works)
-    assert total == pytest.approx(sum(answer_loss(model, w).item() for w in split_batch(batch, 1)), rel=1e-5)
+    assert total == pytest.approx(
+        sum(answer_loss(model, w).item() for w in even_split(batch, 1, 1)), rel=1e-5
+    )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

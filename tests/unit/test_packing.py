@@ -19,7 +19,7 @@ from transformers import (
 from hf_lgt import ConfigError, load_config, train
 from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batch_sources import GeneratedSource
-from hf_lgt.data.batching import split_batch
+from hf_lgt.data.batching import even_split
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering
@@ -92,7 +92,7 @@ def test_loss_and_gradient_are_those_of_padded_passes(family, batch):
     model = make(FAMILIES[family]).eval()
     assert packing_fault(model) is None
     assert wants_packing(batch)
-    losses = [sum(answer_loss(model, work) for work in split_batch(batch, 3)),
+    losses = [sum(answer_loss(model, work) for work in even_split(batch, 1, 3)),
               sum(packed_loss(model, work) for work in pack_split(batch, 2))]  # fmt: skip
     assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-6)
     for wanted, found in zip(*(gradients(model, loss) for loss in losses), strict=True):
@@ -105,7 +105,7 @@ def test_numbers_of_positions_are_kept(tiny, codec):
     batch = source(config, codec, policies=Policies(numbering)).batch(0)
     assert batch.positions is not None
     model = build_model(config.model, codec, 0)
-    padded = sum(answer_loss(model, work) for work in split_batch(batch, 2))
+    padded = sum(answer_loss(model, work) for work in even_split(batch, 1, 2))
     packed = sum(packed_loss(model, work) for work in pack_split(batch, 1))
     assert packed.item() == pytest.approx(padded.item(), rel=1e-6)
     plain = dataclasses.replace(batch, positions=None)

@@ -16,7 +16,7 @@ from hf_lgt import ConfigError, load_config, train, train_together
 from hf_lgt.checkpointing.checkpoints import list_checkpoints, verify
 from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batch_sources import GeneratedSource
-from hf_lgt.data.batching import CPU_TOKENS, split_batch
+from hf_lgt.data.batching import CPU_TOKENS, even_split
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering
@@ -27,7 +27,7 @@ from hf_lgt.models.packing import pack_split
 from hf_lgt.training.accelerator import make_accelerator
 from hf_lgt.training.loop import TrainingRun
 from hf_lgt.training.optimizers import make_optimizer
-from hf_lgt.training.stacked_batches import Joined, packed_passes, padded_passes, run_losses
+from hf_lgt.training.stacked_batches import join_batches, packed_passes, padded_passes, run_losses
 from hf_lgt.training.stacked_trainer import clip_each, fit_together
 from hf_lgt.training.stacking import UnstackableError, stack, stacking_fault, unstack
 from hf_lgt.utils.errors import TrainingError
@@ -75,13 +75,13 @@ def test_losses_and_gradients_are_those_of_the_models_alone(family, packed, tiny
     assert stacking_fault(models) is None
     own = batches_of(tiny(), codec, 3)
     assert len({batch.tokens for batch in own}) == 3, "the runs differ in their lengths"
-    stacked, joined = stack(models), Joined.of(own)
+    stacked, joined = stack(models), join_batches(own)
     works = packed_passes(joined, 2, CPU) if packed else padded_passes(joined, 1, 3, CPU)
     assert len(works) == 2 + (not packed)
     together = sum(run_losses(stacked, work, 3) for work in works)
     together.sum().backward()
     for index, (model, batch) in enumerate(zip(models, own, strict=True)):
-        alone = sum(answer_loss(model, work) for work in split_batch(batch, 3))
+        alone = sum(answer_loss(model, work) for work in even_split(batch, 1, 3))
         alone.backward()
         assert together[index].item() == pytest.approx(alone.item(), rel=1e-6)
         for (name, p), q in zip(model.named_parameters(), stacked.parameters(), strict=True):
@@ -96,15 +96,15 @@ def test_numbers_of_positions_and_halves_of_heads_are_each_runs_own(packed, tiny
     numbering = Numbering("randomized", 200)
     halves = None if packed else {"target": 0, "auxiliary": 1}
     own = batches_of(tiny(), codec, 2, policies=Policies(numbering, halves))
-    joined = Joined.of(own)
+    joined = join_batches(own)
     works = packed_passes(joined, 1, CPU) if packed else padded_passes(joined, 1, 2, CPU)
     found = sum(run_losses(stack(models), work, 2) for work in works).tolist()
     wanted = [
-        sum(answer_loss(m, w) for w in split_batch(b, 2)).item() for m, b in zip(models, own, strict=True)
+        sum(answer_loss(m, w) for w in even_split(b, 1, 2)).item() for m, b in zip(models, own, strict=True)
     ]
     assert found == pytest.approx(wanted, rel=1e-6)
     plain = [dataclasses.replace(batch, positions=None) for batch in own]
-    (work, *_) = padded_passes(Joined.of(plain), 1, 1, CPU)
+    (work, *_) = padded_passes(join_batches(plain), 1, 1, CPU)
     assert run_losses(stack(models), work, 2).tolist() != pytest.approx(wanted, rel=1e-6)
 
 
@@ -359,7 +359,7 @@ def test_another_vocabulary_is_refused_before_a_folder_is_made(tiny):
 
 def test_passes_hold_every_token_of_every_run_once(tiny, codec):
     own = batches_of(tiny(), codec, 3)
-    joined = Joined.of(own)
+    joined = join_batches(own)
     wanted = [sorted(ids[:n].tolist() for ids, n in zip(b.ids, b.lengths, strict=True)) for b in own]
     found = [
         sorted(ids[ids != 0].tolist() for ids in joined.ids[run]) for run in range(3)
@@ -372,8 +372,8 @@ def test_passes_hold_every_token_of_every_run_once(tiny, codec):
 
 def test_passes_lie_in_one_piece(tiny, codec):
     own = batches_of(tiny(), codec, 2, policies=Policies(Numbering("randomized", 200)))
-    works = [*padded_passes(Joined.of(own), 1, 3, CPU), *packed_passes(Joined.of(own), 2, CPU)]
-    works += [*split_batch(own[0], 3), *pack_split(own[0], 2)]
+    works = [*padded_passes(join_batches(own), 1, 3, CPU), *packed_passes(join_batches(own), 2, CPU)]
+    works += [*even_split(own[0], 1, 3), *pack_split(own[0], 2)]
     for work in works:
         parts = [getattr(work, field.name) for field in dataclasses.fields(work)]
         assert all(part.is_contiguous() for part in parts if isinstance(part, torch.Tensor))
@@ -382,7 +382,7 @@ def test_passes_lie_in_one_piece(tiny, codec):
 def test_passes_of_equal_lengths_are_bounded_too(tiny, codec):
     config = tiny("mixture=[{task: reverse, role: target, lengths: [8, 8]}]", "eval.lengths=[8,8]")
     own = [batch.take(np.arange(160) % 16) for batch in batches_of(config, codec, 8)]
-    works = padded_passes(Joined.of(own), 1, 1, CPU)
+    works = padded_passes(join_batches(own), 1, 1, CPU)
     assert len(works) > 4
     assert max(work.input_ids.numel() for work in works) <= CPU_TOKENS
     assert sum(work.input_ids.shape[0] for work in works) == 8 * 160

@@ -7,7 +7,7 @@ import torch
 from hf_lgt import train
 from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batch_sources import GeneratedSource
-from hf_lgt.data.batching import split_batch
+from hf_lgt.data.batching import even_split
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
@@ -54,7 +54,7 @@ def test_the_gradient_is_that_of_the_mean_over_the_batchs_answer_tokens(tiny):
     model = build_model(config.model, codec, 0)
     source = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)
     batch = source.batch(0)
-    (whole,) = split_batch(batch, 1)
+    (whole,) = even_split(batch, 1, 1)
     (answer_loss(model, whole) / batch.answer_tokens).backward()
     wanted = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
