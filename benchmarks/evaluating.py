@@ -21,9 +21,10 @@ from data_builders import CorpusPlan
 from data_builders.corpus.folder import write_plan
 from data_builders.corpus.lm_eval import write_tasks
 from hf_lgt import load_config, train
-from hf_lgt.evaluation.generation import generate_answers, inference
+from hf_lgt.evaluation.generation import generate_answers
 from hf_lgt.evaluation.harness import score_examples
 from hf_lgt.evaluation.trained_model import find_model, load_trained_model, tests_of
+from hf_lgt.models.forward import inference
 
 
 def compare(quick: bool) -> Comparison:

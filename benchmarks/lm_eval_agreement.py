@@ -40,9 +40,9 @@ from data_builders.corpus.lm_eval import Cell, write_tasks
 from hf_lgt import load_config, train
 from hf_lgt.data.build import prepare_tests
 from hf_lgt.data.eval_sets import answer_starts
-from hf_lgt.evaluation.generation import inference
 from hf_lgt.evaluation.harness import score_examples
 from hf_lgt.evaluation.trained_model import TrainedModel, find_model, load_trained_model
+from hf_lgt.models.forward import inference
 from hf_lgt.utils.environment import describe_environment
 
 ROOT = Path(__file__).parent.parent

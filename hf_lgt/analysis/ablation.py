@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from hf_lgt.data.batching import IGNORE, Batch, Pass, make_pass, pass_tokens
-from hf_lgt.evaluation.generation import inference
 from hf_lgt.evaluation.metrics import score_tokens
-from hf_lgt.models.forward import logits_of
+from hf_lgt.models.forward import inference, logits_of
 from hf_lgt.models.heads import Heads, changed, find_heads
 
 

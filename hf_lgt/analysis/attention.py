@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import parts
 from hf_lgt.data.batching import Batch, make_pass
-from hf_lgt.evaluation.generation import inference
-from hf_lgt.models.forward import run_pass
+from hf_lgt.models.forward import inference, run_pass
 
 
 def attention_means(model: Any, batch: Batch, *, batch_tokens: int = 16_384) -> NDArray[np.float32]:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import score, score_each, score_with
 from hf_lgt.data.batching import Batch, make_pass
-from hf_lgt.evaluation.generation import inference
-from hf_lgt.models.forward import logits_of
+from hf_lgt.models.forward import inference, logits_of
 from hf_lgt.models.heads import changed, find_heads
 
 

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from hf_lgt.analysis.ablation import AblationMap, ablation_map, parts, score
 from hf_lgt.data.batching import Batch, make_pass
-from hf_lgt.evaluation.generation import inference
-from hf_lgt.models.forward import answer_loss, run_pass
+from hf_lgt.models.forward import answer_loss, inference, run_pass
 from hf_lgt.models.heads import Heads, find_heads
 
 SCORES = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +14,10 @@ from hf_lgt.data.batching import IGNORE, Batch, Pass, make_pass
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.data.eval_sets import Classify, EvalCell, Examples, TestSets, answer_starts, prompt_texts
 from hf_lgt.evaluation.metrics import score_tokens
-from hf_lgt.models.forward import logits_of
+from hf_lgt.models.forward import inference, logits_of
 from hf_lgt.models.heads import within_halves
 from hf_lgt.utils.distributed import rank_and_world
 from hf_lgt.utils.fsdp import is_sharded
-
-
-@contextmanager
-def inference(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's own mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 @dataclass(frozen=True)

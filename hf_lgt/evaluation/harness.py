@@ -21,10 +21,10 @@ from hf_lgt.data.batching import IGNORE, Batch, make_pass, pass_tokens
 from hf_lgt.data.codec import Codec, TextCodec
 from hf_lgt.data.eval_sets import Classify, EvalCell, Examples, GeneratedTests, TestSets, classifier
 from hf_lgt.data.policies import USUAL, Policies
-from hf_lgt.evaluation.generation import inference, sort_mistakes
+from hf_lgt.evaluation.generation import sort_mistakes
 from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.models.forward import check_positions, logits_of
+from hf_lgt.models.forward import check_positions, inference, logits_of
 from hf_lgt.models.heads import find_heads
 from hf_lgt.utils.distributed import gathered, rank_and_world
 from hf_lgt.utils.fsdp import is_sharded

@@ -9,7 +9,7 @@ from data_builders.sampling import stream
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, check_vocabulary, readable
-from hf_lgt.models.forward import check_positions
+from hf_lgt.models.forward import check_positions, inference
 from hf_lgt.models.heads import require_halves
 from hf_lgt.models.resolve import fetch_weights
 from hf_lgt.models.weights import load_weights
@@ -236,13 +236,11 @@ def _check_decoder(model: Any, start: BaseCheckpoint) -> None:
         raise ConfigError(
             [f"{what} cannot give logits at chosen positions (logits_to_keep), which training here needs"]
         )
-    rows, mode = model.get_input_embeddings().weight.shape[0], model.training
+    rows = model.get_input_embeddings().weight.shape[0]
     # two texts that differ in their last token alone, one by one: that gives the same bits
     texts = [torch.tensor([[0, 1, 2, 1, last]]) % rows for last in (2, 3)]
-    with readable(start.checkpoint), torch.no_grad():
-        model.eval()
+    with readable(start.checkpoint), inference(model):
         one, two = (model(input_ids=ids, use_cache=False).logits[0, :-1].float() for ids in texts)
-    model.train(mode)
     close = (1e-4 if model.dtype == torch.float32 else 1e-2) * float(one.std())
     if not torch.allclose(one, two, rtol=0, atol=close, equal_nan=True):
         raise ConfigError([f"{what} is no causal language model: it reads the tokens that it is to predict"])

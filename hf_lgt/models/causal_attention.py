@@ -9,13 +9,15 @@ for a model is tried on a small example rather than looked up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
+
+from hf_lgt.models.forward import inference
 
 NAME = "hf_lgt_causal"
 """of the attention function, as transformers knows it"""
@@ -98,18 +100,31 @@ def causal_fault(model: Any) -> str | None:
     """
     if fault := kind_fault(model):
         return fault
-    kind, was_training, device = type(model).__name__, model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     ids = torch.tensor([[0, 1, 2, 1, 2], [2, 0, 1, 0, 0]], device=device)
-    model.eval()
+
+    def usual() -> torch.Tensor:
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits
+
+    def ours() -> torch.Tensor:
+        with attention_named(model, NAME):
+            return usual()
+
+    return logits_fault(model, usual, ours)
+
+
+def logits_fault(
+    model: Any, usual: Callable[[], torch.Tensor], ours: Callable[[], torch.Tensor]
+) -> str | None:
+    """Why a model cannot run in a way of ours, None where it gives the logits that it usually does."""
+    kind = type(model).__name__
     try:
-        with torch.no_grad():
-            usual = model(input_ids=ids, use_cache=False).logits
-            with attention_named(model, NAME):
-                ours = model(input_ids=ids, use_cache=False).logits
+        with inference(model):
+            wanted, found = usual(), ours()
     except CANNOT as error:
         return f"{kind} does not run that way: {type(error).__name__}: {error}"
-    finally:
-        model.train(was_training)
-    if not torch.allclose(ours.float(), usual.float(), rtol=1e-3, atol=1e-3, equal_nan=True):
+    # what is not finite is reported once the run has begun
+    if not torch.allclose(found.float(), wanted.float(), rtol=1e-3, atol=1e-3, equal_nan=True):
         return f"{kind} gives other logits that way"
     return None

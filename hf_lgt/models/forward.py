@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +11,18 @@ import torch.nn.functional as F
 
 from hf_lgt.data.batching import IGNORE, Pass
 from hf_lgt.models.heads import within_halves
+
+
+@contextmanager
+def inference(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the model's own mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
@@ -40,19 +54,16 @@ def check_positions(model: torch.nn.Module) -> None:
     Raises:
         ValueError: it takes none, or does not use them.
     """
-    was_training, device = model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     ids = torch.tensor([[0, 1, 2, 1, 2]], device=device)
     logits = []
-    model.eval()
     try:
-        with torch.no_grad():
+        with inference(model):
             for numbers in ([0, 1, 2, 3, 4], [0, 3, 5, 9, 14]):
                 work = Pass(ids, torch.arange(5, device=device), ids, torch.tensor([numbers], device=device))
                 logits.append(logits_of(model, work))
     except TypeError as error:
         raise ValueError(f"{type(model).__name__} takes no position_ids: {error}") from None
-    finally:
-        model.train(was_training)
     if torch.equal(*logits):
         raise ValueError(f"{type(model).__name__} does not use position_ids: they make no difference to it")
 

@@ -28,7 +28,7 @@ from transformers import AttentionInterface
 
 from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batching import IGNORE, Batch, moved, tensor_of
-from hf_lgt.models.causal_attention import CANNOT, attention_named, causal, kind_fault, require_plain
+from hf_lgt.models.causal_attention import attention_named, causal, kind_fault, logits_fault, require_plain
 from hf_lgt.utils.errors import ConfigError
 
 NAME = "hf_lgt_packed"
@@ -186,25 +186,21 @@ def packing_fault(model: Any) -> str | None:
     """
     if fault := kind_fault(model):
         return fault
-    kind, was_training, device = type(model).__name__, model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     ids = torch.tensor([[0, 1, 2, 1, 2, 0, 1], [2, 0, 1, 0, 0, 2, 1]], device=device)
-    lengths = (3, 7)
-    model.eval()
-    try:
-        with torch.no_grad():
-            single = [model(input_ids=row[None, :n], use_cache=False).logits[0]
-                      for row, n in zip(ids, lengths, strict=True)]  # fmt: skip
-            row = torch.cat([own[:n] for own, n in zip(ids, lengths, strict=True)])[None]
-            numbers = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
-            with packed_attention(model, tuple((1, n) for n in lengths)):
-                together = model(input_ids=row, position_ids=numbers, use_cache=False).logits[0]
-    except CANNOT as error:
-        return f"{kind} does not run that way: {type(error).__name__}: {error}"
-    finally:
-        model.train(was_training)
-    if not torch.allclose(together.float(), torch.cat(single).float(), rtol=1e-3, atol=1e-3):
-        return f"{kind} gives other logits that way"
-    return None
+    texts = [row[:n] for row, n in zip(ids, (3, 7), strict=True)]
+
+    def single() -> torch.Tensor:
+        return torch.cat([model(input_ids=text[None], use_cache=False).logits[0] for text in texts])
+
+    def packed() -> torch.Tensor:
+        numbers = torch.cat([torch.arange(len(text), device=device) for text in texts])[None]
+        with packed_attention(model, tuple((1, len(text)) for text in texts)):
+            row = torch.cat(texts)[None]
+            logits: torch.Tensor = model(input_ids=row, position_ids=numbers, use_cache=False).logits[0]
+        return logits
+
+    return logits_fault(model, single, packed)
 
 
 def require_packing(layout: str, model: Any) -> None:

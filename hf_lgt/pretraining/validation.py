@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from data_builders.reading import LARGEST_LOG, read_bytes
 from hf_lgt.data.batching import make_pass
 from hf_lgt.evaluation.records import LARGEST, RecordError
-from hf_lgt.models.forward import answer_loss
+from hf_lgt.models.forward import answer_loss, inference
 from hf_lgt.pretraining.source import block_batch
 from hf_lgt.utils.jsonl import append_lines
 
@@ -38,7 +37,6 @@ class ValidationMeasurement:
         return json.dumps(asdict(self))
 
 
-@torch.no_grad()
 def validation_loss(
     model: Any,
     tokens: NDArray[np.uint16],
@@ -58,15 +56,13 @@ def validation_loss(
         length: tokens of a block, of which all but the first are predicted.
         batch_size: blocks a forward pass.
     """
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    nats, predicted, size = 0.0, 0, 0
-    for at in range(0, len(starts), batch_size):
-        batch = block_batch(tokens, starts[at : at + batch_size], length)
-        nats += float(answer_loss(model, make_pass(batch, np.arange(len(batch.lengths))).to(device)))
-        predicted += batch.answer_tokens
-        size += int(sizes[batch.ids[:, 1:]].sum())
-    model.train(was_training)
+    device, nats, predicted, size = next(model.parameters()).device, 0.0, 0, 0
+    with inference(model):
+        for at in range(0, len(starts), batch_size):
+            batch = block_batch(tokens, starts[at : at + batch_size], length)
+            nats += float(answer_loss(model, make_pass(batch, np.arange(len(batch.lengths))).to(device)))
+            predicted += batch.answer_tokens
+            size += int(sizes[batch.ids[:, 1:]].sum())
     return nats / predicted, nats / math.log(2) / max(size, 1)
 
 

@@ -9,7 +9,7 @@ from data_builders.sampling import HeldOut, draw_test_set
 from hf_lgt import EvaluationOptions, evaluate
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.eval_sets import encode_test_set
-from hf_lgt.evaluation.generation import inference
+from hf_lgt.models.forward import inference
 
 ALPHABET = {"alphabet": "abcd"}
 
