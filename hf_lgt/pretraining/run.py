@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transformers
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 
 from data_builders.sampling import stream
@@ -43,6 +41,7 @@ from hf_lgt.training.loop import TrainingRun
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
 from hf_lgt.training.trainer import fit
 from hf_lgt.utils.atomic_io import clear_drafts
+from hf_lgt.utils.distributed import gathered, opened_alike
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.fsdp import full_weights
 
@@ -109,7 +108,6 @@ def pretrain(
         CheckpointError: a checkpoint or revision cannot be written.
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written if training had begun.
     """
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = make_accelerator(config)
     tell: Say = say if accelerator.is_main_process else lambda line: None
     with locked_run_folder(config, accelerator, tell):
@@ -128,7 +126,7 @@ def _pretrain(
     if not overwrite and has_main_revision(config.run_dir) and not refusals(config, True, KIND):
         _clear_up(config)
     point = find_resume_point(config, overwrite, resume, KIND)  # before the text, which may take long
-    prepared = prepare_pretraining_data(config, _same_text(config, point.run_dir, accelerator), tell)
+    prepared = prepare_pretraining_data(config, _same_text(config, point.run_dir), tell)
     news = prepare_folder(config, overwrite, accelerator, prepared.about, point, KIND)
     for line in news:
         tell(line)
@@ -198,21 +196,18 @@ def prepare_pretraining_data(
     return PretrainingData(about, codec, source, validation)
 
 
-def _same_text(config: PretrainConfig, origin: Path | None, accelerator: Accelerator) -> Text:
+def _same_text(config: PretrainConfig, origin: Path | None) -> Text:
     """The text, the same on every process; of a dataset the commit that the run began with.
 
     Raises:
         ConfigError: see `prepare_text`; also where the processes read different texts.
     """
     revision = recorded_data(origin, KIND).get("revision")
-    text = prepare_text(config.text, revision) if accelerator.is_main_process else None
-    if accelerator.num_processes > 1:
-        found = [text.about["revision"] if text else revision]
-        broadcast_object_list(found)
-        text = text or prepare_text(config.text, found[0])
-        if len(set(gather_object([text.about["fingerprint"]]))) > 1:
-            raise ConfigError([f"text.source: {config.text.source!r} is not the same on all processes"])
-    assert text is not None, "the main process has read it"
+    text = opened_alike(
+        lambda revision: prepare_text(config.text, revision), lambda text: text.about["revision"], revision
+    )
+    if len(set(gathered(text.about["fingerprint"]))) > 1:
+        raise ConfigError([f"text.source: {config.text.source!r} is not the same on all processes"])
     return text
 
 

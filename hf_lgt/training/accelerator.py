@@ -19,6 +19,7 @@ from accelerate.utils import (
     ProjectConfiguration,
     TorchDynamoPlugin,
 )
+from transformers.utils import logging
 
 from data_builders.redaction import redact
 from hf_lgt.config.load import Trained
@@ -29,13 +30,14 @@ MULTI_CPU, FSDP = DistributedType.MULTI_CPU, DistributedType.FSDP
 
 
 def make_accelerator(config: Trained) -> Accelerator:
-    """An accelerator for this config, as the processes were launched.
+    """An accelerator for this config, as the processes were launched; no bars of transformers from here on.
 
     Raises:
         ConfigError: the config, or the layout, does not suit this machine.
     """
     if faults := launch_faults():
         raise ConfigError(faults)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     _forget_earlier_runs()
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 LOST = (
     "another process of this launch ended; the same command, on as many processes or on others, goes on "
@@ -27,6 +30,23 @@ def gathered(value: Any) -> list[Any]:
     every: list[Any] = [None] * world
     torch.distributed.all_gather_object(every, value)
     return every
+
+
+def opened_alike(open_at: Callable[[Any], T], version_of: Callable[[T], Any], version: Any) -> T:
+    """What `open_at` gives, on every process at the version that the first one found; all must call it.
+
+    The others wait for the first, so that they find in the cache what it fetched.
+
+    Args:
+        open_at: opens something at a version, None: the newest.
+        version_of: the version of what was opened.
+        version: that the first process asks for.
+    """
+    if rank_and_world()[0] == 0:
+        opened = open_at(version)
+        gathered(version_of(opened))
+        return opened
+    return open_at(gathered(None)[0])
 
 
 _GONE = ("closed by peer", "reset by peer", "connection closed", "connection reset", "remote process exited")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 
 from hf_lgt.checkpointing.open_run import prepare_folder
 from hf_lgt.checkpointing.resume import ResumePoint, find_resume_point
@@ -24,6 +23,7 @@ from hf_lgt.models.packing import require_packing
 from hf_lgt.models.resolve import fetch_weights
 from hf_lgt.training.warnings import start_warnings
 from hf_lgt.utils.atomic_io import write_text
+from hf_lgt.utils.distributed import gathered, opened_alike
 from hf_lgt.utils.errors import ConfigError
 
 
@@ -126,17 +126,15 @@ def _open_start(config: Config, origin: Path | None, accelerator: Accelerator) -
     """
     if config.model.name_or_path is None:
         return None
-    commit = recorded_checkpoint(origin).get("commit")
-    start = None
-    if accelerator.is_main_process:
+
+    def open_at(commit: str | None) -> BaseCheckpoint:
         start = open_base_checkpoint(config.model, commit)
-        if config.model.init == "pretrained":
+        if accelerator.is_main_process and config.model.init == "pretrained":
             fetch_weights(start.checkpoint, config.model)  # the others find them in the cache
-    if accelerator.num_processes > 1:
-        found = [start.checkpoint.commit if start else None]
-        broadcast_object_list(found)
-        start = start or open_base_checkpoint(config.model, found[0])
-    return start
+        return start
+
+    commit = recorded_checkpoint(origin).get("commit")
+    return opened_alike(open_at, lambda start: start.checkpoint.commit, commit)
 
 
 def _prepare_data(
@@ -151,20 +149,14 @@ def _prepare_data(
     Raises:
         ConfigError: see `hf_lgt.data.build`; also where the processes read different rows.
     """
-    # an interrupted run goes on with the rows that it began with, whatever was pushed since
+    # an interrupted run resumes with the rows that it began with, whatever was pushed since
     revision = recorded_data(origin).get("revision")
-    opened = open_data(config, revision) if accelerator.is_main_process else None
-    if accelerator.num_processes > 1:
-        # the others find the files in the cache, and take the commit that the first one found
-        found = [opened.revision if opened else revision]
-        broadcast_object_list(found)
-        if not accelerator.is_main_process:
-            opened = open_data(config, found[0])
+    opened = opened_alike(
+        lambda revision: open_data(config, revision), lambda found: found and found.revision, revision
+    )
     data = prepare_data(config, opened, start, progress=progress and accelerator.is_main_process)
-    if accelerator.num_processes > 1 and opened:
-        prints = gather_object([data.about["fingerprint"]])
-        if len(set(prints)) > 1:
-            raise ConfigError([f"data.path: {config.data.path!r} is not the same on all processes"])
+    if opened and len(set(gathered(data.about["fingerprint"]))) > 1:
+        raise ConfigError([f"data.path: {config.data.path!r} is not the same on all processes"])
     return data
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import transformers
 from accelerate import Accelerator
 
 from hf_lgt.checkpointing.adapter_files import is_adapted, save_adapters
@@ -78,7 +77,6 @@ def train(
         CheckpointError: a checkpoint or the model cannot be written.
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written if training had begun.
     """
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     accelerator = make_accelerator(config)
     tell = say if accelerator.is_main_process else lambda line: None
     with locked_run_folder(config, accelerator, tell):

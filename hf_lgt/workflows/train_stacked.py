@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import transformers
 from accelerate import Accelerator
 
 from hf_lgt.checkpointing.open_run import folder_faults, locked_run_folder
@@ -55,7 +54,6 @@ def train_together(
             cannot be written, or a folder that another process writes to; the others are finished.
         Interrupted: SIGTERM or SIGINT came; checkpoints were written if training had begun.
     """
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "writing model shards" kind
     if faults := together_faults(configs):
         raise ConfigError(faults)
     todo = _unfinished(configs, overwrite)
