@@ -16,7 +16,9 @@ from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.progress import bar
 
 
-def find_states(subjects: Sequence[AnalyzedRun], wanted: AnalysisOptions) -> dict[AnalyzedRun, list[TrainedModel]]:
+def find_states(
+    subjects: Sequence[AnalyzedRun], wanted: AnalysisOptions
+) -> dict[AnalyzedRun, list[TrainedModel]]:
     """The weights of every state of every run, before any is loaded.
 
     Raises:
