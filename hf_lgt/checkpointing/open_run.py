@@ -65,8 +65,6 @@ def locked_run_folder(
             raise ConfigError(told[0])
         if told[1]:
             raise RunError(told[1])
-        for line in lock.news if lock else []:
-            say(line)
         yield
     finally:
         if lock:

@@ -36,7 +36,5 @@ def only_writer(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     faults += [f"output_dir: {path} is a folder, where a file should be; move it away" for path in wrong]
     if faults:
         raise ConfigError(faults)
-    with RunLock.acquire(folder, say=say) as lock:
-        for line in lock.news:
-            say(line)
+    with RunLock.acquire(folder, say=say):
         yield

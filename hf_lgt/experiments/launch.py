@@ -18,7 +18,7 @@ from hf_lgt.checkpointing.run_folder import is_finished
 from hf_lgt.config.schema import Config, ModelConfig
 from hf_lgt.data.build import open_data
 from hf_lgt.utils.errors import ConfigError
-from hf_lgt.utils.run_lock import RunLock, Times
+from hf_lgt.utils.run_lock import RunLock
 from hf_lgt.utils.signals import PARENT
 
 
@@ -161,10 +161,10 @@ def _wait_for_others(item: Job, until: float, stopping: Sequence[bool], say: Cal
 
 
 def _writer(item: Job) -> str:
-    """Another process that writes one of the runs, in words; empty: none is known without watching a lock."""
+    """Another process that writes one of the runs, in words; empty: none does."""
     for run_dir in item.run_dirs:
         with suppress(ConfigError):
-            if holder := RunLock.holder(run_dir, times=Times(dead_after=0.0)):
+            if holder := RunLock.holder(run_dir):
                 return f"{holder}, which is writing {run_dir}"
     return ""
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_builders.reading import open_regular
-from hf_lgt.utils import lock_files
+from hf_lgt.utils import process_id
 
 _DRAFT = re.compile(
     r"\.(?P<name>.+)\.(?P<pid>\d{1,10})-(?P<place>[0-9a-f]{8})((?P<mark>[0-9a-f]{8})[0-9a-f]{8})?"
@@ -174,13 +174,13 @@ def _beside(name: str, path: Path, suffix: str = "") -> Path:
 
 
 def _here() -> str:
-    """Where a pid means something, see `lock_files.place`, in 8 hexadecimal digits."""
-    return hashlib.sha256(lock_files.place().encode()).hexdigest()[:8]
+    """Where a pid means something, see `process_id.place`, in 8 hexadecimal digits."""
+    return hashlib.sha256(process_id.place().encode()).hexdigest()[:8]
 
 
 def _mark(pid: int) -> str:
     """The same for another process that gets this pid, or gets none."""
-    return hashlib.sha256(str(lock_files.process_mark(pid)).encode()).hexdigest()[:8]
+    return hashlib.sha256(str(process_id.process_mark(pid)).encode()).hexdigest()[:8]
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

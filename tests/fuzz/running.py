@@ -309,7 +309,8 @@ def verdict(
         own = {os.path.normpath(part) for home in homes for part in (home, *home.parents)}
         whole = [os.path.normpath(home) for home in homes]
         own |= {p for p in touched if any(Path(p).is_relative_to(home) for home in whole)}
-        own -= {p for p in touched if os.path.lexists(p) and (is_draft(Path(p)) or p.endswith(".lock"))}
+        locks = (".lock", ".lock.holder")
+        own -= {p for p in touched if os.path.lexists(p) and (is_draft(Path(p)) or p.endswith(locks))}
     stray = touched - own
     shown = sorted(path.removeprefix(str(root)) for path in stray)
     return f"stray files {shown[:5]}" if stray else None

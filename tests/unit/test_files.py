@@ -46,7 +46,7 @@ def names(folder):
 
 def left_by_killed(path, suffix=""):
     """The name of a draft as a process that was killed leaves it."""
-    with mock.patch("hf_lgt.utils.lock_files.process_mark", return_value="of one that has ended"):
+    with mock.patch("hf_lgt.utils.process_id.process_mark", return_value="of one that has ended"):
         return files._beside(path.name, path, suffix)
 
 
@@ -231,7 +231,7 @@ def test_the_next_writer_of_a_folder_removes_what_a_killed_one_left(tmp_path):
 
 def test_a_draft_of_another_machine_is_kept_for_a_day_where_that_may_still_write_it(tmp_path, monkeypatch):
     path = tmp_path / "it"
-    with mock.patch("hf_lgt.utils.lock_files.place", return_value="another machine"):
+    with mock.patch("hf_lgt.utils.process_id.place", return_value="another machine"):
         drafts = [files._beside("it", path), files._beside("it", path, ".png")]
     drafts.append(tmp_path / ".it.12-0123abcd")  # of an earlier version, or of the user
     for draft in drafts:
