@@ -20,8 +20,8 @@ from hf_lgt.commands import cli
 
 if TYPE_CHECKING:
     from hf_lgt.config.consent import Consent
-    from hf_lgt.experiments.expand import SweepRun
-    from hf_lgt.experiments.spec import SweepSpec
+    from hf_lgt.experiments.plan import PlannedRun
+    from hf_lgt.experiments.spec import ExperimentSpec
     from hf_lgt.report.blocks import Table
 
 CONSENT = ("model.trust_remote_code", "model.use_safetensors")
@@ -193,28 +193,19 @@ def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]
     return tables
 
 
-def _train(spec: SweepSpec, runs: Sequence[SweepRun], jobs: int | None) -> None:
+def _train(spec: ExperimentSpec, runs: Sequence[PlannedRun], jobs: int | None) -> None:
     """The short trainings that are not there yet."""
-    from hf_lgt.experiments.folder_lock import LOGS, only_writer
-    from hf_lgt.experiments.launch import last_error, run_all, usual_jobs
-    from hf_lgt.experiments.todo import prepare, todo
+    from hf_lgt.commands.experiment import Execution, execute_runs
+    from hf_lgt.experiments.folder_lock import experiment_lock
+    from hf_lgt.experiments.launch import last_error
+    from hf_lgt.experiments.plan import record_plan, todo
     from hf_lgt.utils.errors import RunError
-    from hf_lgt.utils.progress import bar
 
-    missing = todo(runs)
-    with (
-        only_writer(runs[0].folder, say=print),
-        bar(total=len(missing), unit="run", desc="short trainings", smoothing=0) as done,
-    ):
-        prepare(spec, runs)
-        failed = run_all(
-            missing,
-            Path(__file__).with_name("finetune.py"),
-            runs[0].folder / LOGS,
-            jobs or usual_jobs(),
-            lambda run, well: done.update(),
-            say=lambda text: done.write(text, file=sys.stderr),
-        )
+    missing, folder = todo(runs), runs[0].folder
+    with experiment_lock(folder, say=print):
+        record_plan(spec, runs)
+        how = Execution(Path(__file__).with_name("finetune.py"), jobs)
+        failed = execute_runs(spec, missing, folder, how, "short trainings")
     if failed:
         run, log = failed[0]
         raise RunError(f"{run.id} ({run.label}) failed; see {log}\n{last_error(log)}")

@@ -58,7 +58,7 @@ def seeds(text: str) -> tuple[int, ...]:
     Raises:
         ConfigError: not such a list, or a seed twice.
     """
-    from hf_lgt.experiments.comparison import seed_faults
+    from hf_lgt.experiments.spec import seed_faults
 
     words = [word.strip() for word in text.split(",")]
     # longer numbers are no seeds, and may be too long to read

@@ -20,15 +20,15 @@ from hf_lgt.config.schema import ComponentConfig, Config
 from hf_lgt.data.eval_sets import TestSets
 from hf_lgt.evaluation.trained_model import find_model, load_trained_model, tests_of
 from hf_lgt.experiments.controls import TRANSFER, given, stand_in
-from hf_lgt.experiments.expand import SweepRun, expand
-from hf_lgt.experiments.spec import ArmSpec, SweepSpec
+from hf_lgt.experiments.plan import PlannedRun, plan
+from hf_lgt.experiments.spec import ArmSpec, ExperimentSpec
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.progress import bar
 
 
 def plan_related(
     question: Question, config: str | Path, overrides: Sequence[str] = ()
-) -> tuple[SweepSpec, list[SweepRun]]:
+) -> tuple[ExperimentSpec, list[PlannedRun]]:
     """The short runs as a sweep, a group a candidate, all checked.
 
     Args:
@@ -69,10 +69,9 @@ def plan_related(
     like = max(auxiliaries, key=lambda c: c.lengths[1])
     groups = {name: _short(base, question, [target, _component(base, name, like)])
               for name in question.candidates}  # fmt: skip
-    spec = SweepSpec(
-        f"related-{question.target}", Path(config), groups, (ArmSpec(TRANSFER, TRANSFER),), {}, question.seeds
-    )
-    runs = expand(spec)
+    arms = (ArmSpec(TRANSFER, TRANSFER),)
+    spec = ExperimentSpec(f"related-{question.target}", Path(config), arms, question.seeds, groups=groups)
+    runs = plan(spec)
     faults = [
         f"{run.group}: there is no length that {question.target} is trained on as well, or none beyond it"
         for run in runs
@@ -83,7 +82,7 @@ def plan_related(
     return spec, runs
 
 
-def check_apart(out: Path, runs: Sequence[SweepRun]) -> None:
+def check_apart(out: Path, runs: Sequence[PlannedRun]) -> None:
     """Refuse a place for the ranking that holds the short runs, or lies in one: it is written as a whole.
 
     Raises:
@@ -130,7 +129,7 @@ def ranges(config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(filter(fits, near)), tuple(filter(fits, far))
 
 
-def measure(question: Question, runs: Sequence[SweepRun], *, progress: bool = True) -> list[Measured]:
+def measure(question: Question, runs: Sequence[PlannedRun], *, progress: bool = True) -> list[Measured]:
     """The scores of every finished short run.
 
     Raises:

@@ -35,8 +35,8 @@ Settings = dict[str, Any]
 """key -> value, where an arm differs from the config that it is made from"""
 Arm = Callable[[Config], Settings]
 
-_arms: dict[str, Arm] = {}
 TRANSFER = "transfer"
+_arms: dict[str, Arm] = {TRANSFER: lambda config: {}}
 ONLY = "only_"
 UNRELATED = {"arithmetic": ("copy_first_op",), "strings": ("string_copy", "reverse")}
 """family -> tasks that share no step with the others of the family, the first that a mixture lacks is taken
@@ -75,12 +75,6 @@ def arm_settings(name: str, config: Config) -> Settings:
     if name.startswith(ONLY):
         return _only(config, name.removeprefix(ONLY))
     raise ConfigError([f"arms: {unknown('arm', name, ready_arms())}"])
-
-
-@arm
-def transfer(config: Config) -> Settings:
-    """The config as it is."""
-    return {}
 
 
 @arm

@@ -20,7 +20,7 @@ _FILES = (
 
 
 @contextmanager
-def only_writer(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def experiment_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of an experiment's folder, which need not exist.
 
     Args:

@@ -1,4 +1,4 @@
-"""The runs of a comparison: what they need is looked for first, then each runs in its own process."""
+"""The runs of an experiment: what they need is looked for first, then each runs in its own process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from data_builders.reading import end
-from hf_lgt.checkpointing.run_folder import is_finished
-from hf_lgt.config.schema import Config, ModelConfig
+from hf_lgt.config.schema import ModelConfig
 from hf_lgt.data.build import open_data
+from hf_lgt.experiments.plan import PlannedRun, todo
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.run_lock import RunLock
 from hf_lgt.utils.signals import PARENT
@@ -43,20 +43,6 @@ class Job(Protocol):
     @property
     def log(self) -> str:
         """File name of what it prints."""
-        ...
-
-
-class Checkable(Protocol):
-    """A run whose config is known."""
-
-    @property
-    def arm(self) -> str:
-        """Named where its data cannot be had."""
-        ...
-
-    @property
-    def config(self) -> Config:
-        """The run's."""
         ...
 
 
@@ -180,7 +166,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_data(planned: Sequence[Checkable]) -> None:
+def check_data(planned: Sequence[PlannedRun]) -> None:
     """Open each dataset that a run to do needs, before any is started.
 
     Raises:
@@ -188,8 +174,7 @@ def check_data(planned: Sequence[Checkable]) -> None:
     """
     # what is opened depends on the section and on which tasks are looked for
     needed = {
-        (repr(item.config.data), tuple(c.task for c in item.config.mixture)): item
-        for item in _to_run(planned)
+        (repr(item.config.data), tuple(c.task for c in item.config.mixture)): item for item in todo(planned)
     }
     for item in needed.values():
         try:
@@ -198,7 +183,7 @@ def check_data(planned: Sequence[Checkable]) -> None:
             raise ConfigError([f"{item.arm}: {fault}" for fault in error.faults]) from None
 
 
-def check_checkpoints(planned: Sequence[Checkable]) -> None:
+def check_checkpoints(planned: Sequence[PlannedRun]) -> None:
     """Find the checkpoint of every run that is still to do, before any is started.
 
     What is on the Hub is looked up there, once for each repository and revision.
@@ -207,7 +192,7 @@ def check_checkpoints(planned: Sequence[Checkable]) -> None:
         ConfigError: with every one that cannot be had; see `hf_lgt.models.resolve.resolve`.
     """
     starts: dict[tuple[str | None, str | None], ModelConfig] = {}
-    for item in _to_run(planned):
+    for item in todo(planned):
         model = item.config.model
         if model.name_or_path is not None:
             key = model.name_or_path, model.revision
@@ -227,10 +212,6 @@ def check_checkpoints(planned: Sequence[Checkable]) -> None:
             faults += error.faults
     if faults:
         raise ConfigError(faults)
-
-
-def _to_run(planned: Sequence[Checkable]) -> list[Checkable]:
-    return [item for item in planned if not is_finished(item.config.run_dir)]
 
 
 def last_error(log: Path) -> str:

@@ -1,4 +1,12 @@
-"""What the runs of an experiment scored, read from its manifest and the runs' folders alone."""
+"""What the runs of an experiment scored, read from the runs' folders.
+
+Arms that have no auxiliaries are measured against others' that have some, or there would be no curve that
+their target could follow. The two readers differ in which: in a sweep all arms of a setting are made of one
+config, and the first that has auxiliaries bounds the transfer region of all, also of an arm that trains its
+target longer (`collect`); the arms of a comparison come from files of their own, which need not share lengths
+or tasks, so that an arm with auxiliaries is measured by its own, and each by its own target's length
+(`collect_arms`).
+"""
 
 from __future__ import annotations
 
@@ -24,11 +32,12 @@ from hf_lgt.evaluation.curves import (
 from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
 from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.experiments.manifest import Entry, Manifest, entries_by_cell
+from hf_lgt.experiments.plan import PlannedRun
 from hf_lgt.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Result:
+class SeedResult:
     """One finished run."""
 
     entry: Entry
@@ -44,6 +53,11 @@ class Result:
     """mean exact match, on their own lengths, of the auxiliaries that it is measured against; None without"""
     by_step: Mapping[int, Regimes]
     """step -> the target's mean exact match within its lengths, in the transfer region and beyond"""
+
+    @property
+    def arm(self) -> str:
+        """The arm's name."""
+        return self.entry.arm
 
     @property
     def seed(self) -> int:
@@ -73,14 +87,14 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ExperimentCell:
     """One setting of an experiment: its runs differ in the seed alone."""
 
     group: str
     arm: str
     point: Mapping[str, str]
     checkpoint: str
-    results: tuple[Result, ...]
+    results: tuple[SeedResult, ...]
 
     @property
     def label(self) -> str:
@@ -104,7 +118,7 @@ class Cell:
         }
 
 
-def collect(manifest: Manifest, folder: Path) -> list[Cell]:
+def collect(manifest: Manifest, folder: Path) -> list[ExperimentCell]:
     """Read the finished runs of an experiment; those that are not are left out.
 
     The first arm of a setting that has auxiliaries is what the others are measured against: its auxiliaries'
@@ -131,12 +145,73 @@ def collect(manifest: Manifest, folder: Path) -> list[Cell]:
             if entry.id in read
         )
         if found:
-            cells.append(Cell(first.group, first.arm, first.point, first.checkpoint, found))
+            cells.append(ExperimentCell(first.group, first.arm, first.point, first.checkpoint, found))
     return cells
+
+
+def collect_arms(runs: Sequence[PlannedRun]) -> list[SeedResult]:
+    """Read the finished runs of a comparison.
+
+    An arm without auxiliaries is measured against the auxiliaries of the first arm that has some, of the same
+    seed.
+
+    Args:
+        runs: all finished.
+
+    Raises:
+        ConfigError: with every run whose records cannot be read, or lack something.
+    """
+    read = read_evaluations(runs)
+    with_auxiliaries = [run for run in runs if training_lengths(run.config, "auxiliary")]
+    results = []
+    for run in runs:
+        other = run
+        if not training_lengths(run.config, "auxiliary"):
+            other = next((other for other in with_auxiliaries if other.seed == run.seed), run)
+        reference = _reference_of(other.config, read[other.id][1])
+        length = training_lengths(run.config, "target")[0][1]
+        reference = dataclasses.replace(reference, target_length=length)
+        results.append(_result(run.entry, run.run_dir, read, reference))
+    return results
 
 
 Read = Mapping[str, tuple[Config, list[EvalRecord]]]
 """id of each finished run -> its config and records"""
+
+
+def read_evaluations(runs: Sequence[PlannedRun]) -> Read:
+    """The records of a comparison's runs, the last evaluation of each known to be whole.
+
+    Raises:
+        ConfigError: with every file that cannot be read or whose last evaluation lacks something.
+    """
+    faults: list[str] = []
+    read: dict[str, tuple[Config, list[EvalRecord]]] = {}
+    for run in runs:
+        file = run.run_dir / "eval.jsonl"
+        try:
+            read[run.id] = run.config, read_records(file)
+        except RecordError as error:
+            faults.append(str(error))
+            continue
+        if missing := _missing(run.config, last_step(read[run.id][1])):
+            faults.append(f"{file}: its last evaluation lacks {missing[0]} and {len(missing) - 1} more")
+    if faults:
+        raise ConfigError(faults)
+    return read
+
+
+def _missing(config: Config, records: Sequence[EvalRecord]) -> list[str]:
+    """What an evaluation of a config should hold and does not, as ``task length``."""
+    there = {(r.task, r.length) for r in records}
+    if config.data.source == "dataset":  # which lengths it has is not known here
+        return [c.task for c in config.mixture if c.task not in {task for task, _ in there}]
+    return [
+        f"{c.task} {length}"
+        for c in config.build_mixture().components
+        for length in config.eval.grid
+        if c.definition.length_fault(length, c.options) is None and (c.task, length) not in there
+    ]
 
 
 def _read(manifest: Manifest, folder: Path) -> Read:
@@ -195,23 +270,28 @@ def _reference(
             continue
         if other.id not in planned or (found and other.arm != found[0]):
             continue
-        config = planned[other.id]
-        auxiliaries = training_lengths(config, "auxiliary")
-        if not auxiliaries:
+        if not training_lengths(planned[other.id], "auxiliary"):
             continue
-        target, smallest = training_lengths(config, "target")[0], smallest_length(config)
-        against: Mapping[int, float] = {}
-        mean = None
-        if other.seed == entry.seed and other.id in read:
-            last = last_step(read[other.id][1])
-            against = mean_curve([curve(last, task) for task, _ in auxiliaries])
-            mean = summarize(last, target, auxiliaries, smallest=smallest).auxiliary_mean
-        if found is None or against:
-            found = other.arm, _Reference(target[1], auxiliaries, smallest, against, mean)
+        records = read[other.id][1] if other.seed == entry.seed and other.id in read else []
+        reference = _reference_of(planned[other.id], records)
+        if found is None or reference.curve:
+            found = other.arm, reference
     return found[1] if found else None
 
 
-def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | None) -> Result:
+def _reference_of(config: Config, records: Sequence[EvalRecord]) -> _Reference:
+    """What a run is to be measured against; `records` are its own, none where it is not finished."""
+    auxiliaries = training_lengths(config, "auxiliary")
+    target, smallest = training_lengths(config, "target")[0], smallest_length(config)
+    if not records:
+        return _Reference(target[1], auxiliaries, smallest, {}, None)
+    last = last_step(records)
+    against = mean_curve([curve(last, task) for task, _ in auxiliaries])
+    mean = summarize(last, target, auxiliaries, smallest=smallest).auxiliary_mean
+    return _Reference(target[1], auxiliaries, smallest, against, mean)
+
+
+def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | None) -> SeedResult:
     config, records = read[entry.id]
     last = last_step(records)
     target, longest = training_lengths(config, "target")[0]
@@ -230,12 +310,15 @@ def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | Non
     auxiliary_mean = summary.auxiliary_mean if own or reference is None else reference.mean
     far = config.eval.lengths[1]
     if reference is not None:
-        longest, far = reference.target_length, max(length for _, length in reference.auxiliaries)
+        longest, far = (
+            reference.target_length,
+            max((length for _, length in reference.auxiliaries), default=longest),
+        )
     steps = sorted({r.step for r in records})
     by_step = {
         step: regimes(curve([r for r in records if r.step == step], target), longest, far) for step in steps
     }
-    return Result(
+    return SeedResult(
         entry=entry,
         run_dir=run_dir,
         config=config,

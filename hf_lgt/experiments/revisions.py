@@ -35,7 +35,7 @@ TWIN = "random"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ListedCheckpoint:
     """One model to fine-tune."""
 
     name_or_path: str
@@ -85,10 +85,10 @@ class CheckpointList:
     """revision whose architecture and tokenizer the random twin takes, None without a twin"""
 
     @property
-    def checkpoints(self) -> list[Checkpoint]:
+    def checkpoints(self) -> list[ListedCheckpoint]:
         """The twin first, then the revisions in their order."""
-        twins = [] if self.twin is None else [Checkpoint(self.name_or_path, self.twin, random=True)]
-        return [*twins, *(Checkpoint(self.name_or_path, revision) for revision in self.revisions)]
+        twins = [] if self.twin is None else [ListedCheckpoint(self.name_or_path, self.twin, random=True)]
+        return [*twins, *(ListedCheckpoint(self.name_or_path, revision) for revision in self.revisions)]
 
 
 def setting(key: str, value: str) -> str:

@@ -1,6 +1,6 @@
-"""The file of a sweep.
+"""What an experiment is made of, read from the file of a sweep or of a comparison.
 
-::
+A sweep::
 
     name: positions                      # folder of tables and figures below output_dir
     config: {base: ../strings.yaml}      # what all runs share: the keys of a run's config, or the path of one
@@ -13,15 +13,22 @@
       target_length: [4, 8]              # longest training length of the targets; also auxiliary_length
       positions: {rope: {}, nope: {model: {positions: nope}}}  # values with names, each of several keys
     seeds: [0, 1, 2]
-    checkpoints: {...}                   # optional, as in a comparison
+    checkpoints: {...}                   # optional, see `hf_lgt.experiments.revisions`
     slurm: {partition: gpu, gpus: 1}     # optional, see `hf_lgt.experiments.slurm.submit`
+
+A comparison has no grid, and each of its arms a config file of its own::
+
+    name: demo
+    arms: [transfer.yaml, control.yaml, target_alone]  # files, or ready arms made of the first of them
+    seeds: [0, 1, 2]
+    checkpoints: {...}                   # optional
 
 Paths are relative to the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,48 +37,131 @@ from data_builders.registry import unknown
 from data_builders.texts import CONTROLS, printable
 from hf_lgt.config.files import merge, read_file, read_mapping, secret_faults
 from hf_lgt.config.schema import NAME, SECTIONS, short
-from hf_lgt.experiments.comparison import seed_faults
 from hf_lgt.experiments.controls import TRANSFER, is_ready
 from hf_lgt.experiments.revisions import CheckpointList, read_checkpoints
+from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils.atomic_io import expanded
 from hf_lgt.utils.errors import ConfigError
 
-KEYS = ("name", "config", "groups", "arms", "grid", "seeds", "checkpoints", "slurm")
+SWEEP_KEYS = ("name", "config", "groups", "arms", "grid", "seeds", "checkpoints", "slurm")
+COMPARISON_KEYS = ("name", "arms", "seeds", "checkpoints")
 LENGTHS = {"target_length": "target", "auxiliary_length": "auxiliary"}
 """axes that set the longest training length of all tasks of a role"""
 
 
 @dataclass(frozen=True)
 class ArmSpec:
-    """One arm of a sweep."""
+    """One arm of an experiment."""
 
     name: str
-    ready: str
-    """the ready arm that it is made from, see `hf_lgt.experiments.controls`"""
+    ready: str = ""
+    """the ready arm that it is made from, see `hf_lgt.experiments.controls`; empty: its file as it is"""
     config: Mapping[str, Any] = field(default_factory=dict)
     """what differs from that"""
+    file: Path | None = None
+    """config file of a comparison's arm; a ready one has that of the first. None in a sweep"""
 
 
 @dataclass(frozen=True)
-class SweepSpec:
-    """What a sweep's file says, its configs read but not yet checked."""
+class ExperimentSpec:
+    """What the file of an experiment says, its configs not yet checked."""
 
     name: str
     file: Path
-    groups: Mapping[str, Mapping[str, Any]]
-    """name -> config; one without a name where the file has no groups"""
     arms: tuple[ArmSpec, ...]
-    axes: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """axis -> value as text -> what it sets: keys with dots, as ``train.steps``, or those of `LENGTHS`"""
     seeds: tuple[int, ...]
+    """initialisation seeds; with checkpoints also the seeds of the data"""
     checkpoints: tuple[CheckpointList, ...] = ()
+    """what every arm starts from; empty: what its config says"""
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """name -> config; one without a name where a sweep has no groups, none in a comparison"""
+    axes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """axis -> value as text -> what it sets: keys with dots, as ``train.steps``, or those of `LENGTHS`"""
     slurm: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """``sweep`` or ``comparison``."""
+        return "sweep" if self.groups else "comparison"
 
-def load_sweep(path: str | Path) -> SweepSpec:
+
+def load_comparison(path: str | Path) -> ExperimentSpec:
+    """Read a comparison's file, or ``compare.yaml`` of a folder.
+
+    Raises:
+        ConfigError: with every fault of the file; those of the runs' configs are found by `plan`.
+    """
+    path = Path(path)
+    file = path / "compare.yaml" if path.is_dir() else path
+    try:
+        data: Any = yaml12.read(file)
+    except (OSError, yaml12.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ConfigError([f"comparison {file}: {reason}"]) from None
+    if not isinstance(data, dict):
+        raise ConfigError([f"comparison {file}: must hold the keys name, arms and seeds"])
+    faults = _common_faults(data, f"comparison {file}", COMPARISON_KEYS, repr)
+    arms = _file_arms(data.get("arms"), file, faults)
+    faults += seed_faults(data.get("seeds"))
+    checkpoints = _checkpoints(data, faults)
+    if faults:
+        raise ConfigError(faults)
+    return ExperimentSpec(data["name"], file, arms, tuple(data["seeds"]), checkpoints)
+
+
+def _common_faults(
+    data: Mapping[str, Any], place: str, keys: Sequence[str], shown: Callable[[object], str]
+) -> list[str]:
+    """Unknown keys, and what is wrong with the name; `shown` quotes a value."""
+    faults = [f"{place}: {unknown('key', key, keys)}" for key in data if key not in keys]
+    name = data.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        faults.append(f"name: {shown(name)} must be letters, digits, '.', '_', '-'")
+    return faults
+
+
+def seed_faults(seeds: Any) -> list[str]:
+    """What is wrong with a list of seeds."""
+    fine = (
+        isinstance(seeds, (list, tuple))
+        and seeds
+        and all(type(s) is int and s >= 0 for s in seeds)
+        and len(set(seeds)) == len(seeds)
+    )
+    return [] if fine else [f"seeds: {seeds!r} must be a list of different whole numbers >= 0"]
+
+
+def _checkpoints(data: Mapping[str, Any], faults: list[str]) -> tuple[CheckpointList, ...]:
+    if "checkpoints" not in data:
+        return ()
+    checkpoints, told = read_checkpoints(data["checkpoints"])
+    faults += told
+    return checkpoints
+
+
+def _file_arms(arms: Any, file: Path, faults: list[str]) -> tuple[ArmSpec, ...]:
+    """A comparison's arms."""
+    if not isinstance(arms, list) or not arms or not all(isinstance(a, str) for a in arms):
+        faults.append(f"arms: {arms!r} must be a list of config files beside {file}, or ready arms after one")
+        return ()
+    try:
+        arms = [expanded(arm) for arm in arms]
+    except ValueError as error:
+        faults.append(f"arms: {arms!r} {error}")
+    first = file.parent / arms[0]
+    return tuple(
+        ArmSpec(arm, ready=arm, file=first)
+        if index and not arm.endswith((".yaml", ".yml"))
+        else ArmSpec(Path(arm).stem, file=file.parent / arm)
+        for index, arm in enumerate(arms)
+    )
+
+
+def load_sweep(path: str | Path) -> ExperimentSpec:
     """Read a sweep's file.
 
     Raises:
-        ConfigError: with every fault of the file; those of the runs' configs are found by `expand`.
+        ConfigError: with every fault of the file; those of the runs' configs are found by `plan`.
     """
     file = Path(path)
     if file.is_dir():
@@ -82,23 +172,18 @@ def load_sweep(path: str | Path) -> SweepSpec:
         raise ConfigError([f.replace("config file", "sweep", 1) for f in error.faults]) from None
     if secret := [*secret_faults(data)]:
         raise ConfigError(secret)  # and no other fault, which might quote it
-    faults = [f"sweep {file}: {unknown('key', key, KEYS)}" for key in data if key not in KEYS]
-    if not isinstance(data.get("name"), str) or not NAME.fullmatch(data["name"]):
-        faults.append(f"name: {short(data.get('name'))} must be letters, digits, '.', '_', '-'")
+    faults = _common_faults(data, f"sweep {file}", SWEEP_KEYS, short)
     faults += seed_faults(data.get("seeds"))
     groups = _groups(data, file, faults)
-    arms = _arms(data.get("arms", [TRANSFER]), file, faults)
+    arms = tuple(_arms(data.get("arms", [TRANSFER]), file, faults))
     axes = _axes(data.get("grid", {}), faults)
-    checkpoints: tuple[CheckpointList, ...] = ()
-    if "checkpoints" in data:
-        checkpoints, told = read_checkpoints(data["checkpoints"])
-        faults += told
+    checkpoints = _checkpoints(data, faults)
     slurm = data.get("slurm", {})
     if not isinstance(slurm, dict):
         faults.append(f"slurm: {short(slurm)} must be a mapping of keys, as in {{partition: gpu}}")
     if faults:
         raise ConfigError([printable(fault) for fault in faults])
-    return SweepSpec(data["name"], file, groups, tuple(arms), axes, tuple(data["seeds"]), checkpoints, slurm)
+    return ExperimentSpec(data["name"], file, arms, tuple(data["seeds"]), checkpoints, groups, axes, slurm)
 
 
 def _groups(data: dict[str, Any], file: Path, faults: list[str]) -> dict[str, dict[str, Any]]:

@@ -129,8 +129,9 @@ def _build_dataset(argv: Sequence[str]) -> Planned:
 
 def _compare(argv: Sequence[str]) -> Planned:
     from hf_lgt.commands import cli
-    from hf_lgt.experiments.comparison import load_comparison, plan
+    from hf_lgt.experiments.plan import plan
     from hf_lgt.experiments.revisions import choose
+    from hf_lgt.experiments.spec import load_comparison
 
     known, overrides = _read(argv, "--seeds", "--checkpoints", "--jobs", "--together")
     comparison = load_comparison(known.words[0])
@@ -148,9 +149,8 @@ def _compare(argv: Sequence[str]) -> Planned:
 
 def _sweep(argv: Sequence[str]) -> Planned:
     from hf_lgt.commands import cli
-    from hf_lgt.experiments.expand import expand
+    from hf_lgt.experiments.plan import plan, todo
     from hf_lgt.experiments.spec import load_sweep
-    from hf_lgt.experiments.todo import todo
 
     words = ("--seeds", "--executor", "--jobs", "--retries", "--together")
     known, overrides = _read(argv, *words, switches=["--dry_run"])
@@ -158,10 +158,10 @@ def _sweep(argv: Sequence[str]) -> Planned:
     if known.seeds is not None:
         seeds = tuple(dict.fromkeys([*spec.seeds, *cli.seeds(known.seeds)]))
         spec = dataclasses.replace(spec, seeds=seeds)
-    runs = expand(spec, overrides)
+    runs = plan(spec, overrides)
     options = cut_down(run.config for run in todo(runs))
     if options:
-        runs = expand(spec, [*overrides, *_as_overrides(options)])
+        runs = plan(spec, [*overrides, *_as_overrides(options)])
     if len(todo(runs)) > MOST_RUNS:
         options.append("--dry_run")
     return [runs[0].folder, *(run.run_dir for run in runs)], options

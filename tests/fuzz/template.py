@@ -235,15 +235,14 @@ def _make(modules: Path) -> int:
 def _finish(recipe: str, argv: Sequence[str]) -> None:
     """Make the runs of a comparison or sweep by copies of trained ones, which takes no time."""
     from hf_lgt.commands.rank import plan_related
-    from hf_lgt.experiments.comparison import load_comparison, plan
-    from hf_lgt.experiments.expand import expand
-    from hf_lgt.experiments.spec import load_sweep
+    from hf_lgt.experiments.plan import plan
+    from hf_lgt.experiments.spec import load_comparison, load_sweep
     from tests.fuzz.planned import question_of
 
     if recipe == "compare":
         runs: Sequence[Any] = plan(load_comparison(argv[0]))
     elif recipe == "sweep":
-        runs = expand(load_sweep(argv[0]))
+        runs = plan(load_sweep(argv[0]))
     elif argv[0] == "related":
         runs = plan_related(question_of(argv[1:]), "run.yaml")[1]
     else:

@@ -9,8 +9,7 @@ import pytest
 
 from hf_lgt import ConfigError, train
 from hf_lgt.experiments.manifest import read_manifest
-from hf_lgt.experiments.report.comparisons import write_comparison
-from hf_lgt.experiments.report.sweeps import write_sweep
+from hf_lgt.experiments.report.outputs import write_comparison, write_sweep
 from hf_lgt.experiments.results import collect
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
 from tests.conftest import ROOT
@@ -90,15 +89,12 @@ def test_a_pretraining_ends_well(call_recipe, broken, monkeypatch, caplog, tmp_p
 
 
 def test_comparisons_and_sweeps_keep_their_tables(broken, caplog, tmp_path):
-    from hf_lgt.experiments.arms import ArmResult
-
     folder = write_grid(tmp_path)
     manifest = read_manifest(folder)
     cells = collect(manifest, folder)
     assert write_sweep(manifest, cells, folder)[1] == []
     assert (folder / "sweep.md").is_file()
-    results = [ArmResult("a", r.seed, r.config, r.summary, {}) for r in cells[0].results]
-    assert write_comparison("c", results, tmp_path / "c")[1] == []
+    assert write_comparison("c", cells[0].results, tmp_path / "c")[1] == []
     assert (tmp_path / "c" / "comparison.json").is_file()
     assert f"comparison.png {WARNED} the same command draws it" in caplog.text
     assert caplog.text.count("the same command draws them") > 1

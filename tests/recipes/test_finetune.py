@@ -80,7 +80,7 @@ def test_compare_tells_which_runs_failed_and_where_to_look(run, tmp_path):
     arguments = [ROOT / "recipes/demo", "--seeds", "0", *(f"--{o}" for o in overrides)]
     done = run("compare.py", *arguments)
     assert done.returncode == 1
-    assert "target_alone, seed 0 failed; see" in done.stderr
+    assert "seed-0 (target_alone) failed; see" in done.stderr
     log = (tmp_path / "demo" / "logs" / "target_alone-seed-0.log").read_text()
     assert re.search(r"is (nan|inf) at step \d+, on", log)
     assert "Traceback" not in log + done.stderr

@@ -125,10 +125,10 @@ def test_names_of_files_that_are_no_text_do_not_stand_in_a_way(call_recipe, home
     assert done.returncode == 2
     assert "r\\udce4ks has characters in its name that are no text; rename it" in done.stderr
 
-    from hf_lgt.experiments.expand import expand, manifest_of
     from hf_lgt.experiments.manifest import read_manifest, write_manifest
+    from hf_lgt.experiments.plan import manifest_of, plan
     from hf_lgt.experiments.spec import load_sweep
 
     spec = load_sweep(odd / "s.yaml")
-    write_manifest(manifest_of(spec, expand(spec, [])), home)
+    write_manifest(manifest_of(spec, plan(spec, [])), home)
     assert read_manifest(home).file == f"{home}/r\\udce4ks/s.yaml"

@@ -14,9 +14,9 @@ from hf_lgt.commands.predict import find_pairs
 from hf_lgt.commands.rank import plan_related, ranges
 from hf_lgt.evaluation.records import read_records
 from hf_lgt.evaluation.statistics import spearman
-from hf_lgt.experiments.expand import expand
+from hf_lgt.experiments import plan as experiment_plan
+from hf_lgt.experiments.plan import record_plan
 from hf_lgt.experiments.spec import load_sweep
-from hf_lgt.experiments.todo import prepare
 from hf_lgt.utils.run_lock import RunLock
 from tests.conftest import ROOT, TINY
 from tests.unit.test_sweep_results import finish
@@ -355,8 +355,8 @@ def lay_out(folder, arms="[transfer, target_alone]", unfinished=(), more=""):
         text += f"  {target} + {other}: {{mixture: [{mixture}]}}\n"
     (folder / "sweep.yaml").write_text(text)
     spec = load_sweep(folder / "sweep.yaml")
-    runs = expand(spec, [f"output_dir={folder / 'runs'}"])
-    prepare(spec, runs)
+    runs = experiment_plan.plan(spec, [f"output_dir={folder / 'runs'}"])
+    record_plan(spec, runs)
     for run in runs:
         target, _, other = run.group.partition(" + ")
         # the groups of a target have the same runs of it alone

@@ -130,9 +130,8 @@ def test_a_comparison_leaves_a_manifest_too(call_recipe, tmp_path):
 def test_a_finished_run_that_cannot_be_read_is_reported_before_others_are_started(
     recipe, call_recipe, tmp_path
 ):
-    from hf_lgt.experiments.comparison import load_comparison, plan
-    from hf_lgt.experiments.expand import expand
-    from hf_lgt.experiments.spec import load_sweep
+    from hf_lgt.experiments.plan import plan
+    from hf_lgt.experiments.spec import load_comparison, load_sweep
 
     demo, out = ROOT / "recipes/demo/transfer.yaml", tmp_path / "runs"
     short = "train: {steps: 1}\neval: {lengths: [1, 9], examples: 4}"
@@ -140,7 +139,7 @@ def test_a_finished_run_that_cannot_be_read_is_reported_before_others_are_starte
     file = tmp_path / "runs.yaml"
     arms = "arms: [base.yaml]" if recipe == "compare.py" else "config: {base: base.yaml}"
     file.write_text(f"name: several\n{arms}\nseeds: [0, 1]\n")
-    first = (plan(load_comparison(file)) if recipe == "compare.py" else expand(load_sweep(file)))[0]
+    first = (plan(load_comparison(file)) if recipe == "compare.py" else plan(load_sweep(file)))[0]
     run_dir = first.config.run_dir
     (run_dir / "model").mkdir(parents=True)
     (run_dir / "config.yaml").write_text(yaml12.dump(first.config.to_dict()))

@@ -7,9 +7,10 @@ import pytest
 from hf_lgt.commands import cli
 from hf_lgt.config.load import load_config
 from hf_lgt.config.schema import NAME
-from hf_lgt.experiments.comparison import load_comparison, plan
 from hf_lgt.experiments.launch import check_checkpoints
+from hf_lgt.experiments.plan import plan
 from hf_lgt.experiments.revisions import CheckpointList, choose
+from hf_lgt.experiments.spec import load_comparison
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.errors import ConfigError
 

@@ -7,17 +7,18 @@ from scipy import stats
 from hf_lgt import ConfigError, EvalRecord
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.experiments.checkpoint_curves import collect_checkpoints, step_of, sweeps
-from hf_lgt.experiments.comparison import load_comparison, plan
+from hf_lgt.experiments.checkpoint_series import checkpoint_series, collect_checkpoints, pretraining_step_of
+from hf_lgt.experiments.plan import plan
 from hf_lgt.experiments.report.checkpoint_figures import checkpoint_figure
 from hf_lgt.experiments.report.checkpoint_tables import (
     checkpoint_data,
     checkpoint_lines,
     checkpoint_report,
+    checkpoint_seed_table,
     checkpoint_table,
-    seed_table,
     shown_lengths,
 )
+from hf_lgt.experiments.spec import load_comparison
 from hf_lgt.report.figures import save_figure
 from hf_lgt.utils import yaml as yaml12
 
@@ -87,7 +88,7 @@ def planned(tmp_path):
 @pytest.fixture
 def alone(planned):
     """The sweep of the first arm."""
-    return sweeps(collect_checkpoints(planned))[0]
+    return checkpoint_series(collect_checkpoints(planned))[0]
 
 
 def of(sweep, label):
@@ -117,7 +118,7 @@ def test_within_is_over_the_lengths_that_were_trained(planned):
 
 
 def test_checkpoints_stand_in_the_order_of_pretraining_and_arms_apart(planned):
-    first, second = sweeps(collect_checkpoints(planned))
+    first, second = checkpoint_series(collect_checkpoints(planned))
     assert (first.arm, second.arm) == ("alone", "helped")
     assert [p.checkpoint.label for p in first.every] == ["random", "step0", "step20", "step100"]
     assert first.positions == (0, 20, 100)
@@ -129,7 +130,7 @@ def test_what_a_checkpoint_says_of_itself_goes_before_its_name(planned):
         loss = {"step20": 2.5, "step0": 9.0, "random": 2.5}.get(item.checkpoint.label)
         step = {"step20": 7000, "step100": 50}.get(item.checkpoint.label)
         write_run(item, 4, {"step": step, "validation_loss": loss, "tokens": 1})
-    sweep = sweeps(collect_checkpoints(planned))[0]
+    sweep = checkpoint_series(collect_checkpoints(planned))[0]
     assert [p.checkpoint.label for p in sweep.points] == ["step0", "step100", "step20"]
     assert sweep.positions == (0, 50, 7000)
     assert [p.validation_loss for p in sweep.points] == [9.0, None, 2.5]
@@ -160,7 +161,7 @@ def test_a_validation_loss_that_is_no_number_is_not_known(planned, loss):
     ],
 )
 def test_a_revision_s_name_tells_its_step(revision, step):
-    assert step_of(revision) == step
+    assert pretraining_step_of(revision) == step
 
 
 def test_where_a_step_is_not_known_the_list_s_order_counts(tmp_path, planned):
@@ -169,7 +170,7 @@ def test_where_a_step_is_not_known_the_list_s_order_counts(tmp_path, planned):
     items = plan(load_comparison(tmp_path), [f"output_dir={tmp_path / 'runs'}"])
     for item in items:
         write_run(item, 6)
-    sweep = sweeps(collect_checkpoints(items))[0]
+    sweep = checkpoint_series(collect_checkpoints(items))[0]
     assert [p.checkpoint.label for p in sweep.points] == ["step20", "main", "step0"]
     assert sweep.positions == (1, 2, 3)
     figure = checkpoint_figure("c", [sweep])
@@ -179,7 +180,7 @@ def test_where_a_step_is_not_known_the_list_s_order_counts(tmp_path, planned):
 def test_the_trend_is_the_mean_of_the_seeds_without_the_twin(planned, alone):
     assert alone.trends == [1.0, 1.0], "each seed grows, whatever lies between the seeds"
     write_run(next(p for p in planned if p.checkpoint.label == "step100" and p.seed == 1), 5)
-    sweep = sweeps(collect_checkpoints(planned))[0]
+    sweep = checkpoint_series(collect_checkpoints(planned))[0]
     of_seed_1 = stats.spearmanr([0, 20, 100], [1 / 8, 3 / 8, 1 / 8]).statistic
     assert sweep.trends == pytest.approx([1.0, of_seed_1])
     assert sweep.trend == pytest.approx((1 + of_seed_1) / 2)
@@ -191,7 +192,7 @@ def test_where_nothing_beyond_was_evaluated_nothing_is_claimed(planned):
         summary = dataclasses.replace(run.summary, curve=curve)
         return dataclasses.replace(run, summary=summary, extrapolation=None)
 
-    sweep = sweeps([short(r) for r in collect_checkpoints(planned)])[0]
+    sweep = checkpoint_series([short(r) for r in collect_checkpoints(planned)])[0]
     assert checkpoint_lines(sweep) == [
         "alone: nothing beyond the training length was evaluated (eval.lengths)"
     ]
@@ -219,7 +220,7 @@ def test_the_table_has_a_row_a_checkpoint_the_twin_first(alone):
 
 
 def test_an_arm_with_auxiliaries_also_has_gap_and_transfer(planned):
-    helped = sweeps(collect_checkpoints(planned))[1]
+    helped = checkpoint_series(collect_checkpoints(planned))[1]
     header, *rows = cells(checkpoint_table(helped))
     assert header[-2:] == ["gap", "transfer"]
     # no transfer: 4 of 8 lengths differ, normalised by 1 - 4/8; on seed 1 it is 3 of 8
@@ -227,7 +228,7 @@ def test_an_arm_with_auxiliaries_also_has_gap_and_transfer(planned):
 
 
 def test_the_other_table_has_every_seed(alone):
-    header, *rows = cells(seed_table(alone))
+    header, *rows = cells(checkpoint_seed_table(alone))
     assert header[:2] == ["checkpoint", "seed"]
     labels = ("random", "step0", "step20", "step100")
     assert [row[:2] for row in rows] == [[label, seed] for label in labels for seed in "01"]
@@ -239,7 +240,7 @@ def test_many_lengths_are_thinned_out_to_eight_with_the_last(planned):
         curve = dict.fromkeys(range(1, 44), 1.0)
         return dataclasses.replace(run, summary=dataclasses.replace(run.summary, curve=curve))
 
-    sweep = sweeps([longer(r) for r in collect_checkpoints(planned)])[0]
+    sweep = checkpoint_series([longer(r) for r in collect_checkpoints(planned)])[0]
     assert shown_lengths(sweep) == [8, 13, 18, 23, 28, 33, 38, 43]
 
 
@@ -255,7 +256,7 @@ def test_the_lines_say_whether_extrapolation_grows(alone):
 
 def test_one_seed_that_is_no_better_is_enough_not_to_beat_the_twin(planned):
     write_run(next(p for p in planned if p.checkpoint.label == "step20" and p.seed == 1), 5)
-    sweep = sweeps(collect_checkpoints(planned))[0]
+    sweep = checkpoint_series(collect_checkpoints(planned))[0]
     assert sweep.gain(of(sweep, "step20")) == [2 / 8, 0.0]
     assert "1 of 3 checkpoints" in checkpoint_lines(sweep)[1]
 
@@ -264,11 +265,11 @@ def test_a_task_that_was_not_learned_is_told_because_its_extrapolation_says_noth
     write_run(planned[1], 2)  # the twin on seed 1
     for item in planned[2:4]:
         write_run(item, 1)
-    lines = checkpoint_lines(sweeps(collect_checkpoints(planned))[0])
+    lines = checkpoint_lines(checkpoint_series(collect_checkpoints(planned))[0])
     assert "not learned" in lines[2]
     assert "from random (0.667, 1 of 2 seeds), step20 (0.000, 2 of 2 seeds); extrapolation" in lines[2]
     assert "a twin that did not learn the task" in lines[3]
-    learned = "\n".join(checkpoint_lines(sweeps(collect_checkpoints(planned))[1]))
+    learned = "\n".join(checkpoint_lines(checkpoint_series(collect_checkpoints(planned))[1]))
     assert "not learned" not in learned
 
 
@@ -276,25 +277,25 @@ def test_auxiliaries_that_were_not_learned_are_told(planned):
     write_run(
         next(p for p in planned if (p.arm, p.checkpoint.label) == ("helped", "step100")), 8, auxiliary=1
     )
-    lines = checkpoint_lines(sweeps(collect_checkpoints(planned))[1])
+    lines = checkpoint_lines(checkpoint_series(collect_checkpoints(planned))[1])
     assert "auxiliaries themselves were not learned from step100 (0.562)" in lines[-1]
 
 
 def test_one_seed_has_no_interval_and_the_report_says_so(planned):
     one = [item for item in planned if item.seed == 0]
-    made = sweeps(collect_checkpoints(one))
+    made = checkpoint_series(collect_checkpoints(one))
     assert cells(checkpoint_table(made[0]))[3][-2:] == ["0.250", "+0.250"]
     assert "one seed, so there are no intervals" in checkpoint_report(made)
 
 
 def test_one_checkpoint_has_no_trend(planned):
     few = [item for item in planned if item.checkpoint.label in ("random", "step20")]
-    lines = checkpoint_lines(sweeps(collect_checkpoints(few))[0])
+    lines = checkpoint_lines(checkpoint_series(collect_checkpoints(few))[0])
     assert lines[0] == ("alone: whether extrapolation grows with pretraining cannot be told: one checkpoint")
 
 
 def test_without_a_twin_nothing_is_said_of_one(planned):
-    made = sweeps(collect_checkpoints([item for item in planned if not item.checkpoint.random]))
+    made = checkpoint_series(collect_checkpoints([item for item in planned if not item.checkpoint.random]))
     assert "twin" not in checkpoint_report(made)
     assert checkpoint_data(made)["trends"][0]["beat_twin_on_every_seed"] is None
     save = checkpoint_figure("c", made)
@@ -304,7 +305,7 @@ def test_without_a_twin_nothing_is_said_of_one(planned):
 def test_a_revision_that_moved_between_seeds_is_told(planned):
     path = planned[2].config.run_dir / "checkpoint.json"
     path.write_text(json.dumps({"commit": "d" * 40, "pretraining": None}))
-    lines = checkpoint_lines(sweeps(collect_checkpoints(planned))[0])
+    lines = checkpoint_lines(checkpoint_series(collect_checkpoints(planned))[0])
     assert lines[-1] == f"alone: step20 is not one model: {'c' * 40}, {'d' * 40}"
 
 
@@ -353,7 +354,7 @@ def legend(figure, row):
 
 
 def test_the_figure_has_a_column_an_arm_and_its_legends_beside(planned, tmp_path):
-    figure = checkpoint_figure("c", sweeps(collect_checkpoints(planned)))
+    figure = checkpoint_figure("c", checkpoint_series(collect_checkpoints(planned)))
     assert [axes.get_title() for axes in figure.axes] == ["alone", "helped", "", "", "", ""]
     assert legend(figure, 0) == ["step0", "step20", "step100", "random weights", "step100, zero-shot"]
     assert set(legend(figure, 1)) == {
@@ -402,7 +403,7 @@ def test_the_third_row_is_there_where_a_validation_loss_is_known(planned):
             write_run(
                 item, 6, {"validation_loss": {"step20": 3.0, "step100": 2.0}.get(item.checkpoint.label)}
             )
-    figure = checkpoint_figure("c", sweeps(collect_checkpoints(planned)))
+    figure = checkpoint_figure("c", checkpoint_series(collect_checkpoints(planned)))
     assert len(figure.axes) == 9
     (line,) = figure.axes[6].lines
     assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [(20, 3.0), (100, 2.0)]
@@ -435,7 +436,7 @@ def test_each_repository_has_a_column_and_labels_of_its_own(planned):
         for r in collect_checkpoints(planned)
         if r.checkpoint.label != "step0"
     ]
-    made = sweeps([*collect_checkpoints(planned), *other])
+    made = checkpoint_series([*collect_checkpoints(planned), *other])
     assert [(s.arm, len(s.points)) for s in made] == [
         ("alone", 3),
         ("helped", 3),

@@ -4,8 +4,9 @@ import pytest
 
 from hf_lgt.commands import cli
 from hf_lgt.config.load import load_config
-from hf_lgt.experiments.comparison import Comparison, load_comparison, plan, seed_faults
 from hf_lgt.experiments.launch import check_data, last_error
+from hf_lgt.experiments.plan import plan
+from hf_lgt.experiments.spec import ArmSpec, ExperimentSpec, load_comparison, seed_faults
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
@@ -40,8 +41,8 @@ def test_the_demo_is_three_arms_over_five_seeds():
     assert comparison == load_comparison(str(ROOT / "recipes" / "demo" / "compare.yaml"))
     assert comparison.name == "demo"
     assert comparison.seeds == (0, 1, 2, 3, 4)
-    assert [arm for arm, _ in comparison.arms] == ["transfer", "target_alone", "control"]
-    assert all(path.is_file() for _, path in comparison.arms)
+    assert [arm.name for arm in comparison.arms] == ["transfer", "target_alone", "control"]
+    assert all(arm.file.is_file() for arm in comparison.arms)
 
 
 def test_arms_lie_beside_the_comparison_wherever_it_is_read_from(folder, tmp_path, monkeypatch):
@@ -218,9 +219,9 @@ def test_arms_whose_files_have_one_name_are_told(tmp_path):
     for place in ("one", "two"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "arm.yaml").write_text(f"name: {place}\n{ARM}", encoding="utf-8")
-    arms = tuple(("arm", tmp_path / place / "arm.yaml") for place in ("one", "two"))
+    arms = tuple(ArmSpec("arm", file=tmp_path / place / "arm.yaml") for place in ("one", "two"))
     with pytest.raises(ConfigError, match="arm"):
-        plan(Comparison("c", arms, (0,)), [f"output_dir={tmp_path / 'runs'}"])
+        plan(ExperimentSpec("c", tmp_path, arms, (0,)), [f"output_dir={tmp_path / 'runs'}"])
 
 
 def test_an_override_of_the_seed_is_not_dropped_silently(folder):
@@ -263,7 +264,7 @@ def test_what_a_run_said_last_is_shown(tmp_path):
 
 def test_a_dataset_that_cannot_be_opened_is_told_before_any_run(tmp_path, root):
     arm = root / "recipes/word_lists/transfer.yaml"
-    comparison = Comparison("x", (("transfer", arm),), (0, 1))
+    comparison = ExperimentSpec("x", arm.parent, (ArmSpec("transfer", file=arm),), (0, 1))
     overrides = [f"data.path={tmp_path / 'none.jsonl'}", f"output_dir={tmp_path / 'runs'}"]
     with pytest.raises(ConfigError, match=r"transfer: data.path: .* is no file or folder"):
         check_data(plan(comparison, overrides))

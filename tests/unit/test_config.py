@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from data_builders import list_tasks
 from hf_lgt.config.load import config_from_dict, load_config
 from hf_lgt.config.schema import Config, describe_keys
-from hf_lgt.experiments.comparison import load_comparison, plan
-from hf_lgt.experiments.expand import expand
-from hf_lgt.experiments.spec import load_sweep
+from hf_lgt.experiments.plan import plan
+from hf_lgt.experiments.spec import load_comparison, load_sweep
 from hf_lgt.pretraining.config import load_pretrain_config
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.errors import ConfigError
@@ -73,7 +72,7 @@ def test_every_recipe_config_is_valid():
         assert plan(load_comparison(path))
     assert len(sweeps) >= 26
     for path in sweeps:
-        assert expand(load_sweep(path))
+        assert plan(load_sweep(path))
 
 
 def test_the_demo_file_is_read():

@@ -3,8 +3,9 @@
 import pytest
 
 from hf_lgt.config.load import config_from_dict, load_config
-from hf_lgt.experiments.comparison import load_comparison, plan
 from hf_lgt.experiments.controls import arm_settings, ready_arms, tokens_per_example
+from hf_lgt.experiments.plan import plan
+from hf_lgt.experiments.spec import load_comparison
 from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 

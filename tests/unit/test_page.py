@@ -13,7 +13,7 @@ import pytest
 from hf_lgt.experiments.manifest import Entry, Manifest, write_manifest
 from hf_lgt.experiments.report import page
 from hf_lgt.experiments.report.experiments import LOOSE, find_experiments
-from hf_lgt.experiments.report.trained import parameters, ranges
+from hf_lgt.experiments.report.trained import number_ranges, parameters
 from hf_lgt.experiments.report.views import table_view
 from hf_lgt.report.blocks import Number, Row, Table
 from hf_lgt.report.svg import color_rules, inline, svg_of
@@ -522,5 +522,5 @@ def test_parameters_are_counted_from_the_heads_of_the_files(tmp_path):
 
 
 def test_ranges_are_short():
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
-    assert ranges([]) == ""
+    assert number_ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
+    assert number_ranges([]) == ""

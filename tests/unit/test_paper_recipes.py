@@ -6,7 +6,7 @@ import re
 import pytest
 
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.experiments.expand import expand
+from hf_lgt.experiments.plan import plan
 from hf_lgt.experiments.spec import load_sweep
 from hf_lgt.report.blocks import Number
 from tests.conftest import ROOT
@@ -25,7 +25,7 @@ def test_every_figure_has_a_folder():
 def test_a_page_has_both_scales_and_says_what_came_out(folder):
     text = (folder / "README.md").read_text(encoding="utf-8")
     for name in ("cpu.yaml", "paper.yaml"):
-        assert expand(load_sweep(folder / name))
+        assert plan(load_sweep(folder / name))
         assert f"python recipes/sweep.py {(folder / name).relative_to(ROOT).as_posix()}" in text
     if (folder / "cpu.json").is_file():
         assert VERDICT.search(text)
@@ -45,7 +45,7 @@ def test_the_numbers_of_a_page_are_those_of_its_file(file):
     """The transfer region of every setting, or its gap where the page is about that."""
     text = (file.parent / "README.md").read_text(encoding="utf-8")
     data = json.loads(file.read_text(encoding="utf-8"))
-    planned = {run.id for run in expand(load_sweep(file.with_suffix(".yaml")))}
+    planned = {run.id for run in plan(load_sweep(file.with_suffix(".yaml")))}
     assert {run["id"] for cell in data["cells"] for run in cell["runs"]} == planned
     about_gap = "target_length" in data["axes"]
     for cell in data["cells"]:

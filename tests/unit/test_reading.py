@@ -108,7 +108,7 @@ def _sweep(folder):
 
 
 def _comparison(folder):
-    from hf_lgt.experiments.comparison import load_comparison
+    from hf_lgt.experiments.spec import load_comparison
 
     load_comparison(folder / "config.yaml")
 
@@ -120,7 +120,7 @@ def _manifest(folder):
 
 
 def _loaded(folder):
-    from hf_lgt.experiments.checkpoint_curves import _read_loaded
+    from hf_lgt.experiments.checkpoint_series import _read_loaded
 
     _read_loaded(folder / "checkpoint.json")
 

@@ -11,10 +11,10 @@ from matplotlib.text import Text
 from hf_lgt import ConfigError, EvalRecord, load_config
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import RecordError, last_step, read_records
-from hf_lgt.experiments.arms import collect
-from hf_lgt.experiments.comparison import Planned
-from hf_lgt.experiments.report.arm_figures import comparison_figure
-from hf_lgt.experiments.report.arm_tables import comparison_table, success_lines
+from hf_lgt.experiments.plan import PlannedRun
+from hf_lgt.experiments.report.comparison_figures import comparison_figure
+from hf_lgt.experiments.report.comparison_tables import comparison_table, success_lines
+from hf_lgt.experiments.results import collect_arms
 from hf_lgt.report.figures import curves_figure, literal, mistakes_figure, save_figure
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import results_text
@@ -49,7 +49,7 @@ def planned(root, tmp_path):
             config.run_dir.mkdir(parents=True)
             lines = [r.to_json() + "\n" for r in made_up(config, reach)]
             (config.run_dir / "eval.jsonl").write_text("".join(lines))
-            items.append(Planned(arm, seed, config, ()))
+            items.append(PlannedRun("", arm, {}, seed, config, None, tmp_path / "demo"))
     return items
 
 
@@ -58,7 +58,7 @@ def cells(table):
 
 
 def test_collected_results_measure_every_arm_against_auxiliaries_of_the_same_seed(planned):
-    results = {(r.arm, r.seed): r for r in collect(planned)}
+    results = {(r.arm, r.seed): r for r in collect_arms(planned)}
     transfer = {key: r.summary.transfer for key, r in results.items()}
     # no transfer: 8 of 16 lengths differ, normalised by 1 - 8/16
     assert transfer == pytest.approx(
@@ -76,7 +76,7 @@ def test_collected_results_measure_every_arm_against_auxiliaries_of_the_same_see
 
 
 def test_the_comparison_table_has_every_seed_and_the_mean_with_its_interval(planned):
-    header, *rows = cells(comparison_table(collect(planned)))
+    header, *rows = cells(comparison_table(collect_arms(planned)))
     assert header[:3] == ["arm", "seed", "worst ≤ 8"]
     assert header[3:-3] == [str(n) for n in range(9, 17)]
     assert header[-3:] == ["mean > 16", "gap", "transfer"]
@@ -89,7 +89,7 @@ def test_the_comparison_table_has_every_seed_and_the_mean_with_its_interval(plan
 
 
 def test_success_is_transfer_from_one_half(planned):
-    lines = success_lines(collect(planned))
+    lines = success_lines(collect_arms(planned))
     assert lines[0].startswith("transfer: transfer 0.750, success rate 2/2 seeds (95 % 0.34–1.00)")
     assert lines[1].startswith("target_alone: transfer 0.000, success rate 0/2")
 
@@ -98,7 +98,7 @@ def test_an_evaluation_that_lacks_a_task_or_length_is_told(planned):
     path = planned[2].config.run_dir / "eval.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
     with pytest.raises(ConfigError, match=r"lacks capitalize_reverse 19 and 1 more"):
-        collect(planned)
+        collect_arms(planned)
 
 
 def test_an_evaluation_of_a_part_of_the_lengths_has_no_gap_and_says_why(planned):
@@ -111,7 +111,7 @@ def test_an_evaluation_of_a_part_of_the_lengths_has_no_gap_and_says_why(planned)
 
 def test_without_any_auxiliary_no_transfer_is_claimed(planned):
     alone = [item for item in planned if item.arm == "target_alone"]
-    results = collect(alone)
+    results = collect_arms(alone)
     assert success_lines(results) == ["target_alone: no transfer can be measured (no auxiliary to follow)"]
     assert cells(comparison_table(results))[1][-2:] == ["–", "–"]
 
@@ -163,7 +163,7 @@ def test_the_run_figure_shows_every_task_and_its_training_lengths(planned, tmp_p
 
 
 def test_the_comparison_figure_has_a_panel_an_arm_and_a_line_a_seed(planned):
-    figure = comparison_figure("demo", collect(planned))
+    figure = comparison_figure("demo", collect_arms(planned))
     assert [axes.get_title() for axes in figure.axes] == ["transfer", "target alone", "control"]
     curves = [[line for line in axes.lines if len(line.get_xdata()) == 20] for axes in figure.axes]
     assert [len(lines) for lines in curves] == [4, 3, 4]  # two seeds, their mean, the auxiliaries
@@ -191,7 +191,7 @@ def test_a_task_s_name_cannot_break_a_table(planned):
 
 
 def test_transfer_from_auxiliaries_that_were_not_learned_is_no_success(planned):
-    results = collect(planned)
+    results = collect_arms(planned)
     nothing = {"learned": False, "gap": None, "normalized_gap": None, "transfer": None}
     unlearned = [dataclasses.replace(r, summary=dataclasses.replace(r.summary, **nothing)) for r in results]
     lines = success_lines(unlearned)
@@ -212,6 +212,11 @@ def renamed(config, names):
     return dataclasses.replace(config, mixture=named)
 
 
+def of_arm(result, name):
+    """A result of an arm with this name."""
+    return dataclasses.replace(result, entry=dataclasses.replace(result.entry, arm=name))
+
+
 @pytest.mark.parametrize("at", range(0, len(ODD) - 1, 3))
 def test_names_are_drawn_literally(planned, tmp_path, at):
     names = (ODD + ODD)[at : at + 3]
@@ -219,8 +224,8 @@ def test_names_are_drawn_literally(planned, tmp_path, at):
     records = made_up(config, dict.fromkeys(names, 4))
     records = [dataclasses.replace(r, mistakes={ODD[0]: 1, ODD[2]: 2}) for r in records]
     figures = [curves_figure(config, records), mistakes_figure(config, records)]
-    results = collect(planned)
-    odd = [dataclasses.replace(r, arm=names[i % 3]) for i, r in enumerate(results)]
+    results = collect_arms(planned)
+    odd = [of_arm(r, names[i % 3]) for i, r in enumerate(results)]
     figures.append(comparison_figure(names[0], odd))
     for i, figure in enumerate(figures):
         save_figure(figure, tmp_path / f"{i}.png")
@@ -237,7 +242,7 @@ def test_a_name_in_a_figure_is_no_formula():
 
 
 def test_names_of_arms_and_kinds_of_mistakes_cannot_break_a_table(planned):
-    results = [dataclasses.replace(r, arm=f"{ODD[1]} {ODD[0]}") for r in collect(planned)]
+    results = [of_arm(r, f"{ODD[1]} {ODD[0]}") for r in collect_arms(planned)]
     lines = comparison_table(results).splitlines()
     assert len({len(line.replace("\\|", "").split("|")) for line in lines}) == 1
     config = planned[0].config

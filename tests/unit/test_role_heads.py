@@ -26,8 +26,9 @@ from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering, numbering_of
 from hf_lgt.evaluation.generation import check_generation, generate_answers
 from hf_lgt.evaluation.harness import EvaluationOptions, evaluate
-from hf_lgt.experiments.comparison import load_comparison, plan
 from hf_lgt.experiments.controls import arm_settings
+from hf_lgt.experiments.plan import plan
+from hf_lgt.experiments.spec import load_comparison
 from hf_lgt.models.build import build_model, require_policies
 from hf_lgt.models.forward import logits_of
 from hf_lgt.models.heads import find_heads, require_halves, usable, within_halves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hf_lgt.experiments.slurm import settings as slurm_settings
-from hf_lgt.experiments.slurm.settings import check_slurm, read_settings, refusal
+from hf_lgt.experiments.slurm.settings import check_slurm, read_settings, sbatch_refusal
 from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -135,5 +135,5 @@ def test_the_recipe_refuses_before_anything_is_written(tmp_path, monkeypatch, ca
     ],
 )
 def test_what_sbatch_refuses_names_a_key(said, key):
-    told = refusal(said)
+    told = sbatch_refusal(said)
     assert told is None if key is None else told.startswith(f"slurm.{key}")

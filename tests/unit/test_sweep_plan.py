@@ -6,10 +6,9 @@ import json
 import pytest
 
 from hf_lgt.config.load import config_from_dict, load_config
-from hf_lgt.experiments.expand import content_hash, distinct, expand, manifest_of
 from hf_lgt.experiments.manifest import Entry, Manifest, read_manifest, write_manifest
+from hf_lgt.experiments.plan import config_digest, distinct, manifest_of, plan, record_plan, todo
 from hf_lgt.experiments.spec import load_sweep
-from hf_lgt.experiments.todo import prepare, todo
 from hf_lgt.utils.atomic_io import write_text
 from hf_lgt.utils.errors import ConfigError
 from tests.conftest import ROOT
@@ -27,7 +26,7 @@ def sweep(tmp_path):
     def read(text, *overrides):
         file = tmp_path / "sweep.yaml"
         file.write_text(text)
-        return expand(load_sweep(file), [f"output_dir={tmp_path / 'runs'}", *overrides])
+        return plan(load_sweep(file), [f"output_dir={tmp_path / 'runs'}", *overrides])
 
     return read
 
@@ -188,21 +187,21 @@ def test_the_target_alone_of_a_group_without_auxiliaries_is_not_run_a_second_tim
 
 
 def test_the_hash_knows_every_key_but_name_place_and_seed():
-    first = content_hash(load_config(STRINGS))
+    first = config_digest(load_config(STRINGS))
     for same in ("name=x", "output_dir=/elsewhere", "seed.init=5"):
-        assert content_hash(load_config(STRINGS, [same])) == first
+        assert config_digest(load_config(STRINGS, [same])) == first
     for other in ("seed.data=1", "train.steps=1", "eval.seed=3", "mixture.0.weight=2.0", "model.layers=1",
                   "mixture.1.options.alphabet=ab", "eval.every=2", "train.log_every=7"):  # fmt: skip
-        assert content_hash(load_config(STRINGS, [other])) != first, other
+        assert config_digest(load_config(STRINGS, [other])) != first, other
 
 
 def test_the_hash_is_kept_by_later_versions():
     """What lies on disk by this name must be found again: keys with their default value do not count."""
     data = {"name": "x", "mixture": [{"task": "reverse", "role": "target", "lengths": [1, 4]}]}
-    assert content_hash(config_from_dict(data)) == "04cb68af71"
-    assert content_hash(config_from_dict({**data, "train": {"compile": False}})) == "04cb68af71"
+    assert config_digest(config_from_dict(data)) == "04cb68af71"
+    assert config_digest(config_from_dict({**data, "train": {"compile": False}})) == "04cb68af71"
     follows = config_from_dict({**data, "seed": {"data": 7}})
-    assert content_hash(follows, data_follows_init=True) == "c2fc39a76e"
+    assert config_digest(follows, data_follows_init=True) == "c2fc39a76e"
 
 
 # ---------------------------------------------------------------------------------- faults
@@ -290,7 +289,7 @@ def test_a_folder_with_something_else_is_told(sweep, tmp_path):
 def test_configs_and_manifest_are_written_and_left_alone(sweep, tmp_path):
     runs = sweep(LEAST.replace("[0]", "[0, 1]"))
     spec = load_sweep(tmp_path / "sweep.yaml")
-    prepare(spec, runs)
+    record_plan(spec, runs)
     folder = tmp_path / "runs" / "s"
     for run in runs:
         assert load_config(run.config_file) == run.config
@@ -299,10 +298,10 @@ def test_configs_and_manifest_are_written_and_left_alone(sweep, tmp_path):
     assert [entry.id for entry in manifest.runs] == [run.id for run in runs]
     assert [manifest.run_dir(entry, folder) for entry in manifest.runs] == [run.run_dir for run in runs]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    prepare(spec, runs)
+    record_plan(spec, runs)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     runs[0].config_file.write_text(runs[0].config_file.read_text().replace("runs", "elsewhere"))
-    prepare(spec, runs)
+    record_plan(spec, runs)
     assert load_config(runs[0].config_file) == runs[0].config, "a folder that was moved trains where it is"
     assert manifest.unfinished(folder) == list(manifest.runs)
     (runs[0].run_dir / "model").mkdir(parents=True)
@@ -404,7 +403,7 @@ def test_what_checkpoints_set_is_set_by_nothing_else(sweep):
         "arms: [{name: a, config: {seed: {data: 1}, model: {revision: b}}}]\n",
     )
     assert told == [
-        "arms.0.config: seed.data: is the run's seed where checkpoints are swept over",
+        "arms.0.config: seed.data: is the run's seed where a sweep has checkpoints; see --seeds",
         "arms.0.config: model.revision: is set by the sweep's checkpoints",
     ]
 
@@ -417,7 +416,7 @@ def test_an_override_of_what_an_arm_sets_is_refused(sweep):
 def test_all_runs_have_one_output_dir(tmp_path):
     file = tmp_path / "sweep.yaml"
     file.write_text(LEAST + "groups: {a: {output_dir: A}, b: {output_dir: B}}\n")
-    (fault,) = faults(expand, load_sweep(file))
+    (fault,) = faults(plan, load_sweep(file))
     assert fault == "output_dir: is A, B; all runs of a sweep have one"
 
 

@@ -7,25 +7,24 @@ from statistics import fmean
 import pytest
 
 from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.experiments.expand import expand
 from hf_lgt.experiments.manifest import read_manifest
-from hf_lgt.experiments.report.cells import mean_of, reach
+from hf_lgt.experiments.plan import plan, record_plan
+from hf_lgt.experiments.report.cells import mean_of, reach_of
+from hf_lgt.experiments.report.outputs import write_sweep
 from hf_lgt.experiments.report.stability import fall, stability_table, swing
 from hf_lgt.experiments.report.sweep_figures import curves_pictures, sweep_pictures
 from hf_lgt.experiments.report.sweep_tables import (
     chosen_lengths,
+    curve_table,
     difference_table,
     gap_tables,
-    length_table,
     pairs,
     seed_table,
     summary_table,
     sweep_tables,
 )
-from hf_lgt.experiments.report.sweeps import write_sweep
 from hf_lgt.experiments.results import collect
 from hf_lgt.experiments.spec import load_sweep
-from hf_lgt.experiments.todo import prepare
 from hf_lgt.report.blocks import Number, Row, Table
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.errors import ConfigError
@@ -61,8 +60,8 @@ def experiment(tmp_path):
         file = tmp_path / "sweep.yaml"
         file.write_text(text)
         spec = load_sweep(file)
-        runs = expand(spec, [f"output_dir={tmp_path / 'runs'}"])
-        prepare(spec, runs)
+        runs = plan(spec, [f"output_dir={tmp_path / 'runs'}"])
+        record_plan(spec, runs)
         for run in runs:
             if (found := exact(run)) is not None and not run.run_dir.exists():
                 finish(run, found, steps)
@@ -292,7 +291,7 @@ def test_lengths_are_those_from_the_trained_one_on(arms):
     manifest, cells, _ = arms
     # of 8 to 20 twelve, the ends among them
     assert chosen_lengths(cells) == [8, 9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 20]
-    table = length_table(manifest, cells)
+    table = curve_table(manifest, cells)
     row = dict(zip(table.headers, table.rows[0].values, strict=True))
     assert row["8"].value == 1.0
     assert row["9"].value == pytest.approx(2 / 3)
@@ -421,6 +420,6 @@ def test_all_is_written_and_the_numbers_are_there_to_read(arms):
 def test_a_mean_of_one_seed_has_no_interval(arms):
     _, cells, _ = arms
     one = dataclasses.replace(cells[0], results=cells[0].results[:1])
-    assert mean_of(one, reach) == Number(0.0)
-    assert mean_of(cells[0], reach).value == fmean([0.0, 0.25, 0.5])
+    assert mean_of(one, reach_of) == Number(0.0)
+    assert mean_of(cells[0], reach_of).value == fmean([0.0, 0.25, 0.5])
     assert mean_of(cells[0], lambda r: None) is None

@@ -447,6 +447,10 @@ class Planned:
     log: str = "run.log"
     arguments: tuple = ("alone",)
 
+    @property
+    def config_file(self):
+        return Path(f"{self.config.name}.yaml")
+
 
 def test_runs_are_put_together_by_shape_and_vocabulary(tiny):
     maze = "mixture=[{{task: dfs_trace, role: target, lengths: [2, 4], options: {{side: {side}}}}}]"
@@ -456,7 +460,7 @@ def test_runs_are_put_together_by_shape_and_vocabulary(tiny):
         *(tiny(f"name=maze{k}", maze.format(side=k), "eval.lengths=[2,4]") for k in (3, 4)),
         tiny("name=alone", "mixture=[{task: reverse, role: target, lengths: [1, 4]}]", "eval.lengths=[1,4]"),
     ]
-    made = bundles([Planned(config) for config in configs], 3, lambda run: Path(f"{run.config.name}.yaml"))
+    made = bundles([Planned(config) for config in configs], 3)
     names = [[f"{run.config.name}-{run.config.seed.init}" for run in bundle.runs] for bundle in made]
     assert names == [["tiny-0", "tiny-1", "tiny-2"], ["tiny-3", "tiny-4", "alone-0"],
                      ["wide-0"], ["maze3-0"], ["maze4-0"]]  # fmt: skip
@@ -466,6 +470,6 @@ def test_runs_are_put_together_by_shape_and_vocabulary(tiny):
 
 def test_without_the_option_every_run_is_welcome(tiny):
     runs = [Planned(tiny(f"seed.init={seed}", "train.compile=true")) for seed in range(2)]
-    assert [len(bundle.runs) for bundle in bundles(runs, 1, lambda run: Path("x"))] == [1, 1]
+    assert [len(bundle.runs) for bundle in bundles(runs, 1)] == [1, 1]
     with pytest.raises(ConfigError, match=r"--together: train\.compile: true is not for runs"):
-        bundles(runs, 2, lambda run: Path("x"))
+        bundles(runs, 2)

@@ -7,28 +7,28 @@ from statistics import fmean
 
 from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.experiments.manifest import Manifest
-from hf_lgt.experiments.results import Cell, Result
+from hf_lgt.experiments.results import ExperimentCell, SeedResult
 from hf_lgt.report.blocks import Number
 
-Measure = Callable[[Result], "float | None"]
+Measure = Callable[[SeedResult], "float | None"]
 
 
-def reach(result: Result) -> float | None:
-    """See `Result.reach`."""
+def reach_of(result: SeedResult) -> float | None:
+    """See `SeedResult.reach`."""
     return result.reach
 
 
-def gap(result: Result) -> float | None:
+def gap_of(result: SeedResult) -> float | None:
     """The generalization gap, None where the auxiliaries were not learned and it would mean nothing."""
     return result.summary.gap if result.comparable else None
 
 
-def transfer(result: Result) -> float | None:
-    """1 minus the normalised gap, None where `gap` is."""
+def transfer_of(result: SeedResult) -> float | None:
+    """1 minus the normalised gap, None where `gap_of` is."""
     return result.summary.transfer if result.comparable else None
 
 
-def mean_of(cell: Cell, measure: Measure) -> Number | None:
+def mean_of(cell: ExperimentCell, measure: Measure) -> Number | None:
     """Mean over the seeds that have a value, with its interval; None without any."""
     values = values_of(cell, measure)
     if not values:
@@ -36,26 +36,29 @@ def mean_of(cell: Cell, measure: Measure) -> Number | None:
     return Number(fmean(values), *bootstrap_interval(values)) if len(values) > 1 else Number(values[0])
 
 
-def values_of(cell: Cell, measure: Measure) -> list[float]:
+def values_of(cell: ExperimentCell, measure: Measure) -> list[float]:
     """One number of every seed, without those that have none."""
     return [value for result in cell.results if (value := measure(result)) is not None]
 
 
 def names(
-    manifest: Manifest, cells: Sequence[Cell]
-) -> tuple[tuple[str, ...], Callable[[Cell], tuple[str, ...]]]:
+    manifest: Manifest, cells: Sequence[ExperimentCell]
+) -> tuple[tuple[str, ...], Callable[[ExperimentCell], tuple[str, ...]]]:
     """Headers that tell settings apart, those that differ at all, and what stands below them."""
-    kinds: list[tuple[str, Callable[[Cell], str]]] = [("group", lambda c: c.group), ("arm", lambda c: c.arm)]
+    kinds: list[tuple[str, Callable[[ExperimentCell], str]]] = [
+        ("group", lambda c: c.group),
+        ("arm", lambda c: c.arm),
+    ]
     kinds += [(axis, _on_axis(axis)) for axis in manifest.axes]
     kinds.append(("checkpoint", lambda c: c.checkpoint))
     used = [(name, of) for name, of in kinds if name == "arm" or len({of(cell) for cell in cells}) > 1]
     return tuple(name for name, _ in used), lambda cell: tuple(of(cell) for _, of in used)
 
 
-def _on_axis(axis: str) -> Callable[[Cell], str]:
+def _on_axis(axis: str) -> Callable[[ExperimentCell], str]:
     return lambda cell: cell.point.get(axis, "")
 
 
-def run_ids(cell: Cell) -> tuple[str, ...]:
+def run_ids(cell: ExperimentCell) -> tuple[str, ...]:
     """Ids of a setting's runs."""
     return tuple(result.entry.id for result in cell.results)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_lgt.evaluation.curves import mean_curve
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.experiments.checkpoint_curves import Sweep
-from hf_lgt.experiments.report.checkpoint_tables import sweep_title
+from hf_lgt.experiments.checkpoint_series import CheckpointSeries
+from hf_lgt.experiments.report.checkpoint_tables import series_title
 from hf_lgt.experiments.revisions import repository_name
 from hf_lgt.report.canvas import empty_figure
 from hf_lgt.report.figures import TARGET_COLOR, literal, mark_training_lengths, style_length_axes
@@ -24,18 +24,18 @@ LONGEST_LEGEND = 18
 """entries in one column of a legend"""
 
 
-def checkpoint_figure(name: str, sweeps: Sequence[Sweep]) -> Figure:
+def checkpoint_figure(name: str, every_series: Sequence[CheckpointSeries]) -> Figure:
     """A column an arm (and repository): exact match by length, then extrapolation against pretraining.
 
     Where a validation loss is known, a third row shows it. The legends stand in a column of their own.
 
     Args:
         name: of the comparison.
-        sweeps: at least one.
+        every_series: at least one.
     """
-    with_loss = any(p.validation_loss is not None for s in sweeps for p in s.points)
+    with_loss = any(p.validation_loss is not None for s in every_series for p in s.points)
     heights = [3.6, 2.9, 2.2][: 3 if with_loss else 2]
-    columns = len(sweeps)
+    columns = len(every_series)
     figure = empty_figure(2.6 + 4.8 * columns, sum(heights) + 0.6)
     grid = figure.subplots(
         len(heights),
@@ -43,26 +43,28 @@ def checkpoint_figure(name: str, sweeps: Sequence[Sweep]) -> Figure:
         squeeze=False,
         gridspec_kw={"width_ratios": [1.0] * columns + [0.42], "height_ratios": heights},
     )
-    several = len({s.name_or_path for s in sweeps}) > 1
-    for column, sweep in enumerate(sweeps):
+    several = len({s.name_or_path for s in every_series}) > 1
+    for column, series in enumerate(every_series):
         # a revision's name may be another model in each repository, and so another colour
-        prefix = f"{literal(repository_name(sweep.name_or_path))}, " if several else ""
-        _draw_lengths(grid[0][column], sweep, prefix)
-        grid[0][column].set_title(literal(sweep_title(sweep, sweeps).replace("_", " ")), fontsize=10, pad=16)
-        grid[0][column].set_ylabel(f"exact match of {literal(sweep.target[0])}")
-        _draw_extrapolation(grid[1][column], sweep)
+        prefix = f"{literal(repository_name(series.name_or_path))}, " if several else ""
+        _draw_lengths(grid[0][column], series, prefix)
+        grid[0][column].set_title(
+            literal(series_title(series, every_series).replace("_", " ")), fontsize=10, pad=16
+        )
+        grid[0][column].set_ylabel(f"exact match of {literal(series.target[0])}")
+        _draw_extrapolation(grid[1][column], series)
         if with_loss:
-            _draw_loss(grid[2][column], sweep)
+            _draw_loss(grid[2][column], series)
     for row in range(len(heights)):
         _draw_legend(grid[row][-1], grid[row][:-1])
     figure.suptitle(literal(name), fontsize=11)
     return figure
 
 
-def _draw_lengths(axes: Any, sweep: Sweep, prefix: str) -> None:
+def _draw_lengths(axes: Any, series: CheckpointSeries, prefix: str) -> None:
     """Exact match by length after fine-tuning, a line a checkpoint."""
-    style_length_axes(axes, [n for p in sweep.every for r in p.runs for n in r.summary.curve])
-    for point, color in zip(sweep.points, _colors(len(sweep.points)), strict=True):
+    style_length_axes(axes, [n for p in series.every for r in p.runs for n in r.summary.curve])
+    for point, color in zip(series.points, _colors(len(series.points)), strict=True):
         curve = mean_curve([r.summary.curve for r in point.runs])
         axes.plot(
             *zip(*curve.items(), strict=True),
@@ -70,12 +72,12 @@ def _draw_lengths(axes: Any, sweep: Sweep, prefix: str) -> None:
             lw=1.6,
             label=prefix + literal(point.checkpoint.label),
         )
-    if sweep.twin:
-        curve = mean_curve([r.summary.curve for r in sweep.twin.runs])
+    if series.twin:
+        curve = mean_curve([r.summary.curve for r in series.twin.runs])
         axes.plot(
             *zip(*curve.items(), strict=True), color=TWIN_COLOR, lw=1.8, ls="--", label="random weights"
         )
-    last = sweep.points[-1]
+    last = series.points[-1]
     before = mean_curve([r.zero_shot_curve for r in last.runs if r.zero_shot_curve])
     if before:
         label = f"{prefix}{literal(last.checkpoint.label)}, zero-shot"
@@ -94,17 +96,17 @@ def _colors(n: int) -> list[Any]:
     ]
 
 
-def _draw_extrapolation(axes: Any, sweep: Sweep) -> None:
+def _draw_extrapolation(axes: Any, series: CheckpointSeries) -> None:
     """Mean over the lengths beyond the training length, against pretraining."""
-    _style_pretraining_axis(axes, sweep)
+    _style_pretraining_axis(axes, series)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_ylabel(f"exact match, mean > {sweep.target[1]}")
-    values = [p.known(lambda r: r.extrapolation) for p in sweep.points]
-    if sweep.twin and (of_twin := sweep.twin.known(lambda r: r.extrapolation)):
+    axes.set_ylabel(f"exact match, mean > {series.target[1]}")
+    values = [p.known(lambda r: r.extrapolation) for p in series.points]
+    if series.twin and (of_twin := series.twin.known(lambda r: r.extrapolation)):
         if len(of_twin) > 1:
             axes.axhspan(*bootstrap_interval(of_twin), color=TWIN_COLOR, alpha=0.2, lw=0, zorder=0)
         axes.axhline(fmean(of_twin), color=TWIN_COLOR, ls="--", lw=1.8, label="random weights, 95 %")
-    measured = [(x, v) for x, v in zip(sweep.positions, values, strict=True) if v]
+    measured = [(x, v) for x, v in zip(series.positions, values, strict=True) if v]
     if not measured:
         return
     means = [fmean(v) for _, v in measured]
@@ -123,7 +125,7 @@ def _draw_extrapolation(axes: Any, sweep: Sweep) -> None:
     if several:
         points = [(x, v) for x, seeds in measured for v in seeds]
         axes.scatter(*zip(*points, strict=True), s=9, color="#222222", zorder=2, label="single seed")
-    before = [(x, fmean(v)) for x, v in _zero_shots(sweep) if v]
+    before = [(x, fmean(v)) for x, v in _zero_shots(series) if v]
     if before:
         axes.plot(
             *zip(*before, strict=True),
@@ -131,28 +133,28 @@ def _draw_extrapolation(axes: Any, sweep: Sweep) -> None:
         )  # fmt: skip
 
 
-def _zero_shots(sweep: Sweep) -> list[tuple[int, list[float]]]:
-    return [(x, p.known(lambda r: r.zero_shot)) for x, p in zip(sweep.positions, sweep.points, strict=True)]
+def _zero_shots(series: CheckpointSeries) -> list[tuple[int, list[float]]]:
+    return [(x, p.known(lambda r: r.zero_shot)) for x, p in zip(series.positions, series.points, strict=True)]
 
 
-def _draw_loss(axes: Any, sweep: Sweep) -> None:
+def _draw_loss(axes: Any, series: CheckpointSeries) -> None:
     """Validation loss of the pretraining; empty where it is not known."""
     known = [
         (x, p.validation_loss)
-        for x, p in zip(sweep.positions, sweep.points, strict=True)
+        for x, p in zip(series.positions, series.points, strict=True)
         if p.validation_loss is not None
     ]
     if not known:
         axes.axis("off")
         return
-    _style_pretraining_axis(axes, sweep)
+    _style_pretraining_axis(axes, series)
     axes.set_ylabel("loss, nats a token")
     axes.plot(
         *zip(*known, strict=True), color="#0072B2", marker="s", ms=4, lw=1.6, label="pretraining, validation"
     )
 
 
-def _style_pretraining_axis(axes: Any, sweep: Sweep) -> None:
+def _style_pretraining_axis(axes: Any, series: CheckpointSeries) -> None:
     """The horizontal axis of pretraining: steps, logarithmic where they span decades, or an order."""
     from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 
@@ -160,12 +162,12 @@ def _style_pretraining_axis(axes: Any, sweep: Sweep) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if not sweep.steps_known:
+    if not series.steps_known:
         axes.set_xlabel("checkpoint, in the order of the list")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return
     axes.set_xlabel("pretraining step")
-    steps = sorted(set(sweep.positions))
+    steps = sorted(set(series.positions))
     positive = [step for step in steps if step > 0]
     if positive and positive[-1] / positive[0] >= DECADES:
         if steps[0] == 0:

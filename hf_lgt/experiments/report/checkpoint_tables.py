@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
@@ -12,130 +12,170 @@ from tabulate import tabulate
 from data_builders.texts import plain
 from hf_lgt.evaluation.curves import LEARNED
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.experiments.checkpoint_curves import CheckpointResult, Point, Sweep
+from hf_lgt.experiments.checkpoint_series import CheckpointResult, CheckpointSeries, Point
 from hf_lgt.report.tables import STYLE, number
 
 MOST_LENGTHS = 8
 """columns of single lengths beyond the training length"""
 
 
-def sweep_title(sweep: Sweep, every: Sequence[Sweep]) -> str:
+def series_title(series: CheckpointSeries, every: Sequence[CheckpointSeries]) -> str:
     """The arm, and its repository where there are several."""
     several = len({s.name_or_path for s in every}) > 1
-    return f"{sweep.arm} ({sweep.name_or_path})" if several else sweep.arm
+    return f"{series.arm} ({series.name_or_path})" if several else series.arm
 
 
-def checkpoint_report(sweeps: Sequence[Sweep], *, every_seed: bool = True) -> str:
+def checkpoint_report(every_series: Sequence[CheckpointSeries], *, every_seed: bool = True) -> str:
     """In Markdown, for each arm: its checkpoints, what they say, and every seed.
 
     Args:
-        sweeps: at least one.
+        every_series: at least one.
         every_seed: with the tables of single seeds, which are long.
     """
     parts = []
-    for sweep in sweeps:
-        target, longest = sweep.target
+    for series in every_series:
+        target, longest = series.target
         parts += [
-            f"## {plain(sweep_title(sweep, sweeps))}",
+            f"## {plain(series_title(series, every_series))}",
             f"Exact match of {plain(target)}, trained on lengths ≤ {longest}: means over seeds, in brackets "
             "95 % bootstrap intervals over seeds. Validation loss in nats a token.",
-            checkpoint_table(sweep),
-            "\n".join(f"- {line}" for line in checkpoint_lines(sweep)),
+            checkpoint_table(series),
+            "\n".join(f"- {line}" for line in checkpoint_lines(series)),
         ]
         if every_seed:
-            parts += ["Every seed:", seed_table(sweep)]
+            parts += ["Every seed:", checkpoint_seed_table(series)]
     return "\n\n".join(parts)
 
 
-def checkpoint_table(sweep: Sweep) -> str:
+def checkpoint_table(series: CheckpointSeries) -> str:
     """A row a checkpoint, the random twin first, then by pretraining: means over seeds."""
-    lengths = shown_lengths(sweep)
-    headers = ["checkpoint", *_headers(sweep, lengths)]
-    rows = []
-    for point in sweep.every:
-        numbers = [number(_mean(point, value)) for value in _values(lengths)]
-        row = [plain(point.checkpoint.label), number(point.validation_loss), *numbers]
-        row.append(_with_interval(point.known(lambda r: r.extrapolation)))
-        if sweep.twin:
-            row.append(_with_interval(sweep.gain(point), signed=True))
-        if _has_auxiliaries(sweep):
-            row += [_with_interval(point.known(value)) for value in (_gap, _transfer)]
-        rows.append(row)
-    return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
+    rows = [((plain(point.checkpoint.label),), point.runs) for point in series.every]
+    return _table(series, ("checkpoint",), rows)
 
 
-def seed_table(sweep: Sweep) -> str:
+def checkpoint_seed_table(series: CheckpointSeries) -> str:
     """The same for every seed of every checkpoint."""
-    lengths = shown_lengths(sweep)
-    headers = ["checkpoint", "seed", *_headers(sweep, lengths)]
-    rows = []
-    for point in sweep.every:
-        for run in point.runs:
-            row = [plain(point.checkpoint.label), str(run.seed), number(run.validation_loss)]
-            row += [number(value(run)) for value in _values(lengths)]
-            row.append(number(run.extrapolation))
-            if sweep.twin:
-                difference = _gain(sweep, run)
-                row.append("–" if difference is None else _signed(difference))
-            if _has_auxiliaries(sweep):
-                row += [number(_gap(run)), number(_transfer(run))]
-            rows.append(row)
-    return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
+    rows = [
+        ((plain(point.checkpoint.label), str(run.seed)), (run,))
+        for point in series.every
+        for run in point.runs
+    ]
+    return _table(series, ("checkpoint", "seed"), rows)
 
 
-def shown_lengths(sweep: Sweep) -> list[int]:
+def _table(
+    series: CheckpointSeries,
+    names: Sequence[str],
+    rows: Sequence[tuple[Sequence[str], Sequence[CheckpointResult]]],
+) -> str:
+    """A table of rows, each with its name and the runs that it is about."""
+    columns = _columns(series)
+    texts = [[*name, *(column.text(runs) for column in columns)] for name, runs in rows]
+    headers = [*names, *(column.header for column in columns)]
+    return tabulate(texts, headers, tablefmt=STYLE, disable_numparse=True)
+
+
+_Value = Callable[[CheckpointResult], "float | None"]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A number of every run."""
+
+    header: str
+    value: _Value
+    interval: bool = False
+    """whether a mean has its interval"""
+    signed: bool = False
+
+    def text(self, runs: Sequence[CheckpointResult]) -> str:
+        """``0.431 (0.312–0.550)``: the mean over the runs that have it; of one run only the number."""
+        values = [value for value in map(self.value, runs) if value is not None]
+        if not values:
+            return "–"
+        mean = _signed(fmean(values)) if self.signed else number(fmean(values))
+        if not self.interval or len(values) == 1:
+            return mean
+        low, high = bootstrap_interval(values)
+        return (
+            f"{mean} ({_signed(low)} to {_signed(high)})" if self.signed else f"{mean} ({low:.3f}–{high:.3f})"
+        )
+
+
+def _columns(series: CheckpointSeries) -> list[_Column]:
+    longest = series.target[1]
+    columns = [
+        _Column("validation loss", lambda r: r.validation_loss),
+        _Column("zero-shot", lambda r: r.zero_shot),
+        _Column(f"within ≤ {longest}", lambda r: r.within),
+        *(_Column(str(length), _at_length(length)) for length in shown_lengths(series)),
+        _Column(f"mean > {longest}", lambda r: r.extrapolation, interval=True),
+    ]
+    if series.twin:
+        columns.append(_Column("minus twin's", lambda r: _gain(series, r), interval=True, signed=True))
+    if any(r.summary.auxiliary_mean is not None for p in series.every for r in p.runs):
+        columns.append(_Column("gap", lambda r: r.summary.gap, interval=True))
+        columns.append(_Column("transfer", lambda r: r.summary.transfer, interval=True))
+    return columns
+
+
+def _at_length(length: int) -> _Value:
+    return lambda run: run.summary.curve.get(length)
+
+
+def shown_lengths(series: CheckpointSeries) -> list[int]:
     """Evaluated lengths beyond the training length, evenly thinned out, the last one always there."""
-    longest = sweep.target[1]
-    lengths = sorted({n for p in sweep.every for r in p.runs for n in r.summary.curve if n > longest})
+    longest = series.target[1]
+    lengths = sorted({n for p in series.every for r in p.runs for n in r.summary.curve if n > longest})
     step = -(-len(lengths) // MOST_LENGTHS) or 1
     return lengths[::-1][::step][::-1]
 
 
-def checkpoint_lines(sweep: Sweep) -> list[str]:
+def checkpoint_lines(series: CheckpointSeries) -> list[str]:
     """Whether extrapolation grows with pretraining, and what the numbers cannot say."""
-    arm = plain(sweep.arm)
-    if not sweep.measured:
+    arm = plain(series.arm)
+    if not series.measured:
         lines = [f"{arm}: nothing beyond the training length was evaluated (eval.lengths)"]
     else:
-        lines = [_trend_line(sweep)]
-    if sweep.twin and sweep.measured:
-        won = sum(bool(gains) and min(gains) > 0 for gains in map(sweep.gain, sweep.points))
+        lines = [_trend_line(series)]
+    if series.twin and series.measured:
+        won = sum(bool(gains) and min(gains) > 0 for gains in map(series.gain, series.points))
         lines.append(
-            f"{arm}: {won} of {len(sweep.points)} checkpoints extrapolate further than the random "
+            f"{arm}: {won} of {len(series.points)} checkpoints extrapolate further than the random "
             "twin on every seed"
         )
-    poor = [p for p in sweep.every if (seeds := p.known(lambda r: r.within)) and min(seeds) < LEARNED]
+    poor = [p for p in series.every if (seeds := p.known(lambda r: r.within)) and min(seeds) < LEARNED]
     if poor:
         told = ", ".join(_not_learned(point) for point in poor)
         lines.append(
             f"{arm}: the task itself was not learned (exact match on trained lengths below {LEARNED}) "
             f"from {told}; extrapolation there says nothing"
         )
-        if sweep.twin in poor:
+        if series.twin in poor:
             lines.append(
                 f"{arm}: a difference to a twin that did not learn the task is not one of extrapolation alone"
             )
-    lines += _auxiliary_lines(sweep)
-    if len(sweep.points[0].runs) == 1:
+    lines += _auxiliary_lines(series)
+    if len(series.points[0].runs) == 1:
         lines.append(f"{arm}: one seed, so there are no intervals")
-    for point in sweep.every:
+    for point in series.every:
         commits = sorted({r.commit for r in point.runs if r.commit})
         if len(commits) > 1:
             lines.append(f"{arm}: {plain(point.checkpoint.label)} is not one model: {', '.join(commits)}")
     return lines
 
 
-def _trend_line(sweep: Sweep) -> str:
-    arm = plain(sweep.arm)
-    what = "pretraining step" if sweep.steps_known else "order in the list (a step is not known)"
-    seeds = len(sweep.points[0].runs)
-    over = f"{len(sweep.points)} checkpoints, {seeds} {'seed' if seeds == 1 else 'seeds'}"
-    if sweep.trend is None:
-        why = "one checkpoint" if len(sweep.points) == 1 else "all extrapolate alike"
+def _trend_line(series: CheckpointSeries) -> str:
+    arm = plain(series.arm)
+    what = "pretraining step" if series.steps_known else "order in the list (a step is not known)"
+    seeds = len(series.points[0].runs)
+    over = f"{len(series.points)} checkpoints, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    if series.trend is None:
+        why = "one checkpoint" if len(series.points) == 1 else "all extrapolate alike"
         return f"{arm}: whether extrapolation grows with pretraining cannot be told: {why}"
-    each = ", ".join(f"{value:+.2f}" for value in sweep.trends)
+    each = ", ".join(f"{value:+.2f}" for value in series.trends)
     return (
-        f"{arm}: Spearman correlation of {what} and extrapolation {sweep.trend:+.2f}, mean of the "
+        f"{arm}: Spearman correlation of {what} and extrapolation {series.trend:+.2f}, mean of the "
         f"seeds' {each} ({over}; +1: it grows throughout, 0: no trend)"
     )
 
@@ -146,9 +186,9 @@ def _not_learned(point: Point) -> str:
     return f"{plain(point.checkpoint.label)} ({number(fmean(within))}, {low} of {len(within)} seeds)"
 
 
-def _auxiliary_lines(sweep: Sweep) -> list[str]:
-    arm, poor = plain(sweep.arm), []
-    for point in sweep.every:
+def _auxiliary_lines(series: CheckpointSeries) -> list[str]:
+    arm, poor = plain(series.arm), []
+    for point in series.every:
         means = point.known(lambda r: r.summary.auxiliary_mean)
         if means and min(means) < LEARNED:
             poor.append(f"{plain(point.checkpoint.label)} ({number(fmean(means))})")
@@ -160,11 +200,11 @@ def _auxiliary_lines(sweep: Sweep) -> list[str]:
     ]
 
 
-def checkpoint_data(sweeps: Sequence[Sweep]) -> dict[str, Any]:
+def checkpoint_data(every_series: Sequence[CheckpointSeries]) -> dict[str, Any]:
     """Every run, every checkpoint and every trend as plain data."""
     return {
-        "runs": [_run_data(s, r) for s in sweeps for point in s.every for r in point.runs],
-        "checkpoints": [_point_data(s, point) for s in sweeps for point in s.every],
+        "runs": [_run_data(s, r) for s in every_series for point in s.every for r in point.runs],
+        "checkpoints": [_point_data(s, point) for s in every_series for point in s.every],
         "trends": [
             {
                 "arm": s.arm,
@@ -177,12 +217,12 @@ def checkpoint_data(sweeps: Sequence[Sweep]) -> dict[str, Any]:
                 if s.twin
                 else None,
             }
-            for s in sweeps
+            for s in every_series
         ],
     }
 
 
-def _run_data(sweep: Sweep, run: CheckpointResult) -> dict[str, Any]:
+def _run_data(series: CheckpointSeries, run: CheckpointResult) -> dict[str, Any]:
     return {
         "arm": run.arm,
         "seed": run.seed,
@@ -190,17 +230,17 @@ def _run_data(sweep: Sweep, run: CheckpointResult) -> dict[str, Any]:
         "zero_shot": run.zero_shot,
         "within": run.within,
         "extrapolation": run.extrapolation,
-        "difference_to_twin": _gain(sweep, run),
+        "difference_to_twin": _gain(series, run),
         "zero_shot_curve": run.zero_shot_curve,
         **asdict(run.summary),
     }
 
 
-def _point_data(sweep: Sweep, point: Point) -> dict[str, Any]:
+def _point_data(series: CheckpointSeries, point: Point) -> dict[str, Any]:
     extrapolation = point.known(lambda r: r.extrapolation)
-    difference = sweep.difference(point)
+    difference = series.difference(point)
     return {
-        "arm": sweep.arm,
+        "arm": series.arm,
         **_which(point.runs[0]),
         "validation_loss": point.validation_loss,
         "zero_shot": _mean(point, lambda r: r.zero_shot),
@@ -223,39 +263,10 @@ def _which(run: CheckpointResult) -> dict[str, Any]:
     }
 
 
-_Value = Callable[[CheckpointResult], float | None]
-
-
-def _values(lengths: Sequence[int]) -> list[_Value]:
-    """The columns between validation loss and extrapolation."""
-    by_length: list[_Value] = [lambda r, n=n: r.summary.curve.get(n) for n in lengths]  # type: ignore[misc]
-    return [lambda r: r.zero_shot, lambda r: r.within, *by_length]
-
-
-def _headers(sweep: Sweep, lengths: Sequence[int]) -> list[str]:
-    longest = sweep.target[1]
-    headers = ["validation loss", "zero-shot", f"within ≤ {longest}", *map(str, lengths), f"mean > {longest}"]
-    if sweep.twin:
-        headers.append("minus twin's")
-    return headers + (["gap", "transfer"] if _has_auxiliaries(sweep) else [])
-
-
-def _has_auxiliaries(sweep: Sweep) -> bool:
-    return any(r.summary.auxiliary_mean is not None for p in sweep.every for r in p.runs)
-
-
-def _gap(run: CheckpointResult) -> float | None:
-    return run.summary.gap
-
-
-def _transfer(run: CheckpointResult) -> float | None:
-    return run.summary.transfer
-
-
-def _gain(sweep: Sweep, run: CheckpointResult) -> float | None:
+def _gain(series: CheckpointSeries, run: CheckpointResult) -> float | None:
     """One seed's extrapolation minus the twin's of the same seed."""
-    point = next(p for p in sweep.every if p.checkpoint == run.checkpoint)
-    gains = sweep.gain(Point(point.checkpoint, (run,))) if point is not sweep.twin else []
+    point = next(p for p in series.every if p.checkpoint == run.checkpoint)
+    gains = series.gain(Point(point.checkpoint, (run,))) if point is not series.twin else []
     return gains[0] if gains else None
 
 
@@ -267,14 +278,3 @@ def _mean(point: Point, value: _Value) -> float | None:
 def _signed(value: float) -> str:
     """With its sign, and no minus before what rounds to zero."""
     return f"{round(value, 3) + 0.0:+.3f}"
-
-
-def _with_interval(values: Sequence[float], *, signed: bool = False) -> str:
-    """``0.431 (0.312–0.550)``; of one seed only the number."""
-    if not values:
-        return "–"
-    mean = _signed(fmean(values)) if signed else number(fmean(values))
-    if len(values) == 1:
-        return mean
-    low, high = bootstrap_interval(values)
-    return f"{mean} ({_signed(low)} to {_signed(high)})" if signed else f"{mean} ({low:.3f}–{high:.3f})"

@@ -12,7 +12,7 @@ from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
 from hf_lgt.experiments import manifest as manifests
 from hf_lgt.experiments.manifest import Entry, Manifest, read_manifest
-from hf_lgt.experiments.results import Cell, Result, collect
+from hf_lgt.experiments.results import ExperimentCell, SeedResult, collect
 from hf_lgt.utils.errors import ConfigError
 
 LOOSE = "single runs"
@@ -27,7 +27,7 @@ class Run:
     entries: tuple[Entry, ...]
     """its places in the experiment; a sweep may use a run at several"""
     run_dir: Path
-    result: Result | None
+    result: SeedResult | None
     """None until it is finished"""
     config: Config | None
     """None before it was begun"""
@@ -50,7 +50,7 @@ class Experiment:
     """Runs that were made to be compared."""
 
     manifest: Manifest
-    cells: tuple[Cell, ...]
+    cells: tuple[ExperimentCell, ...]
     """finished runs alone"""
     runs: tuple[Run, ...]
 
@@ -61,7 +61,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Found:
+class ReportedFolder:
     """All that there is to report."""
 
     experiments: tuple[Experiment, ...]
@@ -69,7 +69,7 @@ class Found:
     """folders of another kind of training"""
 
 
-def find_experiments(folder: Path) -> Found:
+def find_experiments(folder: Path) -> ReportedFolder:
     """Read every experiment (a folder with ``manifest.json``) and every other run at or below a folder.
 
     Runs of no manifest become an experiment of their own, `LOOSE`, in which those of one config differ in
@@ -105,7 +105,7 @@ def find_experiments(folder: Path) -> Found:
         raise ConfigError(faults)
     if not any(run.config for experiment in experiments for run in experiment.runs):
         raise ConfigError([_nothing(folder, experiments, left_out)])
-    return Found(tuple(experiments), tuple(left_out))
+    return ReportedFolder(tuple(experiments), tuple(left_out))
 
 
 def _nothing(folder: Path, experiments: Sequence[Experiment], left_out: Sequence[Path]) -> str:

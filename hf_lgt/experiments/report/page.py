@@ -18,7 +18,7 @@ from markupsafe import Markup
 from data_builders.reading import beginning
 from data_builders.texts import printable
 from hf_lgt.checkpointing.run_folder import check_place, recorded_checkpoint, recorded_data
-from hf_lgt.experiments.report.experiments import Experiment, Found, Run, find_experiments
+from hf_lgt.experiments.report.experiments import Experiment, ReportedFolder, Run, find_experiments
 from hf_lgt.experiments.report.sweep_figures import sweep_pictures
 from hf_lgt.experiments.report.sweep_tables import sweep_tables
 from hf_lgt.experiments.report.trained import facts, result_lines, settings_table
@@ -80,7 +80,7 @@ def check_output(output: Path) -> None:
         )
 
 
-def write_report(folder: Path, output: Path | None = None) -> tuple[Path, Found]:
+def write_report(folder: Path, output: Path | None = None) -> tuple[Path, ReportedFolder]:
     """Write the report of all experiments and runs at or below a folder.
 
     An earlier report is replaced as a whole.
@@ -118,7 +118,7 @@ class _Page:
         """config without ``seed.init`` -> the first run that has it"""
         self.colors: set[str] = set()
 
-    def render(self, found: Found) -> str:
+    def render(self, found: ReportedFolder) -> str:
         """The HTML, at most `LARGEST` bytes where figures can make it so."""
         with drawing("the figures"):
             pictures = [sweep_pictures(e.manifest, e.cells) if e.cells else [] for e in found.experiments]
@@ -142,7 +142,7 @@ class _Page:
         self,
         views: Sequence[ExperimentView],
         figures: Mapping[str, FigureView],
-        found: Found,
+        found: ReportedFolder,
         share_configs: bool,
     ) -> str:
         """The template with everything in its place.

@@ -13,10 +13,10 @@ import numpy as np
 
 from hf_lgt.evaluation.curves import mean_curve
 from hf_lgt.experiments.manifest import Manifest
-from hf_lgt.experiments.report.cells import gap, mean_of, reach, values_of
+from hf_lgt.experiments.report.cells import gap_of, mean_of, reach_of, values_of
 from hf_lgt.experiments.report.stability import REGIMES, shared_steps, swing
 from hf_lgt.experiments.report.sweep_tables import gap_grids
-from hf_lgt.experiments.results import Cell
+from hf_lgt.experiments.results import ExperimentCell
 from hf_lgt.report.blocks import Picture
 from hf_lgt.report.canvas import empty_figure
 from hf_lgt.report.figures import (
@@ -34,7 +34,7 @@ ARM_MARKERS = ("o", *MARKERS)
 REGIME_COLORS = {"within": COLORS[0], "transfer": TARGET_COLOR, "beyond": "#777777"}
 
 
-def sweep_pictures(manifest: Manifest, cells: Sequence[Cell]) -> list[Picture]:
+def sweep_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> list[Picture]:
     """All pictures of an experiment."""
     if not cells:
         return []
@@ -43,14 +43,14 @@ def sweep_pictures(manifest: Manifest, cells: Sequence[Cell]) -> list[Picture]:
     return [*grids, *curves, *reach_pictures(manifest, cells), *stability_pictures(manifest, cells)]
 
 
-def _by_setting(cells: Sequence[Cell]) -> dict[Any, list[Cell]]:
-    settings: dict[Any, list[Cell]] = {}
+def _by_setting(cells: Sequence[ExperimentCell]) -> dict[Any, list[ExperimentCell]]:
+    settings: dict[Any, list[ExperimentCell]] = {}
     for cell in cells:
         settings.setdefault(cell.setting, []).append(cell)
     return settings
 
 
-def _setting_words(cell: Cell) -> str:
+def _setting_words(cell: ExperimentCell) -> str:
     words = [cell.group, *(f"{k} {v}" for k, v in cell.point.items()), cell.checkpoint]
     return ", ".join(word for word in words if word)
 
@@ -66,17 +66,17 @@ def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     return figure, axes[:count]
 
 
-def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
+def curves_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
     """The target's exact match by length: a panel a setting, a line an arm, with intervals over seeds.
 
     Where there is one arm from a few checkpoints, these are the lines.
     """
-    line: Callable[[Cell], str] = _arm_words
+    line: Callable[[ExperimentCell], str] = _arm_words
     settings = list(_by_setting(cells).values())
     checkpoints = {cell.checkpoint for cell in cells}
     if len({cell.arm for cell in cells}) == 1 and 1 < len(checkpoints) <= len(ARM_COLORS):
         line = _checkpoint_words
-        found: dict[Any, list[Cell]] = {}
+        found: dict[Any, list[ExperimentCell]] = {}
         for cell in cells:
             found.setdefault(cell.setting[:2], []).append(cell)
         settings = list(found.values())
@@ -97,16 +97,19 @@ def curves_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictu
         yield Picture(name, f"Exact match of the target by length{more}", _curves_alt(part, line), figure)
 
 
-def _arm_words(cell: Cell) -> str:
+def _arm_words(cell: ExperimentCell) -> str:
     return cell.arm.replace("_", " ") or "target"
 
 
-def _checkpoint_words(cell: Cell) -> str:
+def _checkpoint_words(cell: ExperimentCell) -> str:
     return cell.checkpoint
 
 
 def _draw_curves(
-    axes: Any, own: Sequence[Cell], line: Callable[[Cell], str], style: dict[str, tuple[str, str]]
+    axes: Any,
+    own: Sequence[ExperimentCell],
+    line: Callable[[ExperimentCell], str],
+    style: dict[str, tuple[str, str]],
 ) -> None:
     style_length_axes(axes, [n for cell in own for r in cell.results for n in r.summary.curve])
     for cell in own:
@@ -128,17 +131,17 @@ def _draw_curves(
         axes.set_title(literal(words), fontsize=9, pad=16)
 
 
-def _panel_words(own: Sequence[Cell]) -> str:
+def _panel_words(own: Sequence[ExperimentCell]) -> str:
     """What all lines of a panel share."""
     first = own[0]
     shared = first if len({cell.checkpoint for cell in own}) == 1 else replace(first, checkpoint="")
     return _setting_words(shared)
 
 
-def _curves_alt(settings: Sequence[Sequence[Cell]], line: Callable[[Cell], str]) -> str:
+def _curves_alt(settings: Sequence[Sequence[ExperimentCell]], line: Callable[[ExperimentCell], str]) -> str:
     parts = []
     for own in settings:
-        numbers = [f"{line(cell)} {mean}" for cell in own if (mean := mean_of(cell, reach)) is not None]
+        numbers = [f"{line(cell)} {mean}" for cell in own if (mean := mean_of(cell, reach_of)) is not None]
         words = _panel_words(own)
         parts.append(f"{words}: {'; '.join(numbers)}" if words else "; ".join(numbers))
     return (
@@ -146,14 +149,14 @@ def _curves_alt(settings: Sequence[Sequence[Cell]], line: Callable[[Cell], str])
     )
 
 
-def gap_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
+def gap_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
     """Mean generalization gap over target and auxiliary training length (as the paper's figure 10)."""
     rows, columns = (manifest.axes.get(axis, ()) for axis in ("target_length", "auxiliary_length"))
     for index, (words, grid) in enumerate(gap_grids(manifest, cells)):
         gaps = np.full((len(rows), len(columns)), np.nan)
         for i, target in enumerate(rows):
             for j, auxiliary in enumerate(columns):
-                if (cell := grid.get((target, auxiliary))) and (values := values_of(cell, gap)):
+                if (cell := grid.get((target, auxiliary))) and (values := values_of(cell, gap_of)):
                     gaps[i, j] = fmean(values)
         figure = empty_figure(1.9 + 0.75 * len(columns), 1.5 + 0.65 * len(rows))
         axes = figure.subplots()
@@ -179,9 +182,9 @@ def gap_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]
         yield Picture(name, title, f"Heat map of the mean gap. {'; '.join(listed)}.", figure)
 
 
-def reach_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
+def reach_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
     """Exact match in the transfer region: a row a setting, a dot a seed, mean and interval in bold."""
-    known = [cell for cell in cells if values_of(cell, reach)]
+    known = [cell for cell in cells if values_of(cell, reach_of)]
     if not 2 <= len(known) <= 60:
         return
     figure = empty_figure(8.2, 1.3 + 0.34 * len(known))
@@ -189,7 +192,7 @@ def reach_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictur
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     for row, cell in enumerate(known):
         color = ARM_COLORS[arms.index(cell.arm) % len(ARM_COLORS)]
-        values, mean = values_of(cell, reach), mean_of(cell, reach)
+        values, mean = values_of(cell, reach_of), mean_of(cell, reach_of)
         assert mean is not None, "it has values"
         axes.plot(values, [row] * len(values), ls="", marker="o", ms=5, mfc="none", mec=color, alpha=0.7)
         if mean.low is not None and mean.high is not None:
@@ -204,12 +207,12 @@ def reach_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pictur
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.suptitle(literal(manifest.name), fontsize=10)
-    listed = [f"{cell.label}: {mean_of(cell, reach)}" for cell in known]
+    listed = [f"{cell.label}: {mean_of(cell, reach_of)}" for cell in known]
     alt = f"Dot plot of every seed, mean and 95 % interval. {'; '.join(listed)}."
     yield Picture("reach", "Exact match in the transfer region, every seed", alt, figure)
 
 
-def stability_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Picture]:
+def stability_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
     """Exact match by regime against the training step (as the paper's figure 11)."""
     shown = [cell for cell in cells if len(shared_steps(cell)) > 3][:MOST_PANELS]
     if not shown:
@@ -240,10 +243,10 @@ def stability_pictures(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Pi
     )
 
 
-def _swing_words(cell: Cell) -> str:
+def _swing_words(cell: ExperimentCell) -> str:
     changes = [mean_of(cell, swing(cell, regime)) for regime in ("within", "transfer")]
     if None in changes:
-        return f"transfer region {mean_of(cell, reach)}"
+        return f"transfer region {mean_of(cell, reach_of)}"
     return (
         f"in the second half of training, exact match changes by {changes[0]} between evaluations on "
         f"trained lengths and by {changes[1]} in the transfer region"

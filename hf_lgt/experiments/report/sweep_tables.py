@@ -17,9 +17,18 @@ from hf_lgt.evaluation.statistics import (
     seeds_for_width,
 )
 from hf_lgt.experiments.manifest import Manifest
-from hf_lgt.experiments.report.cells import Measure, gap, mean_of, names, reach, run_ids, transfer, values_of
+from hf_lgt.experiments.report.cells import (
+    Measure,
+    gap_of,
+    mean_of,
+    names,
+    reach_of,
+    run_ids,
+    transfer_of,
+    values_of,
+)
 from hf_lgt.experiments.report.stability import stability_table
-from hf_lgt.experiments.results import Cell
+from hf_lgt.experiments.results import ExperimentCell
 from hf_lgt.report.blocks import Number, Row, Table, Value
 
 SUCCESS = 0.5
@@ -39,14 +48,14 @@ _DEFINITIONS = (
 )
 
 
-def sweep_tables(manifest: Manifest, cells: Sequence[Cell]) -> list[Table]:
+def sweep_tables(manifest: Manifest, cells: Sequence[ExperimentCell]) -> list[Table]:
     """All tables of an experiment, the summary first."""
     if not cells:
         return []
     made = [
         summary_table(manifest, cells),
         *gap_tables(manifest, cells),
-        length_table(manifest, cells),
+        curve_table(manifest, cells),
         difference_table(manifest, cells),
         stability_table(manifest, cells),
         seed_table(manifest, cells),
@@ -54,12 +63,12 @@ def sweep_tables(manifest: Manifest, cells: Sequence[Cell]) -> list[Table]:
     return [table for table in made if table.rows]
 
 
-def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
+def summary_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
     """A row a setting: the three regimes, gap, transfer and success."""
     headers, name = names(manifest, cells)
     rows = []
     for cell in cells:
-        reached = values_of(cell, reach)
+        reached = values_of(cell, reach_of)
         won = sum(value >= SUCCESS for value in reached)
         rows.append(
             Row(
@@ -67,10 +76,10 @@ def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
                     *name(cell),
                     len(cell.results),
                     mean_of(cell, lambda r: r.summary.regimes.within),
-                    mean_of(cell, reach),
+                    mean_of(cell, reach_of),
                     mean_of(cell, lambda r: r.summary.regimes.beyond),
-                    mean_of(cell, gap),
-                    mean_of(cell, transfer),
+                    mean_of(cell, gap_of),
+                    mean_of(cell, transfer_of),
                     f"{won}/{len(reached)}" if reached else None,
                     Number(won / len(reached), *wilson_interval(won, len(reached)), 2) if reached else None,
                 ),
@@ -87,7 +96,7 @@ def summary_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
     )  # fmt: skip
 
 
-def _other_targets(cells: Sequence[Cell]) -> Iterator[str]:
+def _other_targets(cells: Sequence[ExperimentCell]) -> Iterator[str]:
     """Settings with several targets, of which tables and figures show the first."""
     for cell in cells:
         result = cell.results[0]
@@ -99,7 +108,7 @@ def _other_targets(cells: Sequence[Cell]) -> Iterator[str]:
             )
 
 
-def _unlearned(cells: Sequence[Cell]) -> Iterator[str]:
+def _unlearned(cells: Sequence[ExperimentCell]) -> Iterator[str]:
     """Settings with seeds whose gap says nothing."""
     for cell in cells:
         known = [r for r in cell.results if r.auxiliary_mean is not None and not r.comparable]
@@ -116,7 +125,7 @@ def _unlearned(cells: Sequence[Cell]) -> Iterator[str]:
                 )
 
 
-def _unfinished(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[str]:
+def _unfinished(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[str]:
     every = {entry.id for entry in manifest.runs}
     missing = every - {result.entry.id for cell in cells for result in cell.results}
     if missing:
@@ -127,7 +136,7 @@ def _at_length(length: int) -> Measure:
     return lambda result: result.summary.curve.get(length)
 
 
-def length_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
+def curve_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
     """A row a setting, a column a length: mean exact match of the target."""
     headers, name = names(manifest, cells)
     lengths = chosen_lengths(cells)
@@ -142,7 +151,7 @@ def length_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
     return Table("lengths", title, (*headers, *map(str, lengths)), rows)
 
 
-def chosen_lengths(cells: Sequence[Cell]) -> list[int]:
+def chosen_lengths(cells: Sequence[ExperimentCell]) -> list[int]:
     """The longest trained length of the targets, and longer ones, spread evenly where there are many."""
     longest = min(r.summary.target_length for cell in cells for r in cell.results)
     every = sorted({n for cell in cells for r in cell.results for n in r.summary.curve if n >= longest})
@@ -154,27 +163,27 @@ def chosen_lengths(cells: Sequence[Cell]) -> list[int]:
     return [every[round(i * last / (MOST_LENGTHS - 1))] for i in range(MOST_LENGTHS)]
 
 
-def gap_tables(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[Table]:
+def gap_tables(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Table]:
     """Where both training lengths vary: the gap, rows the target's, columns the auxiliary's (figure 10)."""
     for title, grid in gap_grids(manifest, cells):
         columns = manifest.axes["auxiliary_length"]
         rows = []
         for target in manifest.axes["target_length"]:
             own = [grid.get((target, column)) for column in columns]
-            means: list[Value] = [None if c is None else mean_of(c, gap) for c in own]
+            means: list[Value] = [None if c is None else mean_of(c, gap_of) for c in own]
             rows.append(Row((target, *means), tuple(i for c in own if c is not None for i in run_ids(c))))
         words = "Generalization gap, rows: target's training length, columns: auxiliaries'"
         yield Table("gap", f"{words}{title}", ("target ≤", *(f"≤ {c}" for c in columns)), tuple(rows))
 
 
 def gap_grids(
-    manifest: Manifest, cells: Sequence[Cell]
-) -> Iterator[tuple[str, Mapping[tuple[str, str], Cell]]]:
+    manifest: Manifest, cells: Sequence[ExperimentCell]
+) -> Iterator[tuple[str, Mapping[tuple[str, str], ExperimentCell]]]:
     """(what else they share, (target length, auxiliary length) -> cell) of arms with auxiliaries."""
     axes = ("target_length", "auxiliary_length")
     if not all(len(manifest.axes.get(axis, ())) > 1 for axis in axes):
         return
-    grids: dict[str, dict[tuple[str, str], Cell]] = {}
+    grids: dict[str, dict[tuple[str, str], ExperimentCell]] = {}
     for cell in cells:
         if not any(result.auxiliary_curve for result in cell.results):
             continue
@@ -186,11 +195,11 @@ def gap_grids(
         yield f" ({key})" if len(grids) > 1 else "", grid
 
 
-def difference_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
+def difference_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
     """Paired differences in the transfer region, see `pairs`."""
     rows = []
     for cell, other in pairs(manifest, cells):
-        first, second = paired_values(cell, other, reach)
+        first, second = paired_values(cell, other, reach_of)
         if not first:
             continue
         mean, (low, high) = paired_difference(first, second)
@@ -214,7 +223,9 @@ def difference_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
     )  # fmt: skip
 
 
-def pairs(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
+def pairs(
+    manifest: Manifest, cells: Sequence[ExperimentCell]
+) -> Iterator[tuple[ExperimentCell, ExperimentCell]]:
     """Every cell with those it is compared to: the setting's first arm, each axis's first value, the first
     checkpoint.
     """
@@ -237,7 +248,9 @@ def pairs(manifest: Manifest, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cel
             yield cell, start
 
 
-def paired_values(cell: Cell, other: Cell, measure: Measure) -> tuple[list[float], list[float]]:
+def paired_values(
+    cell: ExperimentCell, other: ExperimentCell, measure: Measure
+) -> tuple[list[float], list[float]]:
     """A number of both cells, for the seeds that both have, in one order."""
     second = {r.seed: measure(r) for r in other.results}
     both = [(measure(r), second.get(r.seed)) for r in cell.results]
@@ -245,7 +258,7 @@ def paired_values(cell: Cell, other: Cell, measure: Measure) -> tuple[list[float
     return [a for a, _ in known], [b for _, b in known]
 
 
-def seed_table(manifest: Manifest, cells: Sequence[Cell]) -> Table:
+def seed_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
     """A row a run."""
     headers, name = names(manifest, cells)
     rows = []

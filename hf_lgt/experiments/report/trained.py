@@ -43,7 +43,7 @@ def facts(experiment: Experiment) -> list[tuple[str, list[str]]]:
     made = [
         ("Model", told),
         ("Training", [training_words(config) for config in configs]),
-        ("Seeds", [f"initialisation {ranges(seeds)}; data {ranges(data_seeds)}"]),
+        ("Seeds", [f"initialisation {number_ranges(seeds)}; data {number_ranges(data_seeds)}"]),
         ("Data", [_data_words(config, recorded_data(run.run_dir)) for run, config in begun]),
         ("Evaluation", [evaluation_words(config) for config in configs]),
         ("Device", [_device_words(environment) for environment in environments]),
@@ -208,7 +208,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def ranges(numbers: Sequence[int]) -> str:
+def number_ranges(numbers: Sequence[int]) -> str:
     """``0–4, 7`` of sorted whole numbers."""
     parts: list[list[int]] = []
     for number in numbers:

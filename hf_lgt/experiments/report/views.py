@@ -37,7 +37,7 @@ class RunView:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellView:
     """A value of a table."""
 
     text: str
@@ -51,7 +51,7 @@ class Cell:
 class RowView:
     """A row with links to its runs."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[CellView]
     runs: Sequence[tuple[str, Sequence[RunView]]]
     """by setting: (its words, its runs)"""
     count: int
@@ -139,9 +139,9 @@ def _row(row: Row, kept: Sequence[int], runs: Mapping[str, RunView]) -> RowView:
     return RowView([_cell(row.values[i]) for i in kept], list(by_setting.items()), count, folded)
 
 
-def _cell(value: Value) -> Cell:
+def _cell(value: Value) -> CellView:
     if value is None or value == "":
-        return Cell(shown(None), missing=True)
+        return CellView(shown(None), missing=True)
     if isinstance(value, Number):
         sort = repr(value.value) if math.isfinite(value.value) else None
         interval = ""
@@ -149,10 +149,10 @@ def _cell(value: Value) -> Cell:
             low, high = (_decimal(end, value.digits) for end in (value.low, value.high))
             # a dash between would be taken for a sign
             interval = f"({low} to {high})" if min(value.low, value.high) < 0 else f"({low}–{high})"
-        return Cell(_decimal(value.value, value.digits), interval, sort, missing=sort is None)
+        return CellView(_decimal(value.value, value.digits), interval, sort, missing=sort is None)
     if isinstance(value, int):
-        return Cell(f"{value:,}", sort=str(value))
-    return Cell(value)
+        return CellView(f"{value:,}", sort=str(value))
+    return CellView(value)
 
 
 def _decimal(value: float, digits: int) -> str:

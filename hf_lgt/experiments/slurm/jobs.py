@@ -14,8 +14,8 @@ from typing import Any
 
 from data_builders.reading import read_json
 from data_builders.texts import line
-from hf_lgt.experiments.slurm.settings import COMMAND_SECONDS, SlurmSettings, refusal
-from hf_lgt.experiments.slurm.worker import Task, Worker
+from hf_lgt.experiments.slurm.settings import COMMAND_SECONDS, SlurmSettings, sbatch_refusal
+from hf_lgt.experiments.slurm.worker import SlurmTask, Worker
 from hf_lgt.utils.atomic_io import write_text
 from hf_lgt.utils.errors import ConfigError, RunError
 
@@ -25,7 +25,7 @@ FORMAT = 1
 MOST_TASKS = 1000
 """tasks of an array; Slurm takes 1001 unless its MaxArraySize says otherwise"""
 MOST_TIMEOUTS = 10_000
-"""times that submitit queues a task again; `slurm_worker.MOST_FRUITLESS` ends what gets nowhere"""
+"""times that submitit queues a task again; `worker.MOST_FRUITLESS` ends what gets nowhere"""
 
 Place = tuple[str, int]
 """a task: name of its array, and index"""
@@ -75,7 +75,7 @@ class Jobs:
         return submission.tasks[place[1]] if submission and place[1] < len(submission.tasks) else ()
 
 
-def submit(tasks: Sequence[Task], name: str, folder: Path, settings: SlurmSettings) -> str:
+def submit(tasks: Sequence[SlurmTask], name: str, folder: Path, settings: SlurmSettings) -> str:
     """Submit tasks as one array.
 
     Args:
@@ -109,7 +109,7 @@ def submit(tasks: Sequence[Task], name: str, folder: Path, settings: SlurmSettin
         try:
             jobs = executor.submit_array([Worker(task) for task in tasks])
         except submitit.core.utils.FailedJobError as error:
-            if told := refusal(str(error)):
+            if told := sbatch_refusal(str(error)):
                 raise ConfigError([told]) from None
             raise RunError(
                 f"sbatch: {line(str(error))}; once this is put right, the same command goes on"

@@ -172,7 +172,7 @@ def check_slurm(given: Mapping[str, Any]) -> SlurmSettings:
         raise ConfigError([*faults, *error.faults]) from None
     if faults:
         raise ConfigError(faults)
-    if told := refusal(_test(settings)):
+    if told := sbatch_refusal(_test(settings)):
         raise ConfigError([told])
     return settings
 
@@ -209,7 +209,7 @@ _REFUSALS = {
 """key -> what sbatch says where its value cannot be"""
 
 
-def refusal(said: str) -> str | None:
+def sbatch_refusal(said: str) -> str | None:
     """The fault that an error of sbatch tells of, None where it is not one of the settings."""
     text = line(said.replace("sbatch: ", ""))
     for key, pattern in _REFUSALS.items():

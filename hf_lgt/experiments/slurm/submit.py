@@ -17,12 +17,12 @@ from pathlib import Path
 
 from data_builders.reading import read_json
 from hf_lgt.checkpointing.run_folder import is_finished
-from hf_lgt.experiments.expand import SweepRun
 from hf_lgt.experiments.folder_lock import LOGS
+from hf_lgt.experiments.plan import PlannedRun
 from hf_lgt.experiments.slurm.jobs import FOLDER, MOST_TASKS, Jobs, Place, Submission, queued, submit
 from hf_lgt.experiments.slurm.settings import SlurmSettings, read_settings
-from hf_lgt.experiments.slurm.worker import Task, TaskRun
-from hf_lgt.experiments.spec import SweepSpec
+from hf_lgt.experiments.slurm.worker import SlurmTask, TaskRun
+from hf_lgt.experiments.spec import ExperimentSpec
 from hf_lgt.utils.atomic_io import append_text
 from hf_lgt.utils.errors import RunError
 from hf_lgt.utils.run_lock import RunLock
@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 class _Waiting:
     """What is known of the runs that are not finished."""
 
-    left: dict[str, SweepRun]
+    left: dict[str, PlannedRun]
     """id -> run, of those that are neither finished nor given up"""
     attempts: dict[str, int] = field(default_factory=dict)
     """id -> times that it was in the queue since this process waits"""
@@ -53,21 +53,21 @@ class _Waiting:
 
 
 def run_on_slurm(
-    spec: SweepSpec,
-    missing: Sequence[SweepRun],
+    spec: ExperimentSpec,
+    missing: Sequence[PlannedRun],
     folder: Path,
     recipe: Path,
     retries: int,
-    tell: Callable[[SweepRun, bool], None],
+    tell: Callable[[PlannedRun, bool], None],
     say: Say = lambda text: None,
-) -> list[tuple[SweepRun, Path]]:
+) -> list[tuple[PlannedRun, Path]]:
     """Do the runs that are not finished in tasks of Slurm arrays, and wait for them.
 
     Runs that are in the queue already, of an earlier call, are waited for. A task that leaves the queue
     before its runs are finished, as after ``scancel``, is submitted again.
 
     Args:
-        spec: the sweep; its ``slurm`` is read by `slurm_settings.read_settings`.
+        spec: the sweep; its ``slurm`` is read by `hf_lgt.experiments.slurm.settings.read_settings`.
         missing: runs to do, each once.
         folder: the sweep's own.
         recipe: path of ``recipes/finetune.py``.
@@ -99,22 +99,22 @@ class _Driver:
 
     def __init__(
         self,
-        spec: SweepSpec,
-        missing: Sequence[SweepRun],
+        spec: ExperimentSpec,
+        missing: Sequence[PlannedRun],
         folder: Path,
         recipe: Path,
         retries: int,
         settings: SlurmSettings,
-        tell: Callable[[SweepRun, bool], None],
+        tell: Callable[[PlannedRun, bool], None],
         say: Say,
     ) -> None:
         self.spec, self.folder, self.recipe = spec, folder, recipe.resolve()
         self.retries, self.settings, self.tell, self.say = retries, settings, tell, say
         self.jobs = Jobs(folder)
         self.waiting = _Waiting({run.id: run for run in missing})
-        self.failed: list[tuple[SweepRun, Path]] = []
+        self.failed: list[tuple[PlannedRun, Path]] = []
 
-    def run(self) -> list[tuple[SweepRun, Path]]:
+    def run(self) -> list[tuple[PlannedRun, Path]]:
         queue = self._queue()
         if waited := {name for name, _ in queue}:
             count = sum(len(self._left(place)) for place in queue)
@@ -152,11 +152,11 @@ class _Driver:
         self.waiting.last[name] = place
         self.waiting.attempts[name] = self.waiting.attempts.get(name, 0) + 1
 
-    def _to_submit(self, queue: Mapping[Place, str]) -> list[SweepRun]:
+    def _to_submit(self, queue: Mapping[Place, str]) -> list[PlannedRun]:
         """The runs that are in no task; those that need no further attempt are given up."""
         waiting = self.waiting
         fresh = [run for run in waiting.left.values() if run.id not in waiting.last]
-        lost: list[SweepRun] = []
+        lost: list[PlannedRun] = []
         for place, since in list(waiting.gone.items()):
             if time.monotonic() - since < SETTLE_SECONDS:
                 continue
@@ -178,7 +178,7 @@ class _Driver:
     def _left(self, place: Place) -> list[str]:
         return [run for run in self.jobs.runs(place) if run in self.waiting.left]
 
-    def _give_up(self, run: SweepRun, number: str | None) -> None:
+    def _give_up(self, run: PlannedRun, number: str | None) -> None:
         """Count a run as failed; `number` is that of the task where it did not fail by itself."""
         log = self.folder / LOGS / run.log
         if number is not None or not log.is_file():
@@ -204,7 +204,7 @@ class _Driver:
             return []
         return [str(run) for run in failed] if isinstance(failed, list) else []
 
-    def _submit(self, runs: Sequence[SweepRun]) -> None:
+    def _submit(self, runs: Sequence[PlannedRun]) -> None:
         size = self.settings.runs_per_job
         groups = [runs[i : i + size] for i in range(0, len(runs), size)]
         for i in range(0, len(groups), MOST_TASKS):
@@ -220,10 +220,10 @@ class _Driver:
                     self._seen(run.id, (name, index))
             self.say(f"submitted {sum(map(len, part))} runs in {len(part)} tasks as job {job}")
 
-    def _task(self, place: Place, runs: Sequence[SweepRun]) -> Task:
+    def _task(self, place: Place, runs: Sequence[PlannedRun]) -> SlurmTask:
         report = self._report(place)
         report.parent.mkdir(parents=True, exist_ok=True)
-        return Task(
+        return SlurmTask(
             runs=tuple(TaskRun(run.id, run.run_dir, run.arguments, run.log) for run in runs),
             place=Path.cwd(),
             recipe=self.recipe,

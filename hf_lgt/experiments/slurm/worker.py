@@ -49,7 +49,7 @@ class TaskRun:
 
 
 @dataclass(frozen=True)
-class Task:
+class SlurmTask:
     """What a task does; paths are relative to `place`."""
 
     runs: tuple[TaskRun, ...]
@@ -75,7 +75,7 @@ class Worker:
         fruitless: how often in a row it was queued again without any progress.
     """
 
-    def __init__(self, task: Task, fruitless: int = 0) -> None:
+    def __init__(self, task: SlurmTask, fruitless: int = 0) -> None:
         self.task = task
         self.fruitless = fruitless
         self._before: list[Any] = []

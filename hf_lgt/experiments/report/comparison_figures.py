@@ -1,4 +1,4 @@
-"""Figures of the arms of an experiment."""
+"""Figures of the arms of a comparison."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_lgt.evaluation.curves import mean_curve, training_lengths
-from hf_lgt.experiments.arms import ArmResult
-from hf_lgt.experiments.report.arm_tables import by_arm
+from hf_lgt.experiments.report.comparison_tables import by_arm
+from hf_lgt.experiments.results import SeedResult
 from hf_lgt.report.figures import (
     COLORS,
     TARGET_COLOR,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def comparison_figure(name: str, results: Sequence[ArmResult]) -> Figure:
+def comparison_figure(name: str, results: Sequence[SeedResult]) -> Figure:
     """The target's exact match by length: a panel an arm, a line a seed, their mean in bold."""
     arms = by_arm(results)
     figure, panels = new_figure(1.2 + 3.6 * len(arms), 3.8, len(arms))

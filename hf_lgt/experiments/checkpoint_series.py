@@ -16,9 +16,9 @@ from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.curves import Summary, curve, smallest_length, summarize, training_lengths
 from hf_lgt.evaluation.records import EvalRecord, last_step
 from hf_lgt.evaluation.statistics import paired_difference, spearman
-from hf_lgt.experiments.arms import read_evaluations
-from hf_lgt.experiments.comparison import Planned
-from hf_lgt.experiments.revisions import Checkpoint
+from hf_lgt.experiments.plan import PlannedRun
+from hf_lgt.experiments.results import read_evaluations
+from hf_lgt.experiments.revisions import ListedCheckpoint
 from hf_lgt.utils.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ class CheckpointResult:
 
     arm: str
     seed: int
-    checkpoint: Checkpoint
+    checkpoint: ListedCheckpoint
     config: Config
     summary: Summary
     """after fine-tuning; gap and transfer are against the arm's own auxiliaries"""
@@ -52,9 +52,9 @@ class CheckpointResult:
 
 @dataclass(frozen=True)
 class Point:
-    """One checkpoint of a sweep: its seeds, in one order for all points of a sweep."""
+    """One checkpoint of a series: its seeds, in one order for all points of a series."""
 
-    checkpoint: Checkpoint
+    checkpoint: ListedCheckpoint
     runs: tuple[CheckpointResult, ...]
 
     @property
@@ -68,7 +68,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class CheckpointSeries:
     """One arm from all checkpoints of one repository."""
 
     arm: str
@@ -134,7 +134,7 @@ class Sweep:
         return [(a, b) for a, b in both if a is not None and b is not None]
 
 
-def collect_checkpoints(planned: Sequence[Planned]) -> list[CheckpointResult]:
+def collect_checkpoints(planned: Sequence[PlannedRun]) -> list[CheckpointResult]:
     """Read what every run scored and what it had loaded.
 
     Args:
@@ -144,23 +144,22 @@ def collect_checkpoints(planned: Sequence[Planned]) -> list[CheckpointResult]:
         ConfigError: with every file that cannot be read.
     """
     faults: list[str] = []
-    records: list[list[EvalRecord]] = []
     loaded: list[dict[str, Any]] = []
     try:
-        records = read_evaluations(planned)
+        read = read_evaluations(planned)
     except ConfigError as error:
         faults += error.faults
     for item in planned:
         try:
-            loaded.append(_read_loaded(item.config.run_dir / CHECKPOINT_FILE))
+            loaded.append(_read_loaded(item.run_dir / CHECKPOINT_FILE))
         except ConfigError as error:
             faults += error.faults
     if faults:
         raise ConfigError(faults)
-    return [_result(*parts) for parts in zip(planned, records, loaded, strict=True)]
+    return [_result(item, read[item.id][1], about) for item, about in zip(planned, loaded, strict=True)]
 
 
-def _result(item: Planned, records: Sequence[EvalRecord], loaded: dict[str, Any]) -> CheckpointResult:
+def _result(item: PlannedRun, records: Sequence[EvalRecord], loaded: dict[str, Any]) -> CheckpointResult:
     checkpoint, config = item.checkpoint, item.config
     assert checkpoint is not None
     target = training_lengths(config, "target")[0]
@@ -207,15 +206,16 @@ def _number(value: Any) -> float | None:
 
 
 def _step(recorded: float | None, revision: str) -> int | None:
-    return int(recorded) if recorded is not None and recorded >= 0 else step_of(revision)
+    return int(recorded) if recorded is not None and recorded >= 0 else pretraining_step_of(revision)
 
 
-def step_of(revision: str) -> int | None:
+def pretraining_step_of(revision: str) -> int | None:
     """The pretraining step that a revision's name tells, None if it tells none.
 
     It is the last number after the word step, else the last number; a commit's hash tells none.
 
-    >>> [step_of(name) for name in ("step-160000", "stage1-step40000-tokens84B", "v1-700", "main")]
+    >>> names = ("step-160000", "stage1-step40000-tokens84B", "v1-700", "main")
+    >>> [pretraining_step_of(name) for name in names]
     [160000, 40000, 700, None]
     """
     if re.fullmatch(r"[0-9a-f]{7,40}", revision) and not revision.isdecimal():
@@ -224,9 +224,9 @@ def step_of(revision: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def sweeps(results: Sequence[CheckpointResult]) -> list[Sweep]:
+def checkpoint_series(results: Sequence[CheckpointResult]) -> list[CheckpointSeries]:
     """The results by arm and repository, each with its checkpoints in the order of pretraining."""
-    groups: dict[tuple[str, str], dict[Checkpoint, list[CheckpointResult]]] = {}
+    groups: dict[tuple[str, str], dict[ListedCheckpoint, list[CheckpointResult]]] = {}
     for r in results:
         groups.setdefault((r.arm, r.checkpoint.name_or_path), {}).setdefault(r.checkpoint, []).append(r)
     made = []
@@ -240,5 +240,6 @@ def sweeps(results: Sequence[CheckpointResult]) -> list[Sweep]:
         if steps_known:
             points = [p for _, p in sorted(zip(known, points, strict=True), key=lambda pair: pair[0])]
         positions = sorted(known) if steps_known else range(1, len(points) + 1)
-        made.append(Sweep(arm, name_or_path, twin, tuple(points), tuple(positions), steps_known))
+        series = CheckpointSeries(arm, name_or_path, twin, tuple(points), tuple(positions), steps_known)
+        made.append(series)
     return made

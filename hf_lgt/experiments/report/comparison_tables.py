@@ -1,4 +1,4 @@
-"""Text tables of the arms of an experiment."""
+"""Text tables of the arms of a comparison."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tabulate import tabulate
 from data_builders.texts import plain
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.experiments.arms import ArmResult
+from hf_lgt.experiments.results import SeedResult
 from hf_lgt.report.tables import STYLE, number
 
 SUCCESS = 0.5
 """transfer from which on a seed counts as a success"""
 
 
-def comparison_table(results: Sequence[ArmResult]) -> str:
+def comparison_table(results: Sequence[SeedResult]) -> str:
     """Every seed of every arm: the target's exact match by length, gap and transfer; then the means.
 
     The interval is a percentile bootstrap over seeds.
@@ -42,7 +42,7 @@ def comparison_table(results: Sequence[ArmResult]) -> str:
     return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
 
 
-def success_lines(results: Sequence[ArmResult]) -> list[str]:
+def success_lines(results: Sequence[SeedResult]) -> list[str]:
     """Share of each arm's seeds with transfer >= 0.5, with a Wilson interval."""
     lines = []
     for arm, members in by_arm(results).items():
@@ -69,22 +69,22 @@ def success_lines(results: Sequence[ArmResult]) -> list[str]:
     return lines
 
 
-def by_arm(results: Sequence[ArmResult]) -> Mapping[str, list[ArmResult]]:
+def by_arm(results: Sequence[SeedResult]) -> Mapping[str, list[SeedResult]]:
     """Results of each arm, arms and seeds in their order."""
-    arms: dict[str, list[ArmResult]] = {}
+    arms: dict[str, list[SeedResult]] = {}
     for r in results:
         arms.setdefault(r.arm, []).append(r)
     return arms
 
 
-def _columns(result: ArmResult, lengths: Sequence[int]) -> list[float | None]:
+def _columns(result: SeedResult, lengths: Sequence[int]) -> list[float | None]:
     s = result.summary
     worst = min((v for length, v in s.curve.items() if length <= s.target_length), default=None)
     by_length = [s.curve.get(length) for length in lengths]
     return [worst, *by_length, s.regimes.beyond, s.gap, s.transfer]
 
 
-def _transfer_lengths(results: Sequence[ArmResult], most: int = 10) -> list[int]:
+def _transfer_lengths(results: Sequence[SeedResult], most: int = 10) -> list[int]:
     """Evaluated lengths of the transfer region, thinned out to `most`, its end always there."""
     start = min(r.summary.target_length for r in results)
     end = max(r.summary.auxiliary_length for r in results)

@@ -1,27 +1,36 @@
-"""Settings that two places of a sweep, or a sweep and the command line, both make."""
+"""Settings that two places of an experiment, or an experiment and the command line, both make."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from hf_lgt.experiments.spec import LENGTHS, SweepSpec, flat
+from hf_lgt.experiments.spec import LENGTHS, ExperimentSpec, flat
 
 
-def _own_keys(spec: SweepSpec) -> dict[str, str]:
-    """Keys that the sweep itself sets -> what is wrong where something else sets them."""
+def _own_keys(spec: ExperimentSpec) -> dict[str, str]:
+    """Keys that the experiment itself sets -> what is wrong where something else sets them."""
     fixed = {
-        key: f"{key}: is set by the sweep's seeds; --seeds 0,1,2 chooses them"
+        key: f"{key}: is set by the {spec.kind}'s seeds; --seeds 0,1,2 chooses them"
         for key in ("seed", "seed.init")
     }
     if spec.checkpoints:
-        fixed["seed.data"] = "seed.data: is the run's seed where checkpoints are swept over"
+        fixed["seed.data"] = f"seed.data: is the run's seed where a {spec.kind} has checkpoints; see --seeds"
+        more = "; --checkpoints chooses among them" if spec.kind == "comparison" else ""
         for key in ("model", "model.init", "model.name_or_path", "model.revision"):
-            fixed[key] = f"{key}: is set by the sweep's checkpoints"
+            fixed[key] = f"{key}: is set by the {spec.kind}'s checkpoints{more}"
     return fixed
 
 
-def set_twice(spec: SweepSpec) -> Iterator[str]:
+def same_names(spec: ExperimentSpec) -> Iterator[str]:
+    """Names that several arms of a comparison have; those of a sweep are checked as it is read."""
+    for name, count in Counter(arm.name for arm in spec.arms).items():
+        if count > 1:
+            yield f"arms: {count} files are named {name}; an arm is told by its file's name"
+
+
+def set_twice(spec: ExperimentSpec) -> Iterator[str]:
     """Settings of the grid and of arms that something else replaces, so that a run would not be what it is
     called.
     """
@@ -46,10 +55,11 @@ def _replaces(key: str, earlier: str) -> bool:
     return earlier == key or earlier.startswith(f"{key}.")
 
 
-def fixed_faults(spec: SweepSpec, overrides: Sequence[str]) -> list[str]:
-    """Overrides of what the sweep itself sets."""
+def fixed_faults(spec: ExperimentSpec, overrides: Sequence[str]) -> list[str]:
+    """Overrides of what the experiment itself sets."""
     fixed = _own_keys(spec)
-    fixed["name"] = "name: a run is named by its config's name, its arm and a hash; change it in the file"
+    if spec.kind == "sweep":
+        fixed["name"] = "name: a run is named by its config's name, its arm and a hash; change it in the file"
     for axis, values in spec.axes.items():
         for settings in values.values():
             fixed |= {key: f"{key}: is set by the sweep's grid, axis {axis}" for key in settings}

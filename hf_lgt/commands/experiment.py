@@ -1,0 +1,145 @@
+"""Train what an experiment still lacks, here or on a Slurm cluster, and sum it up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_lgt.commands import cli
+from hf_lgt.experiments.bundles import bundles
+from hf_lgt.experiments.checkpoint_series import collect_checkpoints
+from hf_lgt.experiments.folder_lock import LOGS, experiment_lock
+from hf_lgt.experiments.launch import check_checkpoints, check_data, last_error, run_all, usual_jobs
+from hf_lgt.experiments.plan import PlannedRun, distinct, manifest_of, record_plan, todo
+from hf_lgt.experiments.report.outputs import write_checkpoint_comparison, write_comparison, write_sweep
+from hf_lgt.experiments.results import collect, collect_arms
+from hf_lgt.experiments.slurm.settings import check_slurm
+from hf_lgt.experiments.slurm.submit import run_on_slurm
+from hf_lgt.experiments.spec import ExperimentSpec
+from hf_lgt.utils.progress import bar
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How runs are executed."""
+
+    recipe: Path
+    """path of ``recipes/finetune.py``"""
+    jobs: int | None = None
+    """processes at a time; None: as `usual_jobs` has it"""
+    together: int = 1
+    """runs that one process trains"""
+    retries: int = 0
+    """further attempts at a run that failed"""
+    on_slurm: bool = False
+
+
+Failed = list[tuple[PlannedRun, Path]]
+"""runs and their logs"""
+
+
+def run_experiment(
+    spec: ExperimentSpec, every: Sequence[PlannedRun], wanted: Sequence[PlannedRun], how: Execution
+) -> int:
+    """Train those of the wanted runs that are not finished, and write tables and figures.
+
+    Of a comparison these are written once all of its runs are finished.
+
+    Args:
+        spec: of the experiment.
+        every: its runs, all in its manifest and tables.
+        wanted: those that are to be trained now.
+        how: where and how many at a time.
+
+    Returns:
+        The command's exit status.
+
+    Raises:
+        ConfigError: something is wrong with what the runs need, or with finished ones; nothing is written.
+    """
+    missing, folder = todo(wanted), every[0].folder
+    if how.on_slurm and missing:
+        check_slurm(spec.slurm)
+    bundles(missing, how.together)  # tells of runs that cannot be trained together
+    check_data(missing)
+    check_checkpoints(missing)
+    _results(spec, every)  # what cannot be read is reported before any is started
+    with experiment_lock(folder, say=print):
+        record_plan(spec, every)
+        count = len(distinct(wanted))
+        print(f"{count} runs, {count - len(missing)} finished; logs in {folder / LOGS}", flush=True)
+        failed = execute_runs(spec, missing, folder, how, spec.name)
+        _report_failed(failed)
+        if spec.kind == "sweep" or not failed:
+            _summarize(spec, every)
+    return cli.RUN_ERROR if failed else 0
+
+
+def execute_runs(
+    spec: ExperimentSpec, missing: Sequence[PlannedRun], folder: Path, how: Execution, title: str
+) -> Failed:
+    """Execute runs, each once, with a progress bar; gives those that failed.
+
+    The caller holds the lock of `folder`, the experiment's own, and has called `record_plan`.
+    """
+    with bar(total=len(missing), unit="run", desc=title, smoothing=0) as done:
+
+        def say(text: str) -> None:
+            done.write(text, file=sys.stderr)
+
+        if how.on_slurm:
+            return run_on_slurm(
+                spec, missing, folder, how.recipe, how.retries, lambda run, well: done.update(), say
+            )
+        jobs = bundles(missing, how.together)
+        for bundle in jobs:
+            bundle.write_configs()
+        failed = run_all(
+            jobs,
+            how.recipe,
+            folder / LOGS,
+            how.jobs or usual_jobs(),
+            lambda bundle, well: done.update(len(bundle.runs)),
+            how.retries,
+            say,
+        )
+    return [(run, log) for bundle, log in failed for run in bundle.unfinished]
+
+
+def _report_failed(failed: Failed) -> None:
+    # those that were trained together have one log
+    for log in dict.fromkeys(log for _, log in failed):
+        for run in (run for run, own in failed if own == log):
+            print(f"error: {run.id} ({run.label}) failed; see {log}", file=sys.stderr)
+        print(last_error(log), file=sys.stderr)
+
+
+def _results(spec: ExperimentSpec, every: Sequence[PlannedRun]) -> list[Any]:
+    """What the finished runs scored.
+
+    Raises:
+        ConfigError: with every file that cannot be read.
+    """
+    if spec.kind == "sweep":
+        return collect(manifest_of(spec, every), every[0].folder)
+    finished = [run for run in every if run.finished]
+    return collect_checkpoints(finished) if spec.checkpoints else collect_arms(finished)
+
+
+def _summarize(spec: ExperimentSpec, every: Sequence[PlannedRun]) -> None:
+    """Write and show tables and figures of what is finished."""
+    results, folder = _results(spec, every), every[0].folder
+    if not results:
+        return
+    if spec.kind == "sweep":
+        tables, figures = write_sweep(manifest_of(spec, every), results, folder)
+        print(f"\n{tables[0].markdown()}\n\nall tables: {folder / 'sweep.md'}")
+    else:
+        write = write_checkpoint_comparison if spec.checkpoints else write_comparison
+        text, figures = write(spec.name, results, folder)
+        print(text)
+    for path in figures:
+        print(f"figure: {path}")
