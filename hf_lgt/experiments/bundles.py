@@ -11,6 +11,7 @@ from data_builders import get_task
 from hf_lgt.config.schema import Config
 from hf_lgt.config.stackable import shape_of, together_faults
 from hf_lgt.data.tokenizers import other_tasks
+from hf_lgt.experiments.manifest import grouped
 from hf_lgt.experiments.plan import PlannedRun, write_config
 from hf_lgt.utils.errors import ConfigError
 
@@ -67,9 +68,7 @@ def bundles(runs: Sequence[PlannedRun], most: int) -> list[Bundle]:
     Raises:
         ConfigError: there may be more than one, and a run is of a kind that cannot be trained with others.
     """
-    groups: dict[str, list[PlannedRun]] = {}
-    for run in runs:
-        groups.setdefault(_key(run.config), []).append(run)
+    groups = grouped(runs, lambda run: _key(run.config))
     faults = [fault for own in groups.values() for fault in together_faults([own[0].config])]
     if faults and most > 1:
         raise ConfigError([f"--together: {fault}" for fault in dict.fromkeys(faults)])

@@ -156,7 +156,7 @@ def collect_checkpoints(planned: Sequence[PlannedRun]) -> list[CheckpointResult]
             faults += error.faults
     if faults:
         raise ConfigError(faults)
-    return [_result(item, read[item.id][1], about) for item, about in zip(planned, loaded, strict=True)]
+    return [_result(item, read[item.run_dir], about) for item, about in zip(planned, loaded, strict=True)]
 
 
 def _result(item: PlannedRun, records: Sequence[EvalRecord], loaded: dict[str, Any]) -> CheckpointResult:

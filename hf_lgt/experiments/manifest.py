@@ -15,10 +15,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_builders.reading import UnreadableFileError, holds_text, read_json
 from data_builders.texts import CONTROLS
@@ -26,6 +26,9 @@ from hf_lgt.checkpointing.run_folder import is_finished
 from hf_lgt.utils.atomic_io import clear_drafts, write_text
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.run_lock import clear_lock
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 FILE = "manifest.json"
 CONFIGS = "configs"
@@ -59,10 +62,8 @@ class Entry:
     @property
     def label(self) -> str:
         """The run in words, its seed aside."""
-        words = [self.group, self.arm, *(f"{key} {value}" for key, value in self.point.items())]
-        return ", ".join(word for word in words if word) + (
-            f" from {self.checkpoint}" * bool(self.checkpoint)
-        )
+        words = setting_words(self.group, self.arm, self.point)
+        return words + f" from {self.checkpoint}" * bool(self.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,15 @@ def _text(value: Any) -> str:
     return value
 
 
-def entries_by_cell(runs: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:
-    """Runs that differ in the seed alone, together, in the order in which they stand."""
-    cells: dict[tuple[Any, ...], list[Entry]] = {}
-    for entry in runs:
-        cells.setdefault(entry.cell, []).append(entry)
-    return cells
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items of one key together, keys and items in the order in which they come."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def setting_words(group: str, arm: str, point: Mapping[str, str], checkpoint: str = "") -> str:
+    """A setting of an experiment in words, what is empty left out."""
+    words = [group, arm, *(f"{axis} {value}" for axis, value in point.items()), checkpoint]
+    return ", ".join(word for word in words if word)

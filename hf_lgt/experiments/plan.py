@@ -26,7 +26,7 @@ from hf_lgt.config.load import config_from_dict, load_config
 from hf_lgt.config.schema import NAME, SECTIONS, Config, plain, short
 from hf_lgt.experiments.conflicts import fixed_faults, same_names, set_twice
 from hf_lgt.experiments.controls import arm_settings, given
-from hf_lgt.experiments.manifest import CONFIGS, Entry, Manifest, relative, write_manifest
+from hf_lgt.experiments.manifest import CONFIGS, Entry, Manifest, relative, setting_words, write_manifest
 from hf_lgt.experiments.revisions import LONGEST_NAME, ListedCheckpoint, setting
 from hf_lgt.experiments.spec import LENGTHS, ArmSpec, ExperimentSpec
 from hf_lgt.utils import yaml as yaml12
@@ -141,8 +141,7 @@ class _Faults(list[str]):
     @contextmanager
     def of(self, arm: str, group: str = "", point: Mapping[str, str] | None = None) -> Iterator[None]:
         """Within the block a ConfigError is noted, with whose it is."""
-        words = (group, arm, *(f"{key} {value}" for key, value in (point or {}).items()))
-        where = ", ".join(word for word in words if word)
+        where = setting_words(group, arm, point or {})
         try:
             yield
         except ConfigError as error:
@@ -349,7 +348,7 @@ def manifest_of(spec: ExperimentSpec, runs: Sequence[PlannedRun]) -> Manifest:
 
 def distinct(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """The runs without those that another entry stands for too."""
-    return list({run.id: run for run in reversed(runs)}.values())[::-1]
+    return list({run.run_dir: run for run in reversed(runs)}.values())[::-1]
 
 
 def todo(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -31,7 +31,7 @@ from hf_lgt.evaluation.curves import (
 )
 from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
 from hf_lgt.evaluation.statistics import bootstrap_interval
-from hf_lgt.experiments.manifest import Entry, Manifest, entries_by_cell
+from hf_lgt.experiments.manifest import Entry, Manifest, grouped
 from hf_lgt.experiments.plan import PlannedRun
 from hf_lgt.utils.errors import ConfigError
 
@@ -135,11 +135,14 @@ def collect(manifest: Manifest, folder: Path) -> list[ExperimentCell]:
     read = _read(manifest, folder)
     planned = _planned(manifest, folder, read)
     cells = []
-    for own in entries_by_cell(manifest.runs).values():
+    for own in grouped(manifest.runs, lambda entry: entry.cell).values():
         first = own[0]
         found = tuple(
             _result(
-                entry, manifest.run_dir(entry, folder), read, _reference(entry, manifest.runs, read, planned)
+                entry,
+                manifest.run_dir(entry, folder),
+                *read[entry.id],
+                _reference(entry, manifest.runs, read, planned),
             )
             for entry in own
             if entry.id in read
@@ -168,33 +171,29 @@ def collect_arms(runs: Sequence[PlannedRun]) -> list[SeedResult]:
         other = run
         if not training_lengths(run.config, "auxiliary"):
             other = next((other for other in with_auxiliaries if other.seed == run.seed), run)
-        reference = _reference_of(other.config, read[other.id][1])
+        reference = _reference_of(other.config, read[other.run_dir])
         length = training_lengths(run.config, "target")[0][1]
         reference = dataclasses.replace(reference, target_length=length)
-        results.append(_result(run.entry, run.run_dir, read, reference))
+        results.append(_result(run.entry, run.run_dir, run.config, read[run.run_dir], reference))
     return results
 
 
-Read = Mapping[str, tuple[Config, list[EvalRecord]]]
-"""id of each finished run -> its config and records"""
-
-
-def read_evaluations(runs: Sequence[PlannedRun]) -> Read:
-    """The records of a comparison's runs, the last evaluation of each known to be whole.
+def read_evaluations(runs: Sequence[PlannedRun]) -> dict[Path, list[EvalRecord]]:
+    """Folder of each of a comparison's runs -> its records, the last evaluation known to be whole.
 
     Raises:
         ConfigError: with every file that cannot be read or whose last evaluation lacks something.
     """
     faults: list[str] = []
-    read: dict[str, tuple[Config, list[EvalRecord]]] = {}
+    read: dict[Path, list[EvalRecord]] = {}
     for run in runs:
         file = run.run_dir / "eval.jsonl"
         try:
-            read[run.id] = run.config, read_records(file)
+            read[run.run_dir] = read_records(file)
         except RecordError as error:
             faults.append(str(error))
             continue
-        if missing := _missing(run.config, last_step(read[run.id][1])):
+        if missing := _missing(run.config, last_step(read[run.run_dir])):
             faults.append(f"{file}: its last evaluation lacks {missing[0]} and {len(missing) - 1} more")
     if faults:
         raise ConfigError(faults)
@@ -212,6 +211,10 @@ def _missing(config: Config, records: Sequence[EvalRecord]) -> list[str]:
         for length in config.eval.grid
         if c.definition.length_fault(length, c.options) is None and (c.task, length) not in there
     ]
+
+
+Read = Mapping[str, tuple[Config, list[EvalRecord]]]
+"""id of each finished run -> its config and records"""
 
 
 def _read(manifest: Manifest, folder: Path) -> Read:
@@ -291,8 +294,9 @@ def _reference_of(config: Config, records: Sequence[EvalRecord]) -> _Reference:
     return _Reference(target[1], auxiliaries, smallest, against, mean)
 
 
-def _result(entry: Entry, run_dir: Path, read: Read, reference: _Reference | None) -> SeedResult:
-    config, records = read[entry.id]
+def _result(
+    entry: Entry, run_dir: Path, config: Config, records: Sequence[EvalRecord], reference: _Reference | None
+) -> SeedResult:
     last = last_step(records)
     target, longest = training_lengths(config, "target")[0]
     own = training_lengths(config, "auxiliary")

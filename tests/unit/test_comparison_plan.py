@@ -5,7 +5,7 @@ import pytest
 from hf_lgt.commands import cli
 from hf_lgt.config.load import load_config
 from hf_lgt.experiments.launch import check_data, last_error
-from hf_lgt.experiments.plan import plan
+from hf_lgt.experiments.plan import plan, todo
 from hf_lgt.experiments.spec import ArmSpec, ExperimentSpec, load_comparison, seed_faults
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.errors import ConfigError
@@ -177,6 +177,18 @@ def test_arms_that_would_share_a_folder_are_told(folder):
         "b: name: its runs would be those of a",
         "c: name: its runs would be those of a",
     ]
+
+
+def test_arms_of_one_name_in_different_folders_are_different_runs(folder):
+    path = folder(
+        compare="name: c\narms: [a.yaml, b.yaml]\nseeds: [0]\n",
+        a="name: same\noutput_dir: A\n" + ARM,
+        b="name: same\noutput_dir: B\n" + ARM,
+    )
+    runs = plan(load_comparison(path))
+    assert todo(runs) == runs
+    assert [run.entry.folder for run in runs] == ["../same/seed-0", "../../B/same/seed-0"]
+    assert {run.folder for run in runs} == {Path("A/c")}
 
 
 def test_the_same_arm_twice_is_told(folder):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_lgt.evaluation.curves import mean_curve, training_lengths
-from hf_lgt.experiments.report.comparison_tables import by_arm
+from hf_lgt.experiments.manifest import grouped
 from hf_lgt.experiments.results import SeedResult
 from hf_lgt.report.figures import (
     COLORS,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def comparison_figure(name: str, results: Sequence[SeedResult]) -> Figure:
     """The target's exact match by length: a panel an arm, a line a seed, their mean in bold."""
-    arms = by_arm(results)
+    arms = grouped(results, lambda r: r.arm)
     figure, panels = new_figure(1.2 + 3.6 * len(arms), 3.8, len(arms))
     for axes, (arm, members) in zip(panels, arms.items(), strict=True):
         style_length_axes(axes, [length for r in members for length in r.summary.curve])

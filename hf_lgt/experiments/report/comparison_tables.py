@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from tabulate import tabulate
@@ -10,6 +10,7 @@ from tabulate import tabulate
 from data_builders.texts import plain
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import bootstrap_interval
+from hf_lgt.experiments.manifest import grouped
 from hf_lgt.experiments.results import SeedResult
 from hf_lgt.report.tables import STYLE, number
 
@@ -27,7 +28,7 @@ def comparison_table(results: Sequence[SeedResult]) -> str:
     far = max(r.summary.auxiliary_length for r in results)
     headers = ["arm", "seed", f"worst ≤ {near}", *map(str, lengths), f"mean > {far}", "gap", "transfer"]
     rows: list[list[str]] = []
-    for arm, members in by_arm(results).items():
+    for arm, members in grouped(results, lambda r: r.arm).items():
         columns = [_columns(r, lengths) for r in members]
         name = plain(arm)
         rows += [
@@ -45,7 +46,7 @@ def comparison_table(results: Sequence[SeedResult]) -> str:
 def success_lines(results: Sequence[SeedResult]) -> list[str]:
     """Share of each arm's seeds with transfer >= 0.5, with a Wilson interval."""
     lines = []
-    for arm, members in by_arm(results).items():
+    for arm, members in grouped(results, lambda r: r.arm).items():
         known = [r.summary.transfer for r in members if r.summary.transfer is not None]
         unlearned = sum(r.summary.learned is False for r in members)
         if not known and not unlearned:
@@ -67,14 +68,6 @@ def success_lines(results: Sequence[SeedResult]) -> list[str]:
             f"(95 % {low:.2f}–{high:.2f})"
         )
     return lines
-
-
-def by_arm(results: Sequence[SeedResult]) -> Mapping[str, list[SeedResult]]:
-    """Results of each arm, arms and seeds in their order."""
-    arms: dict[str, list[SeedResult]] = {}
-    for r in results:
-        arms.setdefault(r.arm, []).append(r)
-    return arms
 
 
 def _columns(result: SeedResult, lengths: Sequence[int]) -> list[float | None]:

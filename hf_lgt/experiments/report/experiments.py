@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from hf_lgt.checkpointing.run_folder import read_config, read_run_config
 from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
 from hf_lgt.experiments import manifest as manifests
-from hf_lgt.experiments.manifest import Entry, Manifest, read_manifest
+from hf_lgt.experiments.manifest import Entry, Manifest, grouped, read_manifest
 from hf_lgt.experiments.results import ExperimentCell, SeedResult, collect
 from hf_lgt.utils.errors import ConfigError
 
@@ -154,9 +155,7 @@ def _loose(runs: Sequence[Path], folder: Path, faults: list[str]) -> tuple[Manif
             continue
         where = os.path.relpath(run_dir, folder).replace(os.sep, "/")
         found.append((config.name, config.seed.init, where, run_dir))
-    seen: dict[tuple[str, int], int] = {}
-    for name, seed, _, _ in found:
-        seen[name, seed] = seen.get((name, seed), 0) + 1
+    seen = Counter((name, seed) for name, seed, _, _ in found)
     twice = {name for (name, _), count in seen.items() if count > 1}
     entries = [
         Entry(
@@ -179,9 +178,7 @@ def _named(error: ConfigError, run_dir: Path) -> Iterator[str]:
 def _experiment(manifest: Manifest, place: Path) -> Experiment:
     cells = collect(manifest, place)
     results = {result.run_dir: result for cell in reversed(cells) for result in cell.results}
-    entries: dict[Path, list[Entry]] = {}
-    for entry in manifest.runs:
-        entries.setdefault(manifest.run_dir(entry, place), []).append(entry)
+    entries = grouped(manifest.runs, lambda entry: manifest.run_dir(entry, place))
     runs = []
     faults: list[str] = []
     for run_dir, own in entries.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import cycle
 from statistics import fmean
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_lgt.evaluation.curves import mean_curve
-from hf_lgt.experiments.manifest import Manifest
+from hf_lgt.experiments.manifest import Manifest, grouped, setting_words
 from hf_lgt.experiments.report.cells import gap_of, mean_of, reach_of, values_of
 from hf_lgt.experiments.report.stability import REGIMES, shared_steps, swing
 from hf_lgt.experiments.report.sweep_tables import gap_grids
@@ -43,18 +42,6 @@ def sweep_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> list[
     return [*grids, *curves, *reach_pictures(manifest, cells), *stability_pictures(manifest, cells)]
 
 
-def _by_setting(cells: Sequence[ExperimentCell]) -> dict[Any, list[ExperimentCell]]:
-    settings: dict[Any, list[ExperimentCell]] = {}
-    for cell in cells:
-        settings.setdefault(cell.setting, []).append(cell)
-    return settings
-
-
-def _setting_words(cell: ExperimentCell) -> str:
-    words = [cell.group, *(f"{k} {v}" for k, v in cell.point.items()), cell.checkpoint]
-    return ", ".join(word for word in words if word)
-
-
 def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure of panels in rows of at most four."""
     columns = min(count, 3 if count in (3, 5, 6, 9) else 4)
@@ -72,14 +59,12 @@ def curves_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iter
     Where there is one arm from a few checkpoints, these are the lines.
     """
     line: Callable[[ExperimentCell], str] = _arm_words
-    settings = list(_by_setting(cells).values())
+    shared = 3
     checkpoints = {cell.checkpoint for cell in cells}
     if len({cell.arm for cell in cells}) == 1 and 1 < len(checkpoints) <= len(ARM_COLORS):
         line = _checkpoint_words
-        found: dict[Any, list[ExperimentCell]] = {}
-        for cell in cells:
-            found.setdefault(cell.setting[:2], []).append(cell)
-        settings = list(found.values())
+        shared = 2
+    settings = list(grouped(cells, lambda cell: cell.setting[:shared]).values())
     lines = list(dict.fromkeys(map(line, cells)))
     style = dict(zip(lines, zip(cycle(ARM_COLORS), cycle(ARM_MARKERS), strict=False), strict=False))
     for start in range(0, len(settings), MOST_PANELS):
@@ -134,8 +119,8 @@ def _draw_curves(
 def _panel_words(own: Sequence[ExperimentCell]) -> str:
     """What all lines of a panel share."""
     first = own[0]
-    shared = first if len({cell.checkpoint for cell in own}) == 1 else replace(first, checkpoint="")
-    return _setting_words(shared)
+    checkpoint = first.checkpoint if len({cell.checkpoint for cell in own}) == 1 else ""
+    return setting_words(first.group, "", first.point, checkpoint)
 
 
 def _curves_alt(settings: Sequence[Sequence[ExperimentCell]], line: Callable[[ExperimentCell], str]) -> str:

@@ -16,7 +16,7 @@ from hf_lgt.evaluation.statistics import (
     seeds_for_rate_width,
     seeds_for_width,
 )
-from hf_lgt.experiments.manifest import Manifest
+from hf_lgt.experiments.manifest import Manifest, setting_words
 from hf_lgt.experiments.report.cells import (
     Measure,
     gap_of,
@@ -187,9 +187,8 @@ def gap_grids(
     for cell in cells:
         if not any(result.auxiliary_curve for result in cell.results):
             continue
-        others = [f"{key} {value}" for key, value in cell.point.items() if key not in axes]
-        words = [cell.group, cell.arm, *others, cell.checkpoint]
-        key = ", ".join(word for word in words if word)
+        others = {key: value for key, value in cell.point.items() if key not in axes}
+        key = setting_words(cell.group, cell.arm, others, cell.checkpoint)
         grids.setdefault(key, {})[cell.point[axes[0]], cell.point[axes[1]]] = cell
     for key, grid in grids.items():
         yield f" ({key})" if len(grids) > 1 else "", grid

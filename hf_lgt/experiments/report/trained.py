@@ -13,6 +13,7 @@ from hf_lgt.checkpointing.run_folder import recorded, recorded_checkpoint, recor
 from hf_lgt.config.schema import ComponentConfig, Config
 from hf_lgt.evaluation.curves import curve
 from hf_lgt.evaluation.records import LARGEST
+from hf_lgt.experiments.manifest import grouped
 from hf_lgt.experiments.report.experiments import Experiment, Run
 from hf_lgt.report.blocks import Row, Table, Value
 from hf_lgt.report.model_card import on_hub
@@ -71,12 +72,10 @@ def _runs(count: int) -> str:
 def settings_table(experiment: Experiment) -> Table:
     """A row a setting: its tasks with their training lengths, steps, and how many seeds are finished."""
     manifest = experiment.manifest
-    cells: dict[tuple[Any, ...], list[Run]] = {}
-    for run in experiment.runs:
-        for entry in run.entries:
-            cells.setdefault(entry.cell, []).append(run)
+    places = [(entry.cell, run) for run in experiment.runs for entry in run.entries]
     rows = []
-    for (group, arm, point, checkpoint), runs in cells.items():
+    for (group, arm, point, checkpoint), own in grouped(places, lambda place: place[0]).items():
+        runs = [run for _, run in own]
         config = next((run.config for run in runs if run.config), None)
         values: list[Value] = [group, arm, *(dict(point).get(axis, "") for axis in manifest.axes), checkpoint]
         for role in ("target", "auxiliary"):

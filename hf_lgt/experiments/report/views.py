@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from hf_lgt.experiments.manifest import grouped
 from hf_lgt.experiments.report.experiments import Run
 from hf_lgt.report.blocks import Number, Row, Table, Value, shown
 
@@ -131,9 +132,8 @@ def table_view(own: str, table: Table, runs: Mapping[str, RunView]) -> TableView
 
 
 def _row(row: Row, kept: Sequence[int], runs: Mapping[str, RunView]) -> RowView:
-    by_setting: dict[str, list[RunView]] = {}
-    for view in {runs[i].anchor: runs[i] for i in row.runs if i in runs}.values():
-        by_setting.setdefault(view.label, []).append(view)
+    views = {runs[i].anchor: runs[i] for i in row.runs if i in runs}.values()
+    by_setting = grouped(views, lambda view: view.label)
     count = sum(map(len, by_setting.values()))
     folded = len(by_setting) > 1 or count > MOST_LINKS
     return RowView([_cell(row.values[i]) for i in kept], list(by_setting.items()), count, folded)
