@@ -10,7 +10,7 @@ from hf_lgt.analysis.report.related import read_related
 from hf_lgt.config.schema import Config
 from hf_lgt.experiments.controls import TRANSFER
 from hf_lgt.experiments.manifest import read_manifest
-from hf_lgt.experiments.results import ExperimentCell, collect
+from hf_lgt.experiments.results import SeedGroup, collect
 from hf_lgt.utils.errors import ConfigError
 
 ALONE = "target_alone"
@@ -49,7 +49,7 @@ def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
         raise ConfigError([*faults, *error.faults]) from None
     if manifest.axes:
         faults.append(f"{sweep}: has a grid ({', '.join(manifest.axes)}); a pair is measured in one setting")
-    measured: dict[tuple[str, str], ExperimentCell] = {}
+    measured: dict[tuple[str, str], SeedGroup] = {}
     for cell in sorted(
         cells, key=lambda cell: cell.arm != TRANSFER
     ):  # else the first arm that has auxiliaries
@@ -82,7 +82,7 @@ def _pair(config: Config) -> tuple[str, str] | None:
     return (roles["target"], roles["auxiliary"]) if len(config.mixture) == 2 and len(roles) == 2 else None
 
 
-def _gained(cell: ExperimentCell, before: Mapping[int, float | None]) -> tuple[float, ...]:
+def _gained(cell: SeedGroup, before: Mapping[int, float | None]) -> tuple[float, ...]:
     """What each seed gains by the auxiliary in the transfer region; `before` is what it has without."""
     gained = []
     for own in cell.results:

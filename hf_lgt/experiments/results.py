@@ -87,7 +87,7 @@ class SeedResult:
 
 
 @dataclass(frozen=True)
-class ExperimentCell:
+class SeedGroup:
     """One setting of an experiment: its runs differ in the seed alone."""
 
     group: str
@@ -118,7 +118,7 @@ class ExperimentCell:
         }
 
 
-def collect(manifest: Manifest, folder: Path) -> list[ExperimentCell]:
+def collect(manifest: Manifest, folder: Path) -> list[SeedGroup]:
     """Read the finished runs of an experiment; those that are not are left out.
 
     The first arm of a setting that has auxiliaries is what the others are measured against: its auxiliaries'
@@ -148,7 +148,7 @@ def collect(manifest: Manifest, folder: Path) -> list[ExperimentCell]:
             if entry.id in read
         )
         if found:
-            cells.append(ExperimentCell(first.group, first.arm, first.point, first.checkpoint, found))
+            cells.append(SeedGroup(first.group, first.arm, first.point, first.checkpoint, found))
     return cells
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.experiments.manifest import Manifest
-from hf_lgt.experiments.results import ExperimentCell, SeedResult
+from hf_lgt.experiments.results import SeedGroup, SeedResult
 from hf_lgt.report.blocks import Number
 
 Measure = Callable[[SeedResult], "float | None"]
@@ -28,7 +28,7 @@ def transfer_of(result: SeedResult) -> float | None:
     return result.summary.transfer if result.comparable else None
 
 
-def mean_of(cell: ExperimentCell, measure: Measure) -> Number | None:
+def mean_of(cell: SeedGroup, measure: Measure) -> Number | None:
     """Mean over the seeds that have a value, with its interval; None without any."""
     values = values_of(cell, measure)
     if not values:
@@ -36,16 +36,16 @@ def mean_of(cell: ExperimentCell, measure: Measure) -> Number | None:
     return Number(fmean(values), *bootstrap_interval(values)) if len(values) > 1 else Number(values[0])
 
 
-def values_of(cell: ExperimentCell, measure: Measure) -> list[float]:
+def values_of(cell: SeedGroup, measure: Measure) -> list[float]:
     """One number of every seed, without those that have none."""
     return [value for result in cell.results if (value := measure(result)) is not None]
 
 
 def names(
-    manifest: Manifest, cells: Sequence[ExperimentCell]
-) -> tuple[tuple[str, ...], Callable[[ExperimentCell], tuple[str, ...]]]:
+    manifest: Manifest, cells: Sequence[SeedGroup]
+) -> tuple[tuple[str, ...], Callable[[SeedGroup], tuple[str, ...]]]:
     """Headers that tell settings apart, those that differ at all, and what stands below them."""
-    kinds: list[tuple[str, Callable[[ExperimentCell], str]]] = [
+    kinds: list[tuple[str, Callable[[SeedGroup], str]]] = [
         ("group", lambda c: c.group),
         ("arm", lambda c: c.arm),
     ]
@@ -55,10 +55,10 @@ def names(
     return tuple(name for name, _ in used), lambda cell: tuple(of(cell) for _, of in used)
 
 
-def _on_axis(axis: str) -> Callable[[ExperimentCell], str]:
+def _on_axis(axis: str) -> Callable[[SeedGroup], str]:
     return lambda cell: cell.point.get(axis, "")
 
 
-def run_ids(cell: ExperimentCell) -> tuple[str, ...]:
+def run_ids(cell: SeedGroup) -> tuple[str, ...]:
     """Ids of a setting's runs."""
     return tuple(result.entry.id for result in cell.results)

@@ -13,7 +13,7 @@ from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
 from hf_lgt.experiments import manifest as manifests
 from hf_lgt.experiments.manifest import Entry, Manifest, grouped, read_manifest
-from hf_lgt.experiments.results import ExperimentCell, SeedResult, collect
+from hf_lgt.experiments.results import SeedGroup, SeedResult, collect
 from hf_lgt.utils.errors import ConfigError
 
 LOOSE = "single runs"
@@ -51,7 +51,7 @@ class Experiment:
     """Runs that were made to be compared."""
 
     manifest: Manifest
-    cells: tuple[ExperimentCell, ...]
+    cells: tuple[SeedGroup, ...]
     """finished runs alone"""
     runs: tuple[Run, ...]
 

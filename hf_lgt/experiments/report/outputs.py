@@ -16,7 +16,7 @@ from hf_lgt.experiments.report.comparison_figures import comparison_figure
 from hf_lgt.experiments.report.comparison_tables import comparison_table, success_lines
 from hf_lgt.experiments.report.sweep_figures import sweep_pictures
 from hf_lgt.experiments.report.sweep_tables import sweep_tables
-from hf_lgt.experiments.results import ExperimentCell, SeedResult
+from hf_lgt.experiments.results import SeedGroup, SeedResult
 from hf_lgt.report.blocks import Table
 from hf_lgt.report.canvas import optional
 from hf_lgt.report.figures import save_figure
@@ -50,7 +50,7 @@ def _draw(folder: Path, figure: Callable[[], Figure]) -> list[Path]:
 
 
 def write_sweep(
-    manifest: Manifest, cells: Sequence[ExperimentCell], folder: Path
+    manifest: Manifest, cells: Sequence[SeedGroup], folder: Path
 ) -> tuple[list[Table], list[Path]]:
     """Write tables, numbers and figures of a sweep into its folder; gives tables and the figures' paths."""
     tables = sweep_tables(manifest, cells)
@@ -69,7 +69,7 @@ def _write(path: Path, text: str, data: Any) -> None:
     write_text(path.with_name(f"{path.name}.json"), json.dumps(data, indent=1) + "\n")
 
 
-def sweep_data(manifest: Manifest, cells: Sequence[ExperimentCell]) -> dict[str, Any]:
+def sweep_data(manifest: Manifest, cells: Sequence[SeedGroup]) -> dict[str, Any]:
     """Every seed's last evaluation and the curves' intervals, as plain data."""
     return {
         "name": manifest.name,

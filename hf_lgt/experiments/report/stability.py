@@ -8,7 +8,7 @@ from statistics import fmean
 
 from hf_lgt.experiments.manifest import Manifest
 from hf_lgt.experiments.report.cells import Measure, mean_of, names, run_ids
-from hf_lgt.experiments.results import ExperimentCell, SeedResult
+from hf_lgt.experiments.results import SeedGroup, SeedResult
 from hf_lgt.report.blocks import Row, Table
 
 REGIMES = {"within": "trained lengths", "transfer": "transfer region", "beyond": "beyond"}
@@ -17,12 +17,12 @@ FEWEST = 3
 """evaluations in the second half of training, from which a change between them is told"""
 
 
-def shared_steps(cell: ExperimentCell) -> list[int]:
+def shared_steps(cell: SeedGroup) -> list[int]:
     """Evaluated steps that all seeds have."""
     return sorted(set.intersection(*(set(r.by_step) for r in cell.results)))
 
 
-def swing(cell: ExperimentCell, regime: str) -> Measure:
+def swing(cell: SeedGroup, regime: str) -> Measure:
     """A seed's mean absolute change of exact match between evaluations, in the second half of training.
 
     Args:
@@ -36,14 +36,14 @@ def swing(cell: ExperimentCell, regime: str) -> Measure:
     return lambda result: _mean([abs(b - a) for a, b in pairwise(_late(cell, result, regime))])
 
 
-def fall(cell: ExperimentCell, regime: str) -> Measure:
+def fall(cell: SeedGroup, regime: str) -> Measure:
     """A seed's largest fall from one evaluation to the next; as `swing` otherwise."""
     return lambda result: max(
         (max(0.0, a - b) for a, b in pairwise(_late(cell, result, regime))), default=None
     )
 
 
-def _late(cell: ExperimentCell, result: SeedResult, regime: str) -> list[float]:
+def _late(cell: SeedGroup, result: SeedResult, regime: str) -> list[float]:
     steps = shared_steps(cell)
     values = [getattr(result.by_step[step], regime) for step in steps if step >= steps[-1] / 2]
     return [] if len(values) < FEWEST or None in values else values
@@ -53,7 +53,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def stability_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
+def stability_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     """A row a setting with enough evaluations: how far exact match goes up and down between them."""
     headers, name = names(manifest, cells)
     rows = []

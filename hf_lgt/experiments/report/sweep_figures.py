@@ -15,7 +15,7 @@ from hf_lgt.experiments.manifest import Manifest, grouped, setting_words
 from hf_lgt.experiments.report.cells import gap_of, mean_of, reach_of, values_of
 from hf_lgt.experiments.report.stability import REGIMES, shared_steps, swing
 from hf_lgt.experiments.report.sweep_tables import gap_grids
-from hf_lgt.experiments.results import ExperimentCell
+from hf_lgt.experiments.results import SeedGroup
 from hf_lgt.report.blocks import Picture
 from hf_lgt.report.canvas import empty_figure
 from hf_lgt.report.figures import (
@@ -33,7 +33,7 @@ ARM_MARKERS = ("o", *MARKERS)
 REGIME_COLORS = {"within": COLORS[0], "transfer": TARGET_COLOR, "beyond": "#777777"}
 
 
-def sweep_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> list[Picture]:
+def sweep_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> list[Picture]:
     """All pictures of an experiment."""
     if not cells:
         return []
@@ -53,12 +53,12 @@ def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     return figure, axes[:count]
 
 
-def curves_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
+def curves_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Picture]:
     """The target's exact match by length: a panel a setting, a line an arm, with intervals over seeds.
 
     Where there is one arm from a few checkpoints, these are the lines.
     """
-    line: Callable[[ExperimentCell], str] = _arm_words
+    line: Callable[[SeedGroup], str] = _arm_words
     shared = 3
     checkpoints = {cell.checkpoint for cell in cells}
     if len({cell.arm for cell in cells}) == 1 and 1 < len(checkpoints) <= len(ARM_COLORS):
@@ -82,19 +82,16 @@ def curves_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iter
         yield Picture(name, f"Exact match of the target by length{more}", _curves_alt(part, line), figure)
 
 
-def _arm_words(cell: ExperimentCell) -> str:
+def _arm_words(cell: SeedGroup) -> str:
     return cell.arm.replace("_", " ") or "target"
 
 
-def _checkpoint_words(cell: ExperimentCell) -> str:
+def _checkpoint_words(cell: SeedGroup) -> str:
     return cell.checkpoint
 
 
 def _draw_curves(
-    axes: Any,
-    own: Sequence[ExperimentCell],
-    line: Callable[[ExperimentCell], str],
-    style: dict[str, tuple[str, str]],
+    axes: Any, own: Sequence[SeedGroup], line: Callable[[SeedGroup], str], style: dict[str, tuple[str, str]]
 ) -> None:
     style_length_axes(axes, [n for cell in own for r in cell.results for n in r.summary.curve])
     for cell in own:
@@ -116,14 +113,14 @@ def _draw_curves(
         axes.set_title(literal(words), fontsize=9, pad=16)
 
 
-def _panel_words(own: Sequence[ExperimentCell]) -> str:
+def _panel_words(own: Sequence[SeedGroup]) -> str:
     """What all lines of a panel share."""
     first = own[0]
     checkpoint = first.checkpoint if len({cell.checkpoint for cell in own}) == 1 else ""
     return setting_words(first.group, "", first.point, checkpoint)
 
 
-def _curves_alt(settings: Sequence[Sequence[ExperimentCell]], line: Callable[[ExperimentCell], str]) -> str:
+def _curves_alt(settings: Sequence[Sequence[SeedGroup]], line: Callable[[SeedGroup], str]) -> str:
     parts = []
     for own in settings:
         numbers = [f"{line(cell)} {mean}" for cell in own if (mean := mean_of(cell, reach_of)) is not None]
@@ -134,7 +131,7 @@ def _curves_alt(settings: Sequence[Sequence[ExperimentCell]], line: Callable[[Ex
     )
 
 
-def gap_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
+def gap_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Picture]:
     """Mean generalization gap over target and auxiliary training length (as the paper's figure 10)."""
     rows, columns = (manifest.axes.get(axis, ()) for axis in ("target_length", "auxiliary_length"))
     for index, (words, grid) in enumerate(gap_grids(manifest, cells)):
@@ -167,7 +164,7 @@ def gap_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterato
         yield Picture(name, title, f"Heat map of the mean gap. {'; '.join(listed)}.", figure)
 
 
-def reach_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
+def reach_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Picture]:
     """Exact match in the transfer region: a row a setting, a dot a seed, mean and interval in bold."""
     known = [cell for cell in cells if values_of(cell, reach_of)]
     if not 2 <= len(known) <= 60:
@@ -197,7 +194,7 @@ def reach_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Itera
     yield Picture("reach", "Exact match in the transfer region, every seed", alt, figure)
 
 
-def stability_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Picture]:
+def stability_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Picture]:
     """Exact match by regime against the training step (as the paper's figure 11)."""
     shown = [cell for cell in cells if len(shared_steps(cell)) > 3][:MOST_PANELS]
     if not shown:
@@ -228,7 +225,7 @@ def stability_pictures(manifest: Manifest, cells: Sequence[ExperimentCell]) -> I
     )
 
 
-def _swing_words(cell: ExperimentCell) -> str:
+def _swing_words(cell: SeedGroup) -> str:
     changes = [mean_of(cell, swing(cell, regime)) for regime in ("within", "transfer")]
     if None in changes:
         return f"transfer region {mean_of(cell, reach_of)}"

@@ -28,7 +28,7 @@ from hf_lgt.experiments.report.cells import (
     values_of,
 )
 from hf_lgt.experiments.report.stability import stability_table
-from hf_lgt.experiments.results import ExperimentCell
+from hf_lgt.experiments.results import SeedGroup
 from hf_lgt.report.blocks import Number, Row, Table, Value
 
 SUCCESS = 0.5
@@ -48,7 +48,7 @@ _DEFINITIONS = (
 )
 
 
-def sweep_tables(manifest: Manifest, cells: Sequence[ExperimentCell]) -> list[Table]:
+def sweep_tables(manifest: Manifest, cells: Sequence[SeedGroup]) -> list[Table]:
     """All tables of an experiment, the summary first."""
     if not cells:
         return []
@@ -63,7 +63,7 @@ def sweep_tables(manifest: Manifest, cells: Sequence[ExperimentCell]) -> list[Ta
     return [table for table in made if table.rows]
 
 
-def summary_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
+def summary_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     """A row a setting: the three regimes, gap, transfer and success."""
     headers, name = names(manifest, cells)
     rows = []
@@ -96,7 +96,7 @@ def summary_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
     )  # fmt: skip
 
 
-def _other_targets(cells: Sequence[ExperimentCell]) -> Iterator[str]:
+def _other_targets(cells: Sequence[SeedGroup]) -> Iterator[str]:
     """Settings with several targets, of which tables and figures show the first."""
     for cell in cells:
         result = cell.results[0]
@@ -108,7 +108,7 @@ def _other_targets(cells: Sequence[ExperimentCell]) -> Iterator[str]:
             )
 
 
-def _unlearned(cells: Sequence[ExperimentCell]) -> Iterator[str]:
+def _unlearned(cells: Sequence[SeedGroup]) -> Iterator[str]:
     """Settings with seeds whose gap says nothing."""
     for cell in cells:
         known = [r for r in cell.results if r.auxiliary_mean is not None and not r.comparable]
@@ -125,7 +125,7 @@ def _unlearned(cells: Sequence[ExperimentCell]) -> Iterator[str]:
                 )
 
 
-def _unfinished(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[str]:
+def _unfinished(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[str]:
     every = {entry.id for entry in manifest.runs}
     missing = every - {result.entry.id for cell in cells for result in cell.results}
     if missing:
@@ -136,7 +136,7 @@ def _at_length(length: int) -> Measure:
     return lambda result: result.summary.curve.get(length)
 
 
-def curve_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
+def curve_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     """A row a setting, a column a length: mean exact match of the target."""
     headers, name = names(manifest, cells)
     lengths = chosen_lengths(cells)
@@ -151,7 +151,7 @@ def curve_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
     return Table("lengths", title, (*headers, *map(str, lengths)), rows)
 
 
-def chosen_lengths(cells: Sequence[ExperimentCell]) -> list[int]:
+def chosen_lengths(cells: Sequence[SeedGroup]) -> list[int]:
     """The longest trained length of the targets, and longer ones, spread evenly where there are many."""
     longest = min(r.summary.target_length for cell in cells for r in cell.results)
     every = sorted({n for cell in cells for r in cell.results for n in r.summary.curve if n >= longest})
@@ -163,7 +163,7 @@ def chosen_lengths(cells: Sequence[ExperimentCell]) -> list[int]:
     return [every[round(i * last / (MOST_LENGTHS - 1))] for i in range(MOST_LENGTHS)]
 
 
-def gap_tables(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[Table]:
+def gap_tables(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Table]:
     """Where both training lengths vary: the gap, rows the target's, columns the auxiliary's (figure 10)."""
     for title, grid in gap_grids(manifest, cells):
         columns = manifest.axes["auxiliary_length"]
@@ -177,13 +177,13 @@ def gap_tables(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Iterator[
 
 
 def gap_grids(
-    manifest: Manifest, cells: Sequence[ExperimentCell]
-) -> Iterator[tuple[str, Mapping[tuple[str, str], ExperimentCell]]]:
+    manifest: Manifest, cells: Sequence[SeedGroup]
+) -> Iterator[tuple[str, Mapping[tuple[str, str], SeedGroup]]]:
     """(what else they share, (target length, auxiliary length) -> cell) of arms with auxiliaries."""
     axes = ("target_length", "auxiliary_length")
     if not all(len(manifest.axes.get(axis, ())) > 1 for axis in axes):
         return
-    grids: dict[str, dict[tuple[str, str], ExperimentCell]] = {}
+    grids: dict[str, dict[tuple[str, str], SeedGroup]] = {}
     for cell in cells:
         if not any(result.auxiliary_curve for result in cell.results):
             continue
@@ -194,7 +194,7 @@ def gap_grids(
         yield f" ({key})" if len(grids) > 1 else "", grid
 
 
-def difference_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
+def difference_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     """Paired differences in the transfer region, see `pairs`."""
     rows = []
     for cell, other in pairs(manifest, cells):
@@ -222,9 +222,7 @@ def difference_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Tab
     )  # fmt: skip
 
 
-def pairs(
-    manifest: Manifest, cells: Sequence[ExperimentCell]
-) -> Iterator[tuple[ExperimentCell, ExperimentCell]]:
+def pairs(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[tuple[SeedGroup, SeedGroup]]:
     """Every cell with those it is compared to: the setting's first arm, each axis's first value, the first
     checkpoint.
     """
@@ -247,9 +245,7 @@ def pairs(
             yield cell, start
 
 
-def paired_values(
-    cell: ExperimentCell, other: ExperimentCell, measure: Measure
-) -> tuple[list[float], list[float]]:
+def paired_values(cell: SeedGroup, other: SeedGroup, measure: Measure) -> tuple[list[float], list[float]]:
     """A number of both cells, for the seeds that both have, in one order."""
     second = {r.seed: measure(r) for r in other.results}
     both = [(measure(r), second.get(r.seed)) for r in cell.results]
@@ -257,7 +253,7 @@ def paired_values(
     return [a for a, _ in known], [b for _, b in known]
 
 
-def seed_table(manifest: Manifest, cells: Sequence[ExperimentCell]) -> Table:
+def seed_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     """A row a run."""
     headers, name = names(manifest, cells)
     rows = []
