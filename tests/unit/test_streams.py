@@ -79,7 +79,8 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path, environment, sign):
 def test_a_stream_that_does_not_wait_is_waited_for():
     read, write = os.pipe()
     os.set_blocking(write, False)
-    code = "import sys; from hf_lgt.commands import cli; cli.parser(''); sys.exit(cli.guard(lambda: print('x' * 10**6)))"
+    code = "import sys; from hf_lgt.commands import cli; cli.parser(''); "
+    code += "sys.exit(cli.guard(lambda: print('x' * 10**6)))"
     with os.fdopen(write, "wb"):
         child = subprocess.Popen([sys.executable, "-c", code], stdout=write, cwd=ROOT)
     with os.fdopen(read, "rb") as pipe:
