@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
 from typing import Protocol, TypeVar
 
 from data_builders.reading import end
@@ -91,16 +91,16 @@ def run_all(
         settings["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
     patient_until = time.monotonic() + PATIENCE
     logs.mkdir(parents=True, exist_ok=True)
-    going: set[subprocess.Popen[bytes]] = set()
+    going: set[Popen[bytes]] = set()
     stopping: list[bool] = []
 
     def attempt(item: J, log: Path) -> int:
         with open(log, "ab") as file:
-            child = subprocess.Popen(
+            child = Popen(
                 [sys.executable, str(recipe), *item.arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=DEVNULL,
                 stdout=file,
-                stderr=subprocess.STDOUT,
+                stderr=STDOUT,
                 env={**os.environ, **settings},
             )
             going.add(child)

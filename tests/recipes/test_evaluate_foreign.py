@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ from hf_lgt.evaluation.records import read_records
 from hf_lgt.models.base_checkpoint import readable
 from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.errors import ConfigError
-from tests import checkpoints
+from tests import checkpoints, forked
 from tests.conftest import ROOT
 
 CODE = """
@@ -56,7 +55,7 @@ def evaluate(tmp_path):
     def call(*arguments):
         command = [sys.executable, str(ROOT / "recipes/evaluate.py"), *map(str, arguments)]
         command += ["--output", str(tmp_path / "e")]
-        done = subprocess.run(command, input="y\n" * 9, capture_output=True, text=True, cwd=tmp_path)
+        done = forked.run(command, input="y\n" * 9, cwd=tmp_path)
         assert "Do you wish" not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done

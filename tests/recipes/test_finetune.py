@@ -42,6 +42,7 @@ def test_finetune_prints_a_table_and_writes_a_figure_and_refuses_to_do_it_again(
     assert "Traceback" not in again.stderr
 
 
+@pytest.mark.real_processes
 def test_compare_runs_every_arm_once_and_keeps_what_is_finished(run, tmp_path):
     overrides = [o for o in TINY if not o.startswith("name=")]
     overrides += [f"output_dir={tmp_path}", "eval.lengths=[1,17]"]

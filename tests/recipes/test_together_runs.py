@@ -34,6 +34,7 @@ def test_seeds_are_trained_together(call_recipe, tmp_path):
     assert (again.returncode, again.stdout) == (0, done.stdout), "finished runs are kept and shown"
 
 
+@pytest.mark.real_processes
 def test_a_sweep_trains_runs_together(sweep, tmp_path):  # noqa: F811
     done = sweep("--jobs", 1, "--together", 2)
     assert (done.returncode, done.stderr.count("error:")) == (0, 0)

@@ -1,12 +1,12 @@
 """Recipes as a user calls them: a mistake brings a message and status 2, and leaves no trace."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from hf_lgt.config.schema import describe_keys
+from tests import forked
 from tests.conftest import ROOT
 
 RECIPES = ROOT / "recipes"
@@ -22,21 +22,15 @@ def given_files(tmp_path):
 
 
 @pytest.fixture
-def refused(tmp_path):
+def refused(request, tmp_path):
     """Calls a recipe from an empty folder, which must stay empty; gives what was told."""
     here = tmp_path / "here"
     here.mkdir()
+    run = forked.real if request.node.get_closest_marker("real_processes") else forked.run
 
     def call(recipe, *words):
         before = sorted(tmp_path.rglob("*"))
-        done = subprocess.run(
-            [sys.executable, str(RECIPES / recipe), *map(str, words)],
-            cwd=here,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = run([sys.executable, str(RECIPES / recipe), *map(str, words)], cwd=here)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         assert "Warning" not in done.stderr
@@ -47,6 +41,7 @@ def refused(tmp_path):
     return call
 
 
+@pytest.mark.real_processes
 def test_many_wrong_overrides_are_told_at_once(refused):
     words = [
         "--train.stesp", "5",
@@ -190,6 +185,7 @@ def test_help_lists_the_keys_and_loads_nothing_heavy(recipe, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.real_processes  # torch compiles by processes of its own
 def test_a_compiler_that_does_not_work_is_reported_before_anything_is_written(
     refused, monkeypatch, tmp_path_factory
 ):
