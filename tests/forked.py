@@ -30,7 +30,7 @@ LOADED = [
 
 
 class Forked:
-    """As `subprocess.Popen` of ``[sys.executable, script, ...]``, as far as `hf_lgt` uses it."""
+    """As `subprocess.Popen` of a script or ``-m module``, as far as `hf_lgt` uses it."""
 
     def __init__(
         self,
@@ -114,9 +114,13 @@ def _be(words: list[str], streams: list[str], environment: dict[str, str], place
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
         _settle(environment, place)
-        sys.argv = words
-        sys.path.insert(0, str(Path(words[0]).parent))
-        runpy.run_path(words[0], run_name="__main__")
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            sys.path.insert(0, str(Path(words[0]).parent))
+            runpy.run_path(words[0], run_name="__main__")
         status = 0
     except SystemExit as end:
         status = end.code

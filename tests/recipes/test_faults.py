@@ -1,24 +1,22 @@
 """The short forms of `tests/faults`; the whole is run by hand."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 
 from hf_lgt.utils.atomic_io import write_text
+from tests import forked
 from tests.conftest import ROOT
 from tests.faults.disk import namespace
 from tests.unit.test_files import left_by_killed
 
 
 def report_of(tmp_path, script, *options):
-    """What a script of `tests/faults` reports, a process of its own: it forks, which a test should not."""
+    """What a script of `tests/faults` reports, a process of its own, for it forks."""
     file = tmp_path / "report.json"
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.faults.{script}", *options, "--output", str(file)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    command = [sys.executable, "-m", f"tests.faults.{script}", *options, "--output", str(file)]
+    done = forked.run(command, cwd=ROOT, timeout=300)
     assert file.is_file(), done.stderr
     report = json.loads(file.read_text())
     assert report["failures"] == [], done.stderr
