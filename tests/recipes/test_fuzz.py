@@ -3,13 +3,13 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests import forked
 from tests.conftest import ROOT
 from tests.fuzz.running import MARKER, WORK, Case, run_case
 
@@ -17,7 +17,13 @@ from tests.fuzz.running import MARKER, WORK, Case, run_case
 def test_hostile_input_ends_well(tmp_path):
     """In a process of its own, which must not reach out whatever the other tests set up."""
     words = f"--configs 40 --datasets 15 --recipes 40 --seed 1 --limit 300 --output {tmp_path}/fuzz.json"
-    done = forked.run([sys.executable, "-m", "tests.fuzz", *words.split()], cwd=ROOT, timeout=900)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", *words.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "fuzz.json").read_text())
     assert found.pop("faults") == []
