@@ -14,9 +14,8 @@ from hf_lgt.evaluation.metrics import wilson_interval
 
 RESAMPLES = 10_000
 CORRELATION_RESAMPLES = 2_000
-MOST_EXACT = 16
-"""seeds up to which a permutation test goes through all changes of sign"""
-DRAWN_SIGNS = 100_000
+MOST_SIGNS = 100_000
+"""changes of sign that a permutation test goes through, all of up to 16 seeds, drawn ones of more"""
 MOST_SEEDS = 2**20
 
 
@@ -82,16 +81,29 @@ def permutation_test(first: Sequence[float], second: Sequence[float]) -> float:
     Raises:
         ValueError: no value, or not one of each for every seed.
     """
+    from scipy import stats
+
     differences = np.array(_differences(first, second))
-    n = len(differences)
-    if n <= MOST_EXACT:
-        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-    else:
-        signs = 1 - 2 * stream(0, "permutation", n).integers(0, 2, size=(DRAWN_SIGNS, n))
-        signs[0] = 1  # what was observed is one of them, so that no p-value is 0
-    means = np.abs(signs @ differences)
-    # sums of the same numbers in another order differ by rounding
-    return float(np.mean(means >= abs(differences.sum()) - 1e-9 * np.abs(differences).sum()))
+    if len(differences) == 1:  # which scipy does not take: both signs are as far
+        return 1.0
+    total = float(np.abs(differences).sum()) or 1.0
+
+    def distance(signed: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        # from 1 on, as scipy takes for equal what differs by 1e-14 of the statistic: sums of the same numbers
+        # with other signs differ up to floating-point error, also where they are 0
+        return np.asarray(1 + np.abs(signed.sum(axis=axis)) / total)
+
+    return float(
+        stats.permutation_test(
+            (differences,),
+            distance,
+            permutation_type="samples",
+            alternative="greater",
+            vectorized=True,
+            n_resamples=MOST_SIGNS,
+            rng=stream(0, "permutation", len(differences)),
+        ).pvalue
+    )
 
 
 def seeds_for_width(values: Sequence[float], width: float, *, level: float = 0.95) -> int | None:
@@ -172,16 +184,13 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """
     if len(x) != len(y):
         raise ValueError(f"a correlation needs as many of each; there are {len(x)} and {len(y)}")
-    both = np.asarray([x, y], dtype=np.float64)
-    if not np.isfinite(both).all():
+    if not np.isfinite([*x, *y]).all():
         raise ValueError("a correlation needs finite numbers")
     if len(set(x)) < 2 or len(set(y)) < 2:
         return None
-    ranks = np.stack([_ranks(row) for row in both])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    products = ranks @ ranks.T
-    rho = products[0, 1] / np.sqrt(products[0, 0] * products[1, 1])
-    return float(np.clip(rho, -1.0, 1.0))
+    from scipy import stats
+
+    return round(float(stats.spearmanr(x, y).statistic), 12)  # 1 is 1, not 0.9999999999999999
 
 
 def spearman_interval(
@@ -217,11 +226,3 @@ def spearman_interval(
         return None
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank of each of [n] values, from 1; equal values share the mean of theirs."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean: NDArray[np.float64] = last - (counts - 1) / 2
-    return mean[which]
