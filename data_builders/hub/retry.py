@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from data_builders.redaction import redact
 
@@ -62,16 +62,24 @@ def quiet() -> Iterator[None]:
 
 def again(work: Callable[[], Result], say: Callable[[str], None], what: str, attempts: int) -> Result:
     """Do it, and again after what may pass."""
-    for attempt in range(1, attempts + 1):
-        try:
-            return work()
-        except Exception as error:
-            if attempt == attempts or not may_pass(error):
-                raise
-            pause = wait(error, attempt)
-            say(f"{what}: {reason(error)}; attempt {attempt + 1} of {attempts} in {pause:.0f} s")
-            PAUSE(pause)
-    raise AssertionError("the last attempt returns or raises")
+    from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+    def failed(state: RetryCallState) -> Any:
+        return state.outcome and state.outcome.exception()
+
+    def tell(state: RetryCallState) -> None:
+        following = f"attempt {state.attempt_number + 1} of {attempts} in {state.upcoming_sleep:.0f} s"
+        say(f"{what}: {reason(failed(state))}; {following}")
+
+    retrying = Retrying(
+        retry=retry_if_exception(may_pass),
+        stop=stop_after_attempt(attempts),
+        wait=lambda state: wait(failed(state), state.attempt_number),
+        before_sleep=tell,
+        sleep=PAUSE,
+        reraise=True,
+    )
+    return retrying(work)
 
 
 def may_pass(error: BaseException) -> bool:

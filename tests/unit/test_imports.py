@@ -35,7 +35,7 @@ CORPUS_TAKES = {
     "corpus.parallel": {"multiprocess"},  # of `datasets`: it pickles the tasks of a notebook too
     "corpus.word_lists": {"datasets", "huggingface_hub"},
     "hub.push": {"huggingface_hub"},
-    "hub.retry": {"huggingface_hub"},
+    "hub.retry": {"huggingface_hub", "tenacity"},
     "redaction": {"huggingface_hub"},
 }
 LEVEL = {part: level for level, parts in enumerate([[BELOW], *LAYERS, [ABOVE]]) for part in parts}
