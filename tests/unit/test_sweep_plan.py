@@ -329,7 +329,7 @@ def test_what_killed_commands_left_in_an_experiment_goes_once_it_is_given_again(
     for draft in drafts:
         write_text(draft, "half a fi")
     write_text(folder / "configs/.mine.yaml", "mine")
-    leave(run_dir, mark="of one that has ended", flock=True)
+    leave(run_dir, b"process 1 on host a")
     write_manifest(manifest, folder)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
         ".mine.yaml",
