@@ -111,7 +111,7 @@ def _mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
         if not isinstance(key, yaml.ScalarNode):
             raise _error(key, "a key must be a word")
         if key.value in found:
-            raise _error(key, f"key {key.value!r} stands here twice")
+            raise _error(key, f"duplicate key {key.value!r}")
         found[key.value] = loader.construct_object(value, deep=True)
     return found
 

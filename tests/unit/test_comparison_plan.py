@@ -60,7 +60,7 @@ def test_arms_lie_beside_the_comparison_wherever_it_is_read_from(folder, tmp_pat
         (b"[a.yaml, b.yaml]", "must hold the keys name, arms and seeds"),
         (b"transfer.yaml", "must hold the keys name, arms and seeds"),
         (b"name: [", "line 1"),
-        (b"name: a\nname: b\n", "key 'name' stands here twice"),
+        (b"name: a\nname: b\n", "duplicate key 'name'"),
         (b"\xff\xfe", "is not UTF-8 text"),
     ],
 )

@@ -82,7 +82,7 @@ def test_there_are_no_merge_keys():
 def test_a_key_that_stands_twice_is_refused_with_its_line(text, line, key):
     with pytest.raises(yaml12.YAMLError) as caught:
         yaml12.load(text)
-    assert str(caught.value) == f"line {line}: key '{key}' stands here twice"
+    assert str(caught.value) == f"line {line}: duplicate key '{key}'"
 
 
 def test_the_same_text_gives_values_of_its_own_each_time():
