@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -82,41 +82,18 @@ def prepare_data(
     batch = config.train.batch_size
     require(batch * LEAST_EXAMPLE, f"train.batch_size: a batch of {batch} examples")
     if opened is None:
-        _check_examples(config)
-        if start:
-            _check_context(config, start)
-        mixture = config.build_mixture()
-        nodes = max(c.definition.nodes(c.options) for c in mixture.components)
-        wanted: Any = {"tasks": [c.task for c in config.mixture], "nodes": nodes, "tags": config.data.tags}
-        codec = start.codec(Codec, **wanted) if start else Codec.build(**wanted)
-        held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
-        source = GeneratedSource(
-            mixture,
-            codec,
-            batch_size=config.train.batch_size,
-            seed=config.seed.data,
-            held_out=held_out,
-            policies=policies,
-        )
-        return RunData(codec, source, generated_tests(config, codec, held_out, policies), {})
+        return _generated_data(config, start, policies)
     task = only_task(config, opened)
-    text_codec = build_codec(config, opened, task, start)
-    trained, tested = _both_splits(config, opened, task, text_codec, limit, progress)
-    tests = DatasetTests(
-        text_codec,
-        tested,
-        config.mixture,
-        examples=config.eval.examples,
-        seed=config.eval.seed,
-        trained=trained,
-        policies=policies,
-    )
-    rows = DatasetSource(
+    codec = build_codec(config, opened, task, start)
+    reader = _SplitReader(config, opened, task, codec, limit, progress)
+    trained, tested = reader.both()
+    tests = _dataset_tests(config, codec, tested, trained, policies)
+    source = DatasetSource(
         trained,
         config.mixture,
-        batch_size=config.train.batch_size,
+        batch_size=batch,
         seed=config.seed.data,
-        pad_id=text_codec.pad_id,
+        pad_id=codec.pad_id,
         policies=policies,
     )
     about = {
@@ -124,10 +101,31 @@ def prepare_data(
         "revision": opened.revision,
         "train_rows": len(trained),
         "test_rows": len(tested),
-        "fingerprint": _fingerprint(text_codec, trained, tested),
-        "train_fingerprint": _fingerprint(text_codec, trained),
+        "fingerprint": _fingerprint(codec, trained, tested),
+        "train_fingerprint": _fingerprint(codec, trained),
     }
-    return RunData(text_codec, rows, tests, about, tuple(opened.warnings))
+    return RunData(codec, source, tests, about, tuple(opened.warnings))
+
+
+def _generated_data(config: Config, start: CheckpointTokenizer | None, policies: Policies) -> RunData:
+    """As `prepare_data`, for tasks that are drawn."""
+    _check_examples(config)
+    if start:
+        _check_context(config, start)
+    mixture = config.build_mixture()
+    nodes = max(c.definition.nodes(c.options) for c in mixture.components)
+    wanted: Any = {"tasks": [c.task for c in config.mixture], "nodes": nodes, "tags": config.data.tags}
+    codec = start.codec(Codec, **wanted) if start else Codec.build(**wanted)
+    held_out = HeldOut(mixture, config.eval.grid, config.eval.examples, config.eval.seed)
+    source = GeneratedSource(
+        mixture,
+        codec,
+        batch_size=config.train.batch_size,
+        seed=config.seed.data,
+        held_out=held_out,
+        policies=policies,
+    )
+    return RunData(codec, source, generated_tests(config, codec, held_out, policies), {})
 
 
 def _check_context(config: Config, start: CheckpointTokenizer) -> None:
@@ -173,21 +171,31 @@ def prepare_tests(
     recorded = recorded or {}
     opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
     task = only_task(config, opened)
-    tested = _read(config, opened, task, codec, config.mixture, train=False, limit=limit, progress=progress)
+    tested = _SplitReader(config, opened, task, codec, limit, progress).rows(train=False)
     seen_rows = None
     if known:
-        seen_rows = _read(
-            known, opened, task, codec, known.mixture, train=True, limit=limit, progress=progress
-        )
+        seen_rows = _SplitReader(known, opened, task, codec, limit, progress).rows(train=True)
         if _fingerprint(codec, seen_rows) != recorded.get("train_fingerprint"):
             seen_rows = None  # not the rows that it was trained on: the overlap is not known
+    return _dataset_tests(config, codec, tested, seen_rows, policies, roles)
+
+
+def _dataset_tests(
+    config: Config,
+    codec: TextCodec,
+    tested: TokenRows,
+    trained: TokenRows | None,
+    policies: Policies,
+    roles: Mapping[str, str] = MappingProxyType({}),
+) -> DatasetTests:
+    """Test sets of a dataset's rows."""
     return DatasetTests(
         codec,
         tested,
         config.mixture,
         examples=config.eval.examples,
         seed=config.eval.seed,
-        trained=seen_rows,
+        trained=trained,
         policies=policies,
         roles=roles,
     )
@@ -256,71 +264,70 @@ def example_texts(config: Config, tests: TestSets) -> dict[str, tuple[str, str]]
     return texts
 
 
-def _both_splits(
-    config: Config, opened: Opened, task: str | None, codec: TextCodec, limit: int | None, progress: bool
-) -> tuple[TokenRows, TokenRows]:
-    """Rows of the training and the test split; the faults of both are told together."""
-    faults: list[str] = []
-    both = []
-    for train in (True, False):
-        try:
-            both.append(
-                _read(
-                    config, opened, task, codec, config.mixture, train=train, limit=limit, progress=progress
-                )
-            )
-        except ConfigError as error:
-            faults += error.faults
-    if faults:
-        raise ConfigError(faults)
-    return both[0], both[1]
+@dataclass(frozen=True)
+class _SplitReader:
+    """Reads the rows of a dataset's splits that a config uses."""
 
+    config: Config
+    opened: Opened
+    task: str | None
+    """of all rows, where there is no column for it"""
+    codec: TextCodec
+    limit: int | None
+    """longest sequence that the model takes, in tokens"""
+    progress: bool
 
-def _read(
-    config: Config,
-    opened: Opened,
-    task: str | None,
-    codec: TextCodec,
-    components: Sequence[Any],
-    *,
-    train: bool,
-    limit: int | None,
-    progress: bool,
-) -> TokenRows:
-    """The rows of one split that the mixture, or the evaluation, uses.
+    def both(self) -> tuple[TokenRows, TokenRows]:
+        """Rows of the training and the test split; the faults of both are reported together."""
+        faults: list[str] = []
+        found = []
+        for train in (True, False):
+            try:
+                found.append(self.rows(train=train))
+            except ConfigError as error:
+                faults += error.faults
+        if faults:
+            raise ConfigError(faults)
+        return found[0], found[1]
 
-    Raises:
-        ConfigError: rows are faulty, or a component has none.
-    """
-    split = config.data.train_split if train else config.data.test_split
-    grid = config.eval.grid_range
-    limits = {"model.max_positions": LARGEST if limit is None else limit}
-    if config.model.position_range is not None:
-        limits["model.position_range"] = config.model.position_range
-    rows = read_rows(
-        opened.train if train else opened.test,
-        split,
-        config.data,
-        codec,
-        lengths={c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in components},
-        only_task=task,
-        limits=limits,
-        progress=progress,
-    )
-    faults = []
-    for i, c in enumerate(components):
-        low, high = c.lengths if train else config.eval.lengths
-        if len(rows.of(c.task, low, high)):
-            continue
-        dataset = opened.train if train else opened.test
-        if fault := _unknown_task(dataset, config, split, c.task):
-            faults.append(f"mixture.{i}.task: {fault}")
-            continue
-        key = f"mixture.{i}.lengths" if train else "eval.lengths"
-        faults.append(f"{key}: {split} has no row of task {c.task!r} with a length in {[low, high]}")
-    if faults:
-        raise ConfigError(faults)
-    return rows
+    def rows(self, *, train: bool) -> TokenRows:
+        """The rows of one split that the mixture, or the evaluation, uses.
+
+        Raises:
+            ConfigError: rows are faulty, or a component has none.
+        """
+        config, data, grid = self.config, self.config.data, self.config.eval.grid_range
+        split, dataset = (
+            (data.train_split, self.opened.train) if train else (data.test_split, self.opened.test)
+        )
+        limits = {"model.max_positions": LARGEST if self.limit is None else self.limit}
+        if config.model.position_range is not None:
+            limits["model.position_range"] = config.model.position_range
+        rows = read_rows(
+            dataset,
+            split,
+            data,
+            self.codec,
+            lengths={
+                c.task: range(c.lengths[0], c.lengths[1] + 1) if train else grid for c in config.mixture
+            },
+            only_task=self.task,
+            limits=limits,
+            progress=self.progress,
+        )
+        faults = []
+        for i, c in enumerate(config.mixture):
+            low, high = c.lengths if train else config.eval.lengths
+            if len(rows.of(c.task, low, high)):
+                continue
+            if fault := _unknown_task(dataset, config, split, c.task):
+                faults.append(f"mixture.{i}.task: {fault}")
+                continue
+            key = f"mixture.{i}.lengths" if train else "eval.lengths"
+            faults.append(f"{key}: {split} has no row of task {c.task!r} with a length in {[low, high]}")
+        if faults:
+            raise ConfigError(faults)
+        return rows
 
 
 def _unknown_task(dataset: Any, config: Config, split: str, task: str) -> str | None:
