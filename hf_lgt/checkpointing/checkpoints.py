@@ -199,7 +199,7 @@ class CheckpointWriter:
 
 
 def _require_finite(weights: Mapping[str, Any], step: int) -> None:
-    """Keep weights that went wrong out of the checkpoints: a run could not go on from them."""
+    """Keep weights that went wrong out of the checkpoints: a run could not resume from them."""
     import torch
 
     if not all(bool(torch.isfinite(p).all()) for p in weights.values()):

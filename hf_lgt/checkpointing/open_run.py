@@ -124,14 +124,14 @@ def prepare_folder(
     accelerator.wait_for_everyone()
     news = [*point.faults]
     if interrupted:
-        news.append(f"{config.run_dir} was interrupted; it goes on from step {point.step}")
+        news.append(f"{config.run_dir} was interrupted; it resumes from step {point.step}")
     elif point.checkpoint:
         news.append(f"begins with {point.checkpoint}, at step {point.step}")
     return news
 
 
 def _agreed(run_dir: Path, seen: Sequence[tuple[list[str], int]]) -> list[str]:
-    """Faults of what the processes found in a folder: (faults, step to go on from) of each."""
+    """Faults of what the processes found in a folder: (faults, step to resume from) of each."""
     for faults, _ in seen:
         if faults:
             return faults
@@ -140,7 +140,7 @@ def _agreed(run_dir: Path, seen: Sequence[tuple[list[str], int]]) -> list[str]:
         return []
     told = ", ".join(map(str, steps))
     return [
-        f"output_dir: the processes do not see the same {run_dir}: they would go on from steps {told}; "
+        f"output_dir: the processes do not see the same {run_dir}: they would resume from steps {told}; "
         "give a folder that all of them share"
     ]
 

@@ -69,7 +69,7 @@ def find_resume_point(
     if resume == NEVER and interrupted:
         raise ConfigError(
             [
-                f"--resume: {run_dir} holds a run that was interrupted, and 'never' does not go on with it; "
+                f"--resume: {run_dir} holds a run that was interrupted, and 'never' does not resume it; "
                 "'auto' does, and --overwrite begins it anew"
             ]
         )
@@ -101,11 +101,11 @@ def _misfit(point: ResumePoint, config: Trained, overwrite: bool, kind: RunKind)
     if place != own and has_files(run_dir) and not overwrite:
         return [
             f"--resume: {run_dir} holds a run already, which a checkpoint of {origin} does not belong to; "
-            "choose another name, or go on with that run by --resume auto"
+            "choose another name, or resume that run by --resume auto"
         ]
     if place != own and not kind.can_branch:
         return [
-            "--resume: a pretraining goes on from its own checkpoints alone, which its revisions belong to"
+            "--resume: a pretraining resumes from its own checkpoints alone, which its revisions belong to"
         ]
     before: Any = kind.read_run(origin)
     # neither is part of what the run computes
@@ -144,7 +144,7 @@ def newest(run_dir: Path, logs: Sequence[str]) -> ResumePoint:
             faults.append(str(error))
     if whole:
         told = "restore the log, or begin anew with --overwrite; the checkpoints themselves are whole"
-        raise ConfigError([*faults, f"{run_dir} cannot go on: {told}"])
+        raise ConfigError([*faults, f"{run_dir} cannot resume: {told}"])
     return ResumePoint(None, run_dir, dict.fromkeys(logs, 0), tuple(faults))
 
 

@@ -55,7 +55,7 @@ class Batch(Encoded):
 
     @classmethod
     def collate(cls, rows: int, groups: Sequence[tuple[NDArray[np.int64], Encoded]], pad_id: int) -> Batch:
-        """One batch from encoded groups and the rows they take; all have numbers of positions, or none."""
+        """One batch from encoded groups and the rows they take; all have position IDs, or none."""
         width = max((g.ids.shape[1] for _, g in groups if len(g.ids)), default=1)
         ids = np.full((rows, width), pad_id, dtype=np.int64)
         lengths = np.zeros(rows, dtype=np.int64)
@@ -102,7 +102,7 @@ def moved(work: P, device: torch.device) -> P:
 
 
 def pinned(work: P, device: torch.device) -> P:
-    """A pass of any kind with its tensors where a GPU can fetch them while the program goes on."""
+    """A pass of any kind with its tensors in pinned memory, for a GPU to fetch meanwhile."""
     return _with_tensors(work, torch.Tensor.pin_memory) if device.type == "cuda" else work
 
 
@@ -136,7 +136,7 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
 
 
 def tensor_of(array: NDArray[np.int64]) -> torch.Tensor:
-    """A tensor in one piece, so that a GPU can fetch it from where it lies."""
+    """A tensor that is contiguous, so that a GPU can fetch it from where it lies."""
     return torch.from_numpy(np.ascontiguousarray(array))
 
 

@@ -70,7 +70,7 @@ def prepare_data(
     Args:
         config: a checked config.
         opened: from `open_data`.
-        start: the checkpoint whose tokenizer is used, None for a model of its own.
+        start: the checkpoint whose tokenizer is used, None for a model trained from scratch.
         progress: show bars.
 
     Raises:

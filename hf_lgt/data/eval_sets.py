@@ -113,7 +113,7 @@ class GeneratedTests:
 
 
 def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
-    """A whole test set as one batch, with the usual numbers of positions."""
+    """A whole test set as one batch, with the usual position IDs."""
     return Batch.of(codec.encode(test.examples, component.task))
 
 

@@ -76,7 +76,7 @@ def only_task(config: Config, opened: Opened) -> str | None:
 def build_codec(
     config: Config, opened: Opened, task: str | None, start: CheckpointTokenizer | None = None
 ) -> TextCodec:
-    """The codec of a model of its own, or on a checkpoint's tokenizer.
+    """The codec of a model trained from scratch, or on a checkpoint's tokenizer.
 
     It is made from the whole dataset, not from the mixture's rows, so that the arms of a comparison
     have one vocabulary and start from the same weights.
@@ -85,7 +85,7 @@ def build_codec(
         config: says which kind.
         opened: the dataset.
         task: the task of all rows, where there is no column for it.
-        start: the checkpoint, None for a model of its own.
+        start: the checkpoint, None for a model trained from scratch.
     """
     data, train = config.data, opened.train
     column = data.columns.get("task", "task")

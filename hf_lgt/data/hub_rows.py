@@ -19,7 +19,7 @@ from hf_lgt.utils.progress import bar
 
 CHUNK = 4096
 MOST_FAULTS = 5
-"""faulty rows that are told one by one"""
+"""faulty rows that are reported one by one"""
 _HASHED = 64
 """rows that are hashed at a time, as wide as the longest of them"""
 

@@ -53,7 +53,7 @@ class Numbering:
         tags: bool,
         test: bool = False,
     ) -> Encoded:
-        """Generated examples of one task with the numbers of their positions.
+        """Generated examples of one task with their position IDs.
 
         Args:
             encoded: their tokens.

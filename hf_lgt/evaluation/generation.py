@@ -83,7 +83,7 @@ def generate_answers(
 ) -> list[list[int]]:
     """What greedy generation writes after each prompt, up to EOS, which is kept where it came.
 
-    Where the batch has numbers of positions of its own, each token gets the number that it has there; those
+    Where the batch has position IDs of its own, each token gets the one that it has there; those
     of an answer longer than the right one follow on, see `_next_numbers`.
 
     Args:
@@ -112,7 +112,7 @@ def generate_answers(
                     max_new_tokens=most,
                     do_sample=False,
                     num_beams=1,
-                    # processes that share out the weights must go on together until the last has its end
+                    # processes with sharded weights must continue together until the last has its end
                     synced_gpus=is_sharded(model) and rank_and_world()[1] > 1,
                     pad_token_id=codec.pad_id,
                     eos_token_id=codec.eos_id,
@@ -129,7 +129,7 @@ def _next_numbers(batch: Batch, width: int, limit: int | None) -> NDArray[np.int
     """The numbers of a batch's positions with those that follow on one by one, int64 [b, width].
 
     Args:
-        batch: has numbers of positions.
+        batch: has position IDs.
         width: tokens of the longest sequence that is generated.
         limit: positions of the model; from the last one on the number stays the same, which only an answer
             can come to that is wrong already.
@@ -150,14 +150,14 @@ def _greedy(model: Any, prompts: torch.Tensor, numbers: torch.Tensor, eos: int) 
     Args:
         model: a causal language model.
         prompts: int64 [b, p], without padding.
-        numbers: int64 [b, w], the numbers of the positions of what is read and written, w > p.
+        numbers: int64 [b, w], the position IDs of what is read and written, w > p.
         eos: the id of the end of a sequence.
 
     Returns:
         int64 [b, at most w]; what stands after a row's end means nothing.
     """
     ids = prompts
-    # processes that share out the weights must take as many steps as each other
+    # processes with sharded weights must take as many steps as each other
     together = is_sharded(model) and rank_and_world()[1] > 1
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     for width in range(prompts.shape[1], numbers.shape[1]):

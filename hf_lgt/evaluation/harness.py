@@ -61,7 +61,7 @@ def evaluate(
     """Evaluate a causal language model on generated test sets.
 
     With several processes every one takes its share of each test set and all get the same records. All
-    make the same number of forward passes, as a model whose weights are shared out among them needs.
+    make the same number of forward passes, as a model whose weights are sharded among them needs.
 
     Args:
         model: takes `input_ids`, `use_cache` and `logits_to_keep`, as those of transformers do.

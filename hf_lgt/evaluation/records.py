@@ -58,7 +58,7 @@ def read_records(path: str | Path) -> list[EvalRecord]:
     """
     path = Path(path)
     try:
-        # bytes, so that only the faulty line is told of, and no sign within a name ends a line
+        # bytes, so that only the faulty line is reported, and no sign within a name ends a line
         lines = read_bytes(path, LARGEST_LOG).splitlines()
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Models to train: a model of its own with random weights, a checkpoint's weights, or its random twin."""
+"""Models to train: a model trained from scratch, a checkpoint's weights, or its random twin."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _bloom(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
     RMSNorm; a GELU feed-forward layer of two matrices, 4 x hidden_size wide, where Llama's has three and
     SiLU gates; and biases in every linear layer. So a comparison with RoPE or NoPE compares these too.
 
-    The bias is added as slope x place of the key. bfloat16 holds whole numbers to 256 exactly: beyond, with
+    The bias is added as slope x place of the key. bfloat16 holds integers to 256 exactly: beyond, with
     ``train.precision bf16``, near places get one bias.
     """
     from transformers import BloomConfig, BloomForCausalLM
@@ -157,7 +157,7 @@ def require_policies(config: ModelConfig, model: Any) -> None:
     """Refuse a model that cannot follow the config's policies of positions and heads.
 
     Raises:
-        ConfigError: it takes no numbers of positions, or does not use them; or its heads are not known.
+        ConfigError: it takes no position IDs, or does not use them; or its heads are not known.
     """
     require_halves(config.role_heads, model)
     if config.position_ids == "sequential":
@@ -215,7 +215,7 @@ def _random_twin(config: ModelConfig, start: BaseCheckpoint, codec: TextCodec) -
     check_vocabulary(start.checkpoint, codec.inherited, rows := _rows(sizes))
     sizes.get_text_config().vocab_size = max(rows, codec.vocab_size)
     with readable(start.checkpoint):
-        # drawn in float32, so that twins of both types have the same weights but for rounding
+        # drawn in float32, so that twins of both types have the same weights up to floating-point error
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             sizes, dtype=torch.float32, trust_remote_code=config.trust_remote_code
         )

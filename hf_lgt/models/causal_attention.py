@@ -1,6 +1,6 @@
 """Attention without masks: plain causality, which right padding and numbered positions need no more than.
 
-transformers looks at the numbers of the positions of each pass to see whether several texts lie in a row,
+transformers looks at the position IDs of each pass to see whether several texts lie in a row,
 and makes a mask of what it finds. On a GPU to look is to wait for the device; in a compiled model it cannot
 look and always makes the mask, with which attention leaves its fast path. An attention function of our own
 (https://huggingface.co/docs/transformers/attention_interface) is given no mask at all. Whether one works

@@ -32,13 +32,13 @@ def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
 
 
 def run_pass(model: Any, work: Pass, **more: Any) -> Any:
-    """What a model gives, with the numbers of positions and within the heads that each example may use."""
+    """What a model gives, with position IDs and within the heads that each example may use."""
     with within_halves(model, work.halves):
         return model(input_ids=work.input_ids, use_cache=False, **_position_arguments(work), **more)
 
 
 def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
-    """What a model is told of the numbers of positions; nothing where they are the usual ones."""
+    """What a model is told of position IDs; nothing where they are the usual ones."""
     if work.position_ids is None:
         return {}
     # without a mask, transformers takes numbers that jump or begin again for several texts in one row
@@ -46,7 +46,7 @@ def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
 
 
 def check_positions(model: torch.nn.Module) -> None:
-    """Refuse a model to which the numbers of positions make no difference.
+    """Refuse a model to which position IDs make no difference.
 
     Args:
         model: a causal language model, whose mode comes back.

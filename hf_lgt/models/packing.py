@@ -1,4 +1,4 @@
-"""Training without padding: a batch's examples one behind the other in a single row, each seen by itself.
+"""Sequence packing with block-diagonal attention: a batch's examples in a single row, without padding.
 
 All that works on single tokens (projections, feed-forward layers, norms, output layer) then meets no
 padding at all; attention is taken within the examples, those of one length together. On a CPU, where

@@ -1,4 +1,4 @@
-"""Where checkpoints are: on the Hub or on disk, at a revision, with every fault told by its key."""
+"""Where checkpoints are: on the Hub or on disk, at a revision, with every fault reported by its key."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _revisions(model: ModelConfig) -> list[str]:
 
     try:
         refs = HfApi().list_repo_refs(str(model.name_or_path))
-    except Exception:  # the fault is told without them
+    except Exception:  # the fault is reported without them
         return []
     names = [ref.name for ref in (*refs.branches, *refs.tags)]
     return sorted(names, key=natural_order)

@@ -88,7 +88,7 @@ def pretrain(
 ) -> list[ValidationMeasurement]:
     """Pretrain one model and keep its revisions.
 
-    One that was interrupted goes on from its newest whole checkpoint, with the same numbers as if it had
+    One that was interrupted resumes from its newest whole checkpoint, with the same numbers as if it had
     not been. A finished one, or one of another config or text, is never touched.
 
     Args:
@@ -263,7 +263,7 @@ class Evaluator:
 
 
 def _finish(config: PretrainConfig) -> None:
-    """Let ``main`` name the last step; checkpoints, which only serve to go on, are removed."""
+    """Let ``main`` name the last step; checkpoints, which only serve to resume, are removed."""
     last = snapshot(config.run_dir, f"step-{config.train.steps}")
     with writing(f"revision {MAIN} of {config.run_dir}"):
         write_revision(config.run_dir, MAIN, lambda folder: _copy(last, folder))

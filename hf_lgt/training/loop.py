@@ -61,7 +61,7 @@ class TrainingRun:
 
 
 class Step(Protocol):
-    """What a step does with the models of some runs, and how its state is told apart by run."""
+    """What a step does with the models of some runs, and which part of its state is whose."""
 
     isolated: bool
     """whether what goes wrong in a run leaves the others as they are; else it ends the training"""
@@ -124,7 +124,7 @@ class Loop:
             keep_freed_memory()
         packed = choose_layout(train, model, device)
         asynchronous = ahead.asynchronous(device)
-        # a pass would ask the device whether it needs a mask, and a compiled one would always make it
+        # else a pass synchronises host and device to see whether it needs a mask, and a compiled one makes it
         self.causal = (asynchronous or train.compile) and causal_fault(model) is None
         loaded = [load_checkpoint(run.resume_from, run.model) if run.resume_from else None for run in runs]
         self.states = [own[0] if own else LoopState() for own in loaded]
@@ -134,7 +134,7 @@ class Loop:
             with reading(runs[0].resume_from):
                 self.step.load_optimizer(kept)
         self.schedule = make_schedule(self.step.optimizer.optimizer, train, self.taken)
-        # with fp16, gradients overflow now and then: the scaler skips such a step and goes on
+        # with fp16, gradients overflow now and then: the scaler skips such a step
         self.guard = NonfiniteGuard(device, [run.source for run in runs], gradients=train.precision != "fp16")
         self.failed: list[RunError | None] = [None] * len(runs)
         self.logs = [
@@ -304,5 +304,6 @@ class Loop:
     @property
     def stopped(self) -> str:
         """What a user is told of a training that was stopped."""
-        kept = "a checkpoint of each run" if self.step.isolated else "a checkpoint"
-        return f"stopped after step {self.taken} of {self.train.steps}, with {kept}; the same command goes on"
+        kept, them = ("a checkpoint of each run", "them") if self.step.isolated else ("a checkpoint", "it")
+        told = f"stopped after step {self.taken} of {self.train.steps}, with {kept}"
+        return f"{told}; the same command resumes {them}"

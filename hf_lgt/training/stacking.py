@@ -205,7 +205,7 @@ def stacking_fault(models: Sequence[Any]) -> str | None:
             model.train(mode)
     close = 1e-4 if single.dtype == torch.float32 else 3e-2
     found, wanted = together.view_as(single).float(), single.float()
-    # what is not finite is told once the run has begun, as for one that is trained alone
+    # what is not finite is reported once the run has begun, as for one that is trained alone
     close *= float(torch.nan_to_num(wanted).std())
     if not torch.allclose(found, wanted, rtol=0, atol=close, equal_nan=True):
         return f"{kind} gives other logits that way, or has dropout"

@@ -1,4 +1,4 @@
-"""What a user should know before a run whose settings are valid but hardly meant."""
+"""What a user should know before a run with suspicious settings."""
 
 from __future__ import annotations
 

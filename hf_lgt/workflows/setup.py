@@ -119,7 +119,7 @@ def make_model(config: Config, start: BaseCheckpoint | None, codec: TextCodec) -
 
 
 def _open_start(config: Config, origin: Path | None, accelerator: Accelerator) -> BaseCheckpoint | None:
-    """The run's checkpoint, the same commit on every process and in the run that is gone on with.
+    """The run's checkpoint, the same commit on every process and in the run that is resumed.
 
     Raises:
         ConfigError: see `hf_lgt.models.base_checkpoint.open_base_checkpoint`.

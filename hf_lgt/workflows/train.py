@@ -59,13 +59,13 @@ def train(
 ) -> RunResult:
     """Train, evaluate and save one run.
 
-    A run of the same config that was interrupted goes on from its newest whole checkpoint, with the
+    A run of the same config that was interrupted resumes from its newest whole checkpoint, with the
     same numbers as if it had not been. A finished one, or one of another config, is never touched.
 
     Args:
         config: from `load_config`.
         overwrite: remove what an earlier run left in the folder.
-        resume: ``auto``; ``never`` refuses to go on with an interrupted run; or the folder of a checkpoint,
+        resume: ``auto``; ``never`` refuses to resume an interrupted run; or the folder of a checkpoint,
             of this run or of another one of the same config, or of a run whose newest is meant.
         progress: show bars.
         say: takes a line of news for the user, on the main process.

@@ -40,7 +40,7 @@ def train_together(
     Args:
         configs: which agree in sections model, train and peft; seeds and tasks may differ.
         overwrite: train finished runs anew, and remove what interrupted ones left.
-        resume: ``auto``, or ``never``: refuse to go on with interrupted runs.
+        resume: ``auto``, or ``never``: refuse to resume interrupted runs.
         progress: show bars.
         say: takes a line of news for the user.
 

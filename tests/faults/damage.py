@@ -83,7 +83,7 @@ def recovers(start: processes.Start, stopped: Path, work: Path, name: str, kind:
     wrong = [] if status == 0 else [f"ended with status {status}"]
     if not any(newest.name in line and _names(name, line) for line in text.splitlines()):
         wrong.append("the file is not named")
-    if f"goes on from step {runs.SAVE_EVERY}\n" not in text:
+    if f"resumes from step {runs.SAVE_EVERY}\n" not in text:
         wrong.append("it did not go on from the checkpoint before")
     wrong += runs.differences(expected, output)
     wrong += ["a traceback was printed"] if "Traceback" in text else []

@@ -119,7 +119,7 @@ def test_weights_that_were_shared_out_go_on_in_one_process(alone, tmp_path):
     assert environment(tmp_path / "run")["layout"] == "FSDP"
     process.terminate()
     assert process.wait(timeout=60) != 0
-    assert "with a checkpoint; the same command goes on" in (tmp_path / "run.err").read_text()
+    assert "with a checkpoint; the same command resumes it" in (tmp_path / "run.err").read_text()
     assert len(log(tmp_path / "run", "train.jsonl")) < STEPS
     assert_same(resumed(tmp_path / "run", "one_gpu"), alone, 1)
 

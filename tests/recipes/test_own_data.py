@@ -169,7 +169,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(own, own_run):
     interrupt(config.run_dir, 3)
     news = []
     train(config, progress=False, say=news.append)
-    assert "goes on from step 3" in news[-1]
+    assert "resumes from step 3" in news[-1]
     assert same_numbers(config.run_dir, own_run.dir)
 
 

@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, name, step)
     _, overrides = RUNS[name]
     config = checkpoints.config(run.config.model.name_or_path, tmp_path, f"name={name}", *overrides)
     train(config, progress=False, say=news.append)
-    assert any(f"goes on from step {step}" in line for line in news)
+    assert any(f"resumes from step {step}" in line for line in news)
     same(again, run.dir)
 
 

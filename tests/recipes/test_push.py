@@ -267,7 +267,7 @@ def test_an_interrupted_run_goes_on_with_the_rows_it_began_with(run, hub, tmp_pa
     assert store.resolve("main").sha != revision
     done = run("finetune.py", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "goes on from step 6" in done.stdout
+    assert "resumes from step 6" in done.stdout
     assert json.loads((tmp_path / "runs/tiny/seed-0/data.json").read_text())["revision"] == revision
     assert f"`{corpus}` at revision `{revision}`" in ModelCard.load("org/resumed").text
 

@@ -132,7 +132,7 @@ def test_a_sweep_ends_complete_whatever_happens_to_its_jobs(tmp_path, cluster, c
     assert done.returncode == 0, done.stderr
     assert f"waiting for 12 runs that are in the queue already (job {job})" in done.stderr
     assert f"job {job}_0 left the queue before 3 of its runs were finished" in done.stderr
-    assert log.read_text().count("was interrupted; it goes on from step") == 3
+    assert log.read_text().count("was interrupted; it resumes from step") == 3
     # all are complete, and only what was removed has been submitted twice
     manifest = json.loads((tmp_path / "runs/small/manifest.json").read_text())
     folders = {entry["folder"] for entry in manifest["runs"]}

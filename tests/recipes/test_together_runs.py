@@ -106,13 +106,13 @@ def test_runs_that_are_stopped_go_on_to_the_same_bits(call_recipe, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 143, told
-    assert "with a checkpoint of each run; the same command goes on" in told
+    assert "with a checkpoint of each run; the same command resumes them" in told
     runs = [tmp_path / "stopped/tiny" / f"seed-{seed}" for seed in (0, 1)]
     steps = [[step for step, _ in list_checkpoints(run)] for run in runs]
     assert steps[0] == steps[1]
     assert len(steps[0]) == 1
     again = call_recipe("finetune.py", "--seeds", "0,1", *stopped)
     assert again.returncode == 0
-    assert f"goes on from step {steps[0][0]}" in again.stdout
+    assert f"resumes from step {steps[0][0]}" in again.stdout
     for run in runs:
         assert same_numbers(run, tmp_path / "whole/tiny" / run.name)

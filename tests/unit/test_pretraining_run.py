@@ -189,7 +189,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, monkeypatch
         (config.run_dir / name).mkdir()
     news = []
     pretrain(config, progress=False, say=news.append)
-    assert any(f"goes on from step {stopped_at // 6 * 6}" in line for line in news)
+    assert any(f"resumes from step {stopped_at // 6 * 6}" in line for line in news)
     assert files(config.run_dir) == files(done)
     assert lines(config.run_dir) == lines(done)
     assert [*config.run_dir.rglob(".*")] == []
@@ -222,7 +222,7 @@ def test_a_checkpoint_of_another_pretraining_is_refused(tmp_path, monkeypatch):
         if name == "tiny":
             pretrain(again, resume=config.run_dir / "checkpoints/step-000006", progress=False)
             continue
-        with pytest.raises(ConfigError, match="goes on from its own checkpoints alone"):
+        with pytest.raises(ConfigError, match="resumes from its own checkpoints alone"):
             pretrain(again, resume=config.run_dir, progress=False)
         assert not again.run_dir.exists()
 

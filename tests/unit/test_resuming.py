@@ -47,7 +47,7 @@ def faults_of(config, **settings):
 
 def test_never_refuses_to_go_on_and_changes_nothing(interrupted):
     before = snapshot(interrupted.run_dir)
-    assert "'never' does not go on with it" in faults_of(interrupted, resume="never")
+    assert "'never' does not resume it" in faults_of(interrupted, resume="never")
     assert snapshot(interrupted.run_dir) == before
 
 
@@ -59,7 +59,7 @@ def test_never_begins_where_there_is_nothing_to_go_on_with(tiny, tiny_run):
 def test_a_checkpoint_of_the_run_itself_can_be_named(interrupted, tiny_run, named):
     news = []
     train(interrupted, resume=interrupted.run_dir / named, progress=False, say=news.append)
-    assert "goes on from step 6" in news[-1]
+    assert "resumes from step 6" in news[-1]
     assert same_numbers(interrupted.run_dir, tiny_run)
 
 
@@ -113,7 +113,7 @@ def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, mo
     if own:
         shutil.rmtree(path)  # as train.keep_last may
     train(config, resume=path, progress=False, say=news.append)
-    assert "goes on from step 9" in news[-1]
+    assert "resumes from step 9" in news[-1]
     assert same_numbers(config.run_dir, tiny_run)
 
 
@@ -167,7 +167,7 @@ def test_a_config_of_the_run_that_was_cut_is_told_by_its_file(interrupted):
 
 def test_processes_that_see_different_folders_are_told():
     seen = [([], 6), ([], 0)]
-    assert "they would go on from steps 6, 0" in _agreed("runs/x", seen)[0]
+    assert "they would resume from steps 6, 0" in _agreed("runs/x", seen)[0]
     assert _agreed("runs/x", [([], 6), (["name: taken"], 0)]) == ["name: taken"], "also of one process alone"
     assert _agreed("runs/x", [([], 6), ([], 6)]) == []
 
@@ -196,7 +196,7 @@ def test_a_log_that_lacks_lines_of_a_checkpoint_takes_the_run_back_before_it(tin
     log.write_text("".join([*lines[:kept], "{}\n"] if harm == "garbage" else lines[:kept]))
     train(config, progress=False, say=news.append)
     assert name in news[0]
-    assert "goes on from step 6" in news[-1]
+    assert "resumes from step 6" in news[-1]
     assert same_numbers(config.run_dir, tiny_run)
 
 
@@ -277,7 +277,7 @@ def test_a_run_that_goes_back_keeps_what_it_can_go_on_from(tiny, tiny_run, monke
             train(config, resume=back, progress=False)
     assert [step for step, _ in list_checkpoints(config.run_dir)] == [10, 11, 12]
     train(config, progress=False, say=news.append)
-    assert "goes on from step 11" in news[-1], "the logs are not yet as far as the checkpoint of step 12 says"
+    assert "resumes from step 11" in news[-1], "the logs are not yet as far as the checkpoint of step 12 says"
     assert same_numbers(config.run_dir, tiny_run)
 
 

@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tiny, tiny_run, checkpoint_
     interrupt(config.run_dir, checkpoint_step)
     news = []
     train(config, progress=False, say=news.append)
-    assert f"goes on from step {checkpoint_step}" in news[-1]
+    assert f"resumes from step {checkpoint_step}" in news[-1]
     assert same_numbers(config.run_dir, tiny_run)
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tiny, tiny_ru
     news = []
     train(config, progress=False, say=news.append)
     assert "step-000012: model.safetensors changed" in news[0]
-    assert "goes on from step 6" in news[1]
+    assert "resumes from step 6" in news[1]
     assert same_numbers(config.run_dir, tiny_run)
 
 

@@ -247,7 +247,7 @@ def test_interrupted_runs_go_on_to_the_same_bits(again, trained, steps):
         interrupt(config.run_dir, step)
     news = []
     train_together(again, progress=False, say=news.append)
-    assert [f"goes on from step {step}" in line for line, step in zip(news, steps, strict=True)] == [True] * 3
+    assert [f"resumes from step {step}" in line for line, step in zip(news, steps, strict=True)] == [True] * 3
     for config, run_dir in zip(again, trained, strict=True):
         assert same_numbers(config.run_dir, run_dir)
 
