@@ -112,11 +112,6 @@ class GeneratedTests:
         return Examples(batch, _overlap(component, cell.length, test, self.held_out))
 
 
-def encode_test_set(codec: Codec, component: Component, test: TestSet) -> Batch:
-    """A whole test set as one batch, with the usual position IDs."""
-    return Batch.of(codec.encode(test.examples, component.task))
-
-
 def _half(cell: EvalCell, policies: Policies, roles: Mapping[str, str]) -> int | None:
     """Which half of the heads the examples of a cell may use: that of the role in which it was trained."""
     return policies.half(roles.get(cell.task, cell.role))

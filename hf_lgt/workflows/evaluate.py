@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.checkpointing.run_folder import (
-    check_place,
-)
+from hf_lgt.checkpointing.run_folder import check_place
 from hf_lgt.data.eval_sets import TestSets
 from hf_lgt.evaluation.generation import Agreement, check_generation
 from hf_lgt.evaluation.harness import evaluate_tests

@@ -7,8 +7,8 @@ import torch
 from data_builders import Component
 from data_builders.sampling import HeldOut, draw_test_set
 from hf_lgt import EvaluationOptions, evaluate
+from hf_lgt.data.batching import Batch
 from hf_lgt.data.codec import Codec
-from hf_lgt.data.eval_sets import encode_test_set
 from hf_lgt.models.forward import inference
 
 ALPHABET = {"alphabet": "abcd"}
@@ -38,6 +38,11 @@ class Oracle(torch.nn.Module):
                 if token is not None:
                     logits[row, place, token] = 1.0
         return type("Output", (), {"logits": logits[:, logits_to_keep]})
+
+
+def encode_test_set(codec, component, test):
+    """A whole test set as one batch, with the usual position IDs."""
+    return Batch.of(codec.encode(test.examples, component.task))
 
 
 @pytest.fixture(scope="module")

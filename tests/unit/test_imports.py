@@ -183,6 +183,22 @@ def test_no_two_classes_or_public_functions_have_one_name():
     assert {name: own for name, own in places.items() if len(own) > 1 and name not in SHARED_NAMES} == {}
 
 
+MOST_PARAMETERS = 8
+# still to take objects
+LONG = {"push_folder", "write_corpus"}
+
+
+def test_no_function_takes_more_than_eight_parameters():
+    long = []
+    for module, source in modules("hf_lgt", "data_builders", "recipes"):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len([name for name in names if name not in ("self", "cls")]) > MOST_PARAMETERS:
+                    long.append(f"{module}.{node.name}")
+    assert [name for name in long if name.rpartition(".")[2] not in LONG] == []
+
+
 def test_the_data_builders_need_numpy_alone_but_for_corpora_and_the_hub():
     taken = {"others": set()}
     for name, source in modules("data_builders"):

@@ -117,6 +117,26 @@ def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, mo
     assert same_numbers(config.run_dir, tiny_run)
 
 
+def test_a_branch_of_a_run_begins_however_often_it_is_killed_while_it_begins(tiny, tiny_run, monkeypatch):
+    import hf_lgt.checkpointing.open_run
+
+    config, write = tiny(), hf_lgt.checkpointing.open_run.write_text
+
+    def killed(file, text):
+        write(file, text)
+        if file.name == "environment.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_lgt.checkpointing.open_run.write_text", killed)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train(config, resume=tiny_run, progress=False)
+            assert json.loads((config.run_dir / "resumed.json").read_text())["given"] == str(tiny_run)
+    train(config, resume=tiny_run, progress=False)
+    assert same_numbers(config.run_dir, tiny_run)
+
+
 @pytest.mark.parametrize("command", ["again", "auto"])
 @pytest.mark.parametrize("killed_at", ["resumed.json", "config.yaml", "environment.json", "train.jsonl"])
 def test_a_branch_that_was_killed_while_it_began_begins_there_again(
