@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, BloomConfig, MistralConfig
 
-from hf_lgt import train
+from hf_lgt import train, train_together
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.batching import Pass, pinned
 from hf_lgt.data.codec import Codec
@@ -84,6 +84,17 @@ def test_a_whole_run_with_batches_made_ahead_has_the_same_numbers(tiny, tiny_run
     train(config, progress=False)
     assert timeless(config.run_dir) == timeless(tiny_run)
     assert threading.active_count() < 20
+    assert not [t for t in threading.enumerate() if t.name.startswith("batches") and t.is_alive()]
+
+
+def test_stacked_runs_with_batches_made_ahead_have_the_same_numbers(tiny, monkeypatch):
+    def runs(name):
+        configs = [tiny(f"name={name}", f"seed.init={seed}", "seed.data=0") for seed in (0, 1)]
+        return [result.run_dir for result in train_together(configs, progress=False)]
+
+    usual = runs("usual")
+    monkeypatch.setattr("hf_lgt.utils.prefetch.asynchronous", lambda device: True)
+    assert [timeless(run_dir) for run_dir in runs("ahead")] == [timeless(run_dir) for run_dir in usual]
     assert not [t for t in threading.enumerate() if t.name.startswith("batches") and t.is_alive()]
 
 
