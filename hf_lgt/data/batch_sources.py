@@ -83,7 +83,9 @@ class GeneratedSource:
         groups = []
         for component, (rows, sample) in zip(self.mixture.components, drawn.groups, strict=True):
             encoded = self.codec.encode(sample, component.task)
-            groups.append((rows, self.policies.generated(encoded, sample, component.task, rng, tags=tags)))
+            if numbering := self.policies.numbering:
+                encoded = numbering.sample(encoded, sample, component.task, rng, tags=tags)
+            groups.append((rows, encoded))
         batch = Batch.collate(self.batch_size, groups, self.codec.pad_id)
         if self.policies.halves is None:
             return batch
@@ -171,7 +173,9 @@ class DatasetSource:
 
     def batch(self, step: int) -> Batch:
         encoded = self.rows.encoded(self._chosen(step), self.pad_id)
-        batch = Batch.of(self.policies.rows(encoded, stream(self.seed, "positions", step)))
+        if self.policies.numbering:
+            encoded = self.policies.numbering.rows(encoded, stream(self.seed, "positions", step))
+        batch = Batch.of(encoded)
         if self._halves is None:
             return batch
         given = self.drawn(step + 1) - self.drawn(step)

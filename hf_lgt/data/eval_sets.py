@@ -106,8 +106,9 @@ class GeneratedTests:
         component = self._components[cell.task]
         test = draw_test_set(component, cell.length, self.wanted, self.seed)
         encoded = self.codec.encode(test.examples, component.task)
-        rng, tags = _positions_stream(self.seed, cell), self.codec.tags
-        encoded = self.policies.generated(encoded, test.examples, cell.task, rng, tags=tags, test=True)
+        if numbering := self.policies.numbering:
+            rng, tags = _positions_stream(self.seed, cell), self.codec.tags
+            encoded = numbering.sample(encoded, test.examples, cell.task, rng, tags=tags, test=True)
         batch = Batch.of(encoded, _half(cell, self.policies, self.roles))
         return Examples(batch, _overlap(component, cell.length, test, self.held_out))
 
@@ -179,7 +180,8 @@ class DatasetTests:
         # in the order of the split, so that looking an example up is easy
         chosen = places[np.sort(order[: self.wanted])]
         encoded = self.rows.encoded(chosen, self.codec.pad_id)
-        encoded = self.policies.rows(encoded, _positions_stream(self.seed, cell))
+        if self.policies.numbering:
+            encoded = self.policies.numbering.rows(encoded, _positions_stream(self.seed, cell))
         batch = Batch.of(encoded, _half(cell, self.policies, self.roles))
         if self._trained is None:
             return Examples(batch, None)

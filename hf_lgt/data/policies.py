@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from data_builders.arrays import Sample
 from hf_lgt.config.schema import HALVES, ModelConfig
-from hf_lgt.data.codec import Encoded
 from hf_lgt.data.position_ids import Numbering, numbering_of
 
 
@@ -21,24 +17,6 @@ class Policies:
     """gives the position IDs; None: 0, 1, 2, ..."""
     halves: Mapping[str, int] | None = None
     """role -> half of each layer's heads that its examples may use; None: all heads"""
-
-    def generated(
-        self,
-        encoded: Encoded,
-        sample: Sample,
-        task: str,
-        rng: np.random.Generator,
-        *,
-        tags: bool,
-        test: bool = False,
-    ) -> Encoded:
-        """Generated examples of one task with their position IDs; see `Numbering.sample`."""
-        numbering = self.numbering
-        return numbering.sample(encoded, sample, task, rng, tags=tags, test=test) if numbering else encoded
-
-    def rows(self, encoded: Encoded, rng: np.random.Generator) -> Encoded:
-        """Sequences of any origin with their position IDs; see `Numbering.rows`."""
-        return self.numbering.rows(encoded, rng) if self.numbering else encoded
 
     def half(self, role: str) -> int | None:
         """Which half of the heads the examples of a role may use; None: all heads."""
