@@ -22,8 +22,8 @@ from hf_lgt.data.build import open_data, prepare_data
 from hf_lgt.data.codec import Codec
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.evaluation.records import read_records
-from hf_lgt.evaluation.trained_model import build_from_checkpoint as load_saved
 from hf_lgt.evaluation.trained_model import find_model
+from hf_lgt.evaluation.trained_model import load_trained_model as load_saved
 from hf_lgt.models.base_checkpoint import open_base_checkpoint
 from hf_lgt.models.build import build_from_checkpoint
 from hf_lgt.utils import yaml as yaml12
