@@ -152,7 +152,7 @@ def test_checkpoints_are_trained_with_a_policy_too(tmp_path, kind, policy):
     name = checkpoints.write(tmp_path / "llm", kind)
     config = checkpoints.config(name, tmp_path, f"model.position_ids={policy}")
     data = prepare_data(config, None, _start(config))
-    assert data.source.numbering.size == checkpoints.CONTEXT
+    assert data.source.policies.numbering.size == checkpoints.CONTEXT
     result = train(config, progress=False)
     other = train(checkpoints.config(name, tmp_path, "name=usual"), progress=False)
     assert [r.n for r in other.zero_shot] == [r.n for r in result.zero_shot]
