@@ -138,7 +138,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder, runs = Path(name), known.run
         if not runs:
-            run = train(load_config(DEMO, [f"output_dir={folder}"]), say=print).run_dir
+            run = train(load_config(DEMO, [f"output_dir={folder}"])).run_dir
             runs = [str(run / "checkpoints" / "step-002000"), str(run)]
         rows = []
         for k, run in enumerate(runs):

@@ -202,7 +202,7 @@ def _train(spec: ExperimentSpec, runs: Sequence[PlannedRun], jobs: int | None) -
     from hf_lgt.utils.errors import RunError
 
     missing, folder = todo(runs), runs[0].folder
-    with experiment_lock(folder, say=print):
+    with experiment_lock(folder):
         record_plan(spec, runs)
         how = Execution(Path(__file__).with_name("finetune.py"), jobs)
         failed = execute_runs(spec, missing, folder, how, "short trainings")

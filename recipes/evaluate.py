@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hf_lgt.workflows.evaluate import check, reevaluate
 
         found = find_model(known.model, known.config, overrides)
-        out = reevaluate(found, known.output, known.overwrite, say=print)
+        out = reevaluate(found, known.output, known.overwrite)
         if known.check_generation:
-            check(found, say=print)
+            check(found)
         print(f"records: {out / 'eval.jsonl'}")
         return 0
 

@@ -87,9 +87,9 @@ def _train(config: Config, known: argparse.Namespace) -> int:
 
     # a rerun completes a push that failed
     result = finished_result(config) if known.push_to_hub and not known.overwrite else None
-    result = result or train(config, overwrite=known.overwrite, resume=known.resume, say=print)
+    result = result or train(config, overwrite=known.overwrite, resume=known.resume)
     if PartialState().is_main_process:
-        show_results(config, result.records, result.figures, say=print, zero_shot=result.zero_shot)
+        show_results(config, result.records, result.figures, zero_shot=result.zero_shot)
         print(f"model:  {result.run_dir / 'model'}")
         if known.push_to_hub:
             url = push_run(result.run_dir, known.push_to_hub, private=known.private, revision=known.revision)
@@ -101,10 +101,10 @@ def _train_together(configs: Sequence[Config], known: argparse.Namespace) -> int
     from hf_lgt.report.results import show_results
     from hf_lgt.workflows.train_stacked import train_together
 
-    results = train_together(configs, overwrite=known.overwrite, resume=known.resume, say=print)
+    results = train_together(configs, overwrite=known.overwrite, resume=known.resume)
     for config, result in zip(configs, results, strict=True):
         print(f"\n{result.run_dir}")
-        show_results(config, result.records, result.figures, say=print, zero_shot=result.zero_shot)
+        show_results(config, result.records, result.figures, zero_shot=result.zero_shot)
     return 0
 
 

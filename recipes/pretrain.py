@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         # a rerun completes a push that failed
         measured = finished_pretraining(config) if known.push_to_hub and not known.overwrite else None
-        measured = measured or pretrain(config, overwrite=known.overwrite, resume=known.resume, say=print)
+        measured = measured or pretrain(config, overwrite=known.overwrite, resume=known.resume)
         if PartialState().is_main_process:
             print(validation_table(config, measured))
             with optional(FIGURE, AGAIN):

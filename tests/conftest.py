@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib.util
+import logging
 import os
 import shutil
 import socket
@@ -78,6 +79,20 @@ def tiny(tmp_path):
         return load_config(ROOT / base, [*TINY, f"output_dir={tmp_path}", *overrides])
 
     return make
+
+
+@pytest.fixture
+def news():
+    """The lines that the project logs for its user, as they come."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("hf_lgt")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ task and one for the whole corpus. Tried with lm_eval 0.4.13; `recipes/lm_eval/R
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from data_builders.reading import UnreadableFileError, read_text
 from data_builders.registry import TaskError
 from data_builders.sampling import stream
 from data_builders.symbols import SYMBOL_PATTERN
+
+_log = logging.getLogger(__name__)
 
 COMMON = "_common.yaml"
 """what all tasks of a folder share; it names no task, so the harness does not list it"""
@@ -52,7 +55,6 @@ def write_tasks(
     name: str,
     tags: bool,
     revision: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Cell]:
     """Write the harness's tasks for the test rows of a corpus.
 
@@ -69,7 +71,6 @@ def write_tasks(
             digit, ``_`` nor ``-`` becomes ``_``.
         tags: whether the model was trained with its task's tag before each prompt.
         revision: branch of the Hub repository, None for the main one.
-        say: takes a line about each task that is left out.
 
     Returns:
         What each of the harness's tasks evaluates. The groups are ``<name>`` and ``<name>_<task>``.
@@ -94,7 +95,9 @@ def write_tasks(
     for component in plan.mixture.components:
         rows, members = _read(corpus, component.task), []
         if not rows.whole:
-            say(f"{component.task}: left out, as it counts only a part of its answer, the harness all of it")
+            _log.warning(
+                "%s: left out, as it counts only a part of its answer, the harness all of it", component.task
+            )
             continue
         for length, longest in rows.longest.items():
             title = f"{prefix}_{component.task}_length_{length}"

@@ -7,7 +7,7 @@ killed before it leaves the repository as it was, and a rerun uploads only what 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ def check_destination(repo_id: str, revision: str | None, repo_type: str) -> Non
     if not token:
         raise DestinationError(f"{where} needs a token that may write: run 'hf auth login', or set HF_TOKEN")
     try:
-        user: Any = again(lambda: HfApi().whoami(), lambda line: None, where, ASKING_ATTEMPTS)
+        user: Any = again(lambda: HfApi().whoami(), where, ASKING_ATTEMPTS)
     except Exception as error:  # HTTP, connection, offline mode: each raises its own
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
@@ -79,9 +79,7 @@ def check_destination(repo_id: str, revision: str | None, repo_type: str) -> Non
     if repo_id.split("/")[0] not in names:
         raise DestinationError(f"{where} is not yours; the token writes to {', '.join(names)}")
     try:
-        there = again(
-            lambda: _listed(repo_id, repo_type, revision), lambda line: None, where, ASKING_ATTEMPTS
-        )
+        there = again(lambda: _listed(repo_id, repo_type, revision), where, ASKING_ATTEMPTS)
     except Exception as error:
         raise PushError(f"{where}: the Hub cannot be asked what is there: {reason(error)}") from None
     if fault := _foreign(repo_type, there):
@@ -126,7 +124,6 @@ def push_folder(
     replaces: Sequence[str] = (),
     names: Collection[str] | None = None,
     also: Mapping[str, Path | bytes] | None = None,
-    say: Callable[[str], None] = print,
 ) -> str:
     """Make a repository (if it is not there) hold a folder's files.
 
@@ -142,7 +139,6 @@ def push_folder(
             corpus; ``*`` stays within a folder. Other files in the repository stay.
         names: which files of the folder, None: all of them.
         also: files beside the folder's, path in the repository -> file or content.
-        say: takes a line about each attempt that failed.
 
     Returns:
         The address of the commit.
@@ -169,8 +165,8 @@ def push_folder(
 
     try:
         with quiet():
-            again(prepare, say, f"making {repo_id}", ATTEMPTS)
-            return again(attempt, say, f"pushing to {repo_id}", ATTEMPTS)
+            again(prepare, f"making {repo_id}", ATTEMPTS)
+            return again(attempt, f"pushing to {repo_id}", ATTEMPTS)
     except PushError:
         raise
     except Exception as error:  # HTTP, file system, checks of the client: each library raises its own

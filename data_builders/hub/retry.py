@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from data_builders.redaction import redact
 
+_log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
 
 TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
@@ -60,8 +62,8 @@ def quiet() -> Iterator[None]:
             enable_progress_bars()
 
 
-def again(work: Callable[[], Result], say: Callable[[str], None], what: str, attempts: int) -> Result:
-    """Do it, and again after what may pass."""
+def again(work: Callable[[], Result], what: str, attempts: int) -> Result:
+    """Do it, and again after what may pass; each further attempt is logged."""
     from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
     def failed(state: RetryCallState) -> Any:
@@ -69,7 +71,7 @@ def again(work: Callable[[], Result], say: Callable[[str], None], what: str, att
 
     def tell(state: RetryCallState) -> None:
         following = f"attempt {state.attempt_number + 1} of {attempts} in {state.upcoming_sleep:.0f} s"
-        say(f"{what}: {reason(failed(state))}; {following}")
+        _log.warning("%s: %s; %s", what, reason(failed(state)), following)
 
     retrying = Retrying(
         retry=retry_if_exception(may_pass),

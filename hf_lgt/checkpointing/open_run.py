@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,15 +35,12 @@ NO_ROOM = "free disk space, then rerun the same command"
 
 
 @contextmanager
-def locked_run_folder(
-    config: Trained, accelerator: Accelerator, say: Callable[[str], None]
-) -> Iterator[None]:
+def locked_run_folder(config: Trained, accelerator: Accelerator) -> Iterator[None]:
     """Hold the lock of a run's folder.
 
     Args:
         config: the run.
         accelerator: tells the processes.
-        say: takes news for the user.
 
     Raises:
         ConfigError: another process writes to the folder, or it cannot be made; on all processes.
@@ -53,7 +50,7 @@ def locked_run_folder(
     told: list[Any] = [[], ""]
     if accelerator.is_main_process:
         try:
-            lock = RunLock.acquire(config.run_dir, say=say)
+            lock = RunLock.acquire(config.run_dir)
         except ConfigError as error:
             told = [error.faults, ""]
         except OSError as error:  # no room, which is no mistake in the command

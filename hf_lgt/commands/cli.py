@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from data_builders.hub.push import DestinationError, PushError, check_destination
@@ -114,6 +116,34 @@ def _misspelt(flag: str, flags: Sequence[str], form: Callable[[], ConfigSpec[Any
     return None if flag[2:] in keys else f"unknown option {flag}; did you mean {close[0]}?"
 
 
+class _Console(logging.Handler):
+    """Shows the log: warnings on standard error, the rest on standard output, above progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        if not _is_main():
+            return  # the processes of a launch have the same to say
+        text, warns = self.format(record), record.levelno >= logging.WARNING
+        tqdm.write(f"warning: {text}" if warns else text, file=sys.stderr if warns else sys.stdout)
+
+
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Show what the project logs within the block; elsewhere a program decides, by `logging`."""
+    loggers, handler = [logging.getLogger(name) for name in ("hf_lgt", "data_builders")], _Console()
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
 def guard(main: Callable[[], int]) -> int:
     """Run a recipe; its errors become messages, never tracebacks, and hold no secrets.
 
@@ -129,7 +159,7 @@ def _guarded(main: Callable[[], int]) -> int:
     from hf_lgt.utils.signals import Interrupted, ended_by_sigterm
 
     try:
-        with ended_by_sigterm(), rare_collections(), inert_output():
+        with ended_by_sigterm(), rare_collections(), inert_output(), shown_log():
             return main()
     except ConfigError as error:
         return _tell_faults(error.faults)

@@ -67,7 +67,7 @@ def run_experiment(
     check_data(missing)
     check_checkpoints(missing)
     _results(spec, every)  # what cannot be read is reported before any is started
-    with experiment_lock(folder, say=print):
+    with experiment_lock(folder):
         record_plan(spec, every)
         count = len(distinct(wanted))
         print(f"{count} runs, {count - len(missing)} finished; logs in {folder / LOGS}", flush=True)
@@ -86,13 +86,9 @@ def execute_runs(
     The caller holds the lock of `folder`, the experiment's own, and has called `record_plan`.
     """
     with bar(total=len(missing), unit="run", desc=title, smoothing=0) as done:
-
-        def say(text: str) -> None:
-            done.write(text, file=sys.stderr)
-
         if how.on_slurm:
             return run_on_slurm(
-                spec, missing, folder, how.recipe, how.retries, lambda run, well: done.update(), say
+                spec, missing, folder, how.recipe, how.retries, lambda run, well: done.update()
             )
         jobs = bundles(missing, how.together)
         for bundle in jobs:
@@ -104,7 +100,6 @@ def execute_runs(
             how.jobs or usual_jobs(),
             lambda bundle, well: done.update(len(bundle.runs)),
             how.retries,
-            say,
         )
     return [(run, log) for bundle, log in failed for run in bundle.unfinished]
 

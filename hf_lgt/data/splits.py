@@ -128,7 +128,7 @@ def _fetched(name: str, revision: str | None, patterns: list[str]) -> Path:
 
 def _patiently(work: Callable[[], Result], name: str) -> Result:
     with quiet():
-        return again(work, lambda line: None, name, ASKING_ATTEMPTS)
+        return again(work, name, ASKING_ATTEMPTS)
 
 
 def _read_splits(data: DataConfig, folder: Path, found: SplitFiles, commit: str | None) -> Splits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +20,11 @@ _FILES = (
 
 
 @contextmanager
-def experiment_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def experiment_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of an experiment's folder, which need not exist.
 
     Args:
         folder: the experiment's own.
-        say: takes news for the user.
 
     Raises:
         ConfigError: another process writes there, or something lies where a file or folder is to be.
@@ -36,5 +35,5 @@ def experiment_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     faults += [f"output_dir: {path} is a folder, where a file should be; move it away" for path in wrong]
     if faults:
         raise ConfigError(faults)
-    with RunLock.acquire(folder, say=say):
+    with RunLock.acquire(folder):
         yield

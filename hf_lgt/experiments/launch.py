@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ from hf_lgt.experiments.plan import PlannedRun, todo
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.run_lock import RunLock
 from hf_lgt.utils.signals import PARENT
+
+_log = logging.getLogger(__name__)
 
 
 class Job(Protocol):
@@ -62,7 +65,6 @@ def run_all(
     jobs: int,
     tell: Callable[[J, bool], None],
     retries: int = 0,
-    say: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[J, Path]]:
     """Run what is not finished, `jobs` at a time, each in its own process, which ends with this one.
 
@@ -74,7 +76,6 @@ def run_all(
         tell: called after each run with whether it went well.
         retries: how often a run that could not go on is started again, from its newest checkpoint; one that
             was refused for a mistake of the user's is not.
-        say: takes a line of news for the user.
 
     Returns:
         The runs that failed, with their logs.
@@ -111,7 +112,7 @@ def run_all(
 
     def run(item: J) -> tuple[J, Path, bool]:
         log = logs / item.log
-        _wait_for_others(item, patient_until, stopping, say)
+        _wait_for_others(item, patient_until, stopping)
         for _ in range(retries + 1):
             # another sweep may have the same run, and have finished it while this one waited
             if item.finished or attempt(item, log) in (0, USER_ERROR) or stopping:
@@ -136,12 +137,12 @@ def run_all(
     return failed
 
 
-def _wait_for_others(item: Job, until: float, stopping: Sequence[bool], say: Callable[[str], None]) -> None:
+def _wait_for_others(item: Job, until: float, stopping: Sequence[bool]) -> None:
     """Wait, but not for long, while another process writes one of the runs."""
     told = ""
     while time.monotonic() < until and not stopping and (writer := _writer(item)):
         if writer != told:
-            say(f"waiting for {writer}")
+            _log.info("waiting for %s", writer)
             told = writer
         time.sleep(0.2)
 

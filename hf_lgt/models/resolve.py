@@ -127,7 +127,7 @@ def _fetch(model: ModelConfig, revision: str | None, patterns: list[str]) -> Pat
         return snapshot_download(name, revision=revision, allow_patterns=patterns)
 
     with _hub_errors(model, revision), quiet():
-        return Path(again(download, lambda line: None, name, ASKING_ATTEMPTS))
+        return Path(again(download, name, ASKING_ATTEMPTS))
 
 
 @contextmanager
@@ -238,7 +238,7 @@ def _files(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> set[str]:
         return HfApi().list_repo_files(checkpoint.name, revision=checkpoint.commit)
 
     with _hub_errors(model, checkpoint.revision), quiet():
-        return set(again(ask, lambda line: None, checkpoint.name, ASKING_ATTEMPTS))
+        return set(again(ask, checkpoint.name, ASKING_ATTEMPTS))
 
 
 def _fingerprint(folder: Path) -> str:

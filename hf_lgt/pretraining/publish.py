@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from data_builders.hub.push import push_folder
@@ -17,16 +16,13 @@ from hf_lgt.utils import yaml as yaml12
 RECORDS = ("environment.json", KIND.data_file, "train.jsonl", LOG, FIGURE)
 
 
-def push_revisions(
-    config: PretrainConfig, repo_id: str, *, private: bool = False, say: Callable[[str], None] = print
-) -> dict[str, str]:
+def push_revisions(config: PretrainConfig, repo_id: str, *, private: bool = False) -> dict[str, str]:
     """Push every revision, with the config that it was made by; main also has the records.
 
     Args:
         config: of a finished pretraining.
         repo_id: ``namespace/name``.
         private: make a new repository private, and refuse one that is not.
-        say: takes a line about each attempt that failed.
 
     Returns:
         Revision -> the address of its commit.
@@ -54,6 +50,5 @@ def push_revisions(
             # shards of an earlier model, and the records of main where a branch begins as its copy
             replaces=["model*.safetensors*", *(f"run/{file}" for file in RECORDS)],
             also=also,
-            say=say,
         )
     return pushed

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,8 @@ from hf_lgt.utils.distributed import gathered, opened_alike
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.fsdp import full_weights
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
+
 KEPT_CHECKPOINTS = 2
 """the newest, and the one before in case it is damaged"""
 
@@ -84,7 +86,6 @@ def pretrain(
     overwrite: bool = False,
     resume: str | Path = AUTO,
     progress: bool = True,
-    say: Say = lambda line: None,
 ) -> list[ValidationMeasurement]:
     """Pretrain one model and keep its revisions.
 
@@ -96,7 +97,6 @@ def pretrain(
         overwrite: remove what an earlier run left in the folder.
         resume: as in `hf_lgt.train`; a checkpoint must be of this very folder, whose revisions it has.
         progress: show a bar.
-        say: takes a line of news for the user, on the main process.
 
     Returns:
         Every measurement of the validation loss.
@@ -109,9 +109,8 @@ def pretrain(
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written if training had begun.
     """
     accelerator = make_accelerator(config)
-    tell: Say = say if accelerator.is_main_process else lambda line: None
-    with locked_run_folder(config, accelerator, tell):
-        return _pretrain(config, accelerator, overwrite, resume, progress, tell)
+    with locked_run_folder(config, accelerator):
+        return _pretrain(config, accelerator, overwrite, resume, progress)
 
 
 def _pretrain(
@@ -120,18 +119,16 @@ def _pretrain(
     overwrite: bool,
     resume: str | Path,
     progress: bool,
-    tell: Say,
 ) -> list[ValidationMeasurement]:
     """As `pretrain`, for the only writer of the folder."""
     if not overwrite and has_main_revision(config.run_dir) and not refusals(config, True, KIND):
         _clear_up(config)
     point = find_resume_point(config, overwrite, resume, KIND)  # before the text, which may take long
-    prepared = prepare_pretraining_data(config, _same_text(config, point.run_dir), tell)
-    news = prepare_folder(config, overwrite, accelerator, prepared.about, point, KIND)
-    for line in news:
-        tell(line)
+    prepared = prepare_pretraining_data(config, _same_text(config, point.run_dir))
+    for line in prepare_folder(config, overwrite, accelerator, prepared.about, point, KIND):
+        _log.info(line)
     model = build_model(config.model, prepared.codec, config.seed.init)
-    tell(f"model:     {parameter_count(model):,} parameters, {config.model.architecture}")
+    _log.info("model:     %s parameters, %s", f"{parameter_count(model):,}", config.model.architecture)
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
     evaluate = Evaluator(config, prepared, accelerator)
     run = TrainingRun(config, model, prepared.codec, prepared.source, evaluate, point.checkpoint)
@@ -157,9 +154,7 @@ def finished_pretraining(config: PretrainConfig) -> list[ValidationMeasurement] 
     return read_measurements(config.run_dir)
 
 
-def prepare_pretraining_data(
-    config: PretrainConfig, text: Text, say: Say = lambda line: None
-) -> PretrainingData:
+def prepare_pretraining_data(config: PretrainConfig, text: Text) -> PretrainingData:
     """Tokenizer and batches for a text.
 
     Raises:
@@ -167,8 +162,8 @@ def prepare_pretraining_data(
     """
     about = text.about
     for line in text.warnings:
-        say(f"warning: {line}")
-    say(
+        _log.warning(line)
+    _log.info(
         f"text:      {about['documents']:,} documents, {about['characters']:,} characters; for validation "
         f"{about['validation_documents']:,} and {about['validation_characters']:,}; "
         f"{about['skipped']:,} files or rows are no text"
@@ -189,7 +184,7 @@ def prepare_pretraining_data(
         )
     source = BlockSource(tokens, length=length, batch_size=config.train.batch_size, seed=config.seed.data)
     passes = config.train.steps * config.train.batch_size / source.blocks
-    say(
+    _log.info(
         f"tokens:    {len(tokens):,}, vocabulary {codec.vocab_size:,}; read {passes:.2f} times; "
         f"{len(validation):,} for validation"
     )

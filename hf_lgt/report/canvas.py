@@ -67,7 +67,7 @@ def optional(what: str, again: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # fonts, settings, a full disk: no result may be lost for any of them
-        _log.warning("warning: %s could not be made: %s; %s", what, printable(reason(error)), again)
+        _log.warning("%s could not be made: %s; %s", what, printable(reason(error)), again)
 
 
 @contextmanager

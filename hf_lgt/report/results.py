@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_builders.texts import plain
@@ -12,6 +13,8 @@ from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.canvas import optional
 from hf_lgt.report.figures import curves_figure, mistakes_figure, save_figure
 from hf_lgt.report.tables import length_table, mistake_table, number, summary_lines
+
+_log = logging.getLogger(__name__)
 
 FIGURES = ("curves.png", "mistakes.png")
 
@@ -65,10 +68,9 @@ def show_results(
     config: Config,
     records: Sequence[EvalRecord],
     figures: Sequence[Path],
-    say: Callable[[str], None],
     zero_shot: Sequence[EvalRecord] = (),
 ) -> None:
-    """Say the tables and where the figures are; other arguments as in `results_text`."""
-    say(results_text(config, records, zero_shot))
+    """Log the tables and where the figures are; other arguments as in `results_text`."""
+    _log.info(results_text(config, records, zero_shot))
     if figures:
-        say(f"figure: {', '.join(map(str, figures))}")
+        _log.info("figure: %s", ", ".join(map(str, figures)))

@@ -43,9 +43,7 @@ def track(accelerator: Accelerator, values: dict[str, float], step: int) -> None
         accelerator.log(values, step=step)
     except Exception as error:
         accelerator.trackers = []
-        _log.warning(
-            "warning: the trackers get no more lines after step %d: %s", step, printable(reason(error))
-        )
+        _log.warning("the trackers get no more lines after step %d: %s", step, printable(reason(error)))
 
 
 def end_trackers(accelerator: Accelerator) -> None:
@@ -53,7 +51,7 @@ def end_trackers(accelerator: Accelerator) -> None:
     try:
         accelerator.end_training()
     except Exception as error:
-        _log.warning("warning: the trackers did not end well: %s", printable(reason(error)))
+        _log.warning("the trackers did not end well: %s", printable(reason(error)))
 
 
 class TrainLog:

@@ -8,7 +8,7 @@ from hf_lgt.data.batch_sources import DatasetSource, Source
 
 def start_warnings(config: Config, source: Source) -> list[str]:
     """Lines about settings by which a run shows nothing; they do not stop it."""
-    return [f"warning: {line}" for line in (*_rate(config), *_drawn(config, source), *_lengths(config))]
+    return [*_rate(config), *_drawn(config, source), *_lengths(config)]
 
 
 def _rate(config: Config) -> list[str]:

@@ -8,10 +8,10 @@ says who holds the lock; messages need it, the lock does not.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from filelock import FileLock, Timeout
 from data_builders.reading import read_text
 from hf_lgt.utils.atomic_io import is_full, make_folders, remove_empty
 from hf_lgt.utils.errors import ConfigError, RunError
+
+_log = logging.getLogger(__name__)
 
 PATIENCE = 0.5
 """seconds in which those who only look, or are about to be gone, go"""
@@ -45,12 +47,11 @@ class RunLock:
         self._made = made
 
     @classmethod
-    def acquire(cls, run_dir: Path, *, say: Callable[[str], None] = lambda line: None) -> RunLock:
+    def acquire(cls, run_dir: Path) -> RunLock:
         """Take the lock of a run's folder, which need not exist.
 
         Args:
             run_dir: the folder.
-            say: takes a line of news if the last holder was killed.
 
         Raises:
             ConfigError: another process holds it, no file can be made there, or its file system has no locks.
@@ -71,7 +72,7 @@ class RunLock:
             raise
         _held[path] = held
         if left != UNNAMED:
-            say(f"took over the lock of {left}, which has ended")
+            _log.info("took over the lock of %s, which has ended", left)
         return held
 
     @staticmethod

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from hf_lgt.utils import yaml as yaml12
 from hf_lgt.utils.atomic_io import atomic_directory
 from hf_lgt.utils.errors import ConfigError
 
+_log = logging.getLogger(__name__)
+
 FILES = {"eval.jsonl", "config.yaml", "curves.png", "mistakes.png"}
 """what an evaluation is, and all that ``--overwrite`` may replace"""
 
 
-def reevaluate(found: TrainedModel, output: str | None, overwrite: bool, say: Callable[[str], None]) -> Path:
-    """Evaluate, write ``eval.jsonl``, ``config.yaml`` and ``curves.png``, say the table.
+def reevaluate(found: TrainedModel, output: str | None, overwrite: bool) -> Path:
+    """Evaluate, write ``eval.jsonl``, ``config.yaml`` and ``curves.png``, log the table.
 
     Raises:
         ConfigError: the folder exists, or the model's tokenizer lacks a symbol.
@@ -45,13 +48,11 @@ def reevaluate(found: TrainedModel, output: str | None, overwrite: bool, say: Ca
         (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
         (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
         figures = write_figures(found.config, records, draft, AGAIN)
-    show_results(found.config, records, [out / figure.name for figure in figures], say)
+    show_results(found.config, records, [out / figure.name for figure in figures])
     return out
 
 
-def check(
-    found: TrainedModel, say: Callable[[str], None], lengths: Sequence[int] | None = None
-) -> list[Agreement]:
+def check(found: TrainedModel, lengths: Sequence[int] | None = None) -> list[Agreement]:
     """Compare teacher-forced exact match with greedy generation, for each target and length."""
     model, codec = load_trained_model(found)
     tests = tests_of(found, codec, model)
@@ -59,11 +60,11 @@ def check(
     for target in (c.task for c in found.config.mixture if c.role == "target"):
         for cell in (c for c in tests.cells if c.task == target and (not lengths or c.length in lengths)):
             if not tests.examples(cell).all_scored:
-                say(f"{target}: not checked, parts of its answers are given")
+                _log.info(f"{target}: not checked, parts of its answers are given")
                 break
             a = check_generation(model, tests, cell)
             margin = "" if a.widest_margin is None else f", widest margin {a.widest_margin:.2e}"
-            say(
+            _log.info(
                 f"{a.task} at length {a.length}: teacher-forced {a.teacher_forced:.4f}, generate "
                 f"{a.generated:.4f}, {a.disagreements} of {a.n} disagree{margin}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ def push_run(
     *,
     private: bool = False,
     revision: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> str:
     """Push a finished run: the model with its card, and ``run/`` with what it was made by.
 
@@ -42,7 +41,6 @@ def push_run(
         repo_id: ``namespace/name``.
         private: make a new repository private, and refuse one that is not.
         revision: branch, None for the main one.
-        say: takes a line about each attempt that failed.
 
     Returns:
         The address of the commit.
@@ -77,7 +75,6 @@ def push_run(
         # shards of an earlier model, and what an earlier run had that this one has not
         replaces=["model*.safetensors*", "adapter/*", *(f"run/{name}" for name in RUN_FILES), RESULTS_FILE],
         also=also,
-        say=say,
     )
 
 

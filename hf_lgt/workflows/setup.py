@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from hf_lgt.training.warnings import start_warnings
 from hf_lgt.utils.atomic_io import write_text
 from hf_lgt.utils.distributed import gathered, opened_alike
 from hf_lgt.utils.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+News = tuple[int, str]
+"""level of the log, and a line for the user"""
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,9 @@ def open_folder(
     ready: PreparedRun,
     accelerator: Accelerator,
     overwrite: bool,
-    tell: Callable[[str], None],
     runs: int = 1,
-) -> None:
-    """Make a run's folder and tell the user what there is to know.
+) -> list[News]:
+    """Make a run's folder; gives what a user should know.
 
     Raises:
         ConfigError: see `hf_lgt.checkpointing.open_run.prepare_folder`.
@@ -98,8 +102,14 @@ def open_folder(
             about = json.dumps(start.checkpoint.about(), indent=1)
             write_text(config.run_dir / CHECKPOINT_FILE, about + "\n")
         news = [*news, *_added_news(start, data.codec)]
-    for line in [*news, *(f"warning: {w}" for w in data.warnings), *start_warnings(config, data.source)]:
-        tell(line)
+    warnings = [*data.warnings, *start_warnings(config, data.source)]
+    return [*((logging.INFO, line) for line in news), *((logging.WARNING, line) for line in warnings)]
+
+
+def log_news(news: Iterable[News]) -> None:
+    """Log each line, once though it be true of several runs."""
+    for level, line in dict.fromkeys(news):
+        _log.log(level, line)
 
 
 def make_model(config: Config, start: BaseCheckpoint | None, codec: TextCodec) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from hf_lgt.utils.atomic_io import atomic_directory, clear_drafts
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.fsdp import full_weights
 from hf_lgt.utils.jsonl import append_lines
-from hf_lgt.workflows.setup import PreparedRun, make_model, open_folder, prepare_run
+from hf_lgt.workflows.setup import PreparedRun, log_news, make_model, open_folder, prepare_run
 
 EVAL_LOG = "eval.jsonl"
 
@@ -55,7 +54,6 @@ def train(
     overwrite: bool = False,
     resume: str | Path = AUTO,
     progress: bool = True,
-    say: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
     """Train, evaluate and save one run.
 
@@ -68,7 +66,6 @@ def train(
         resume: ``auto``; ``never`` refuses to resume an interrupted run; or the folder of a checkpoint,
             of this run or of another one of the same config, or of a run whose newest is meant.
         progress: show bars.
-        say: takes a line of news for the user, on the main process.
 
     Raises:
         ConfigError: the folder holds another or a finished run, or another process writes to it; or the
@@ -78,9 +75,8 @@ def train(
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written if training had begun.
     """
     accelerator = make_accelerator(config)
-    tell = say if accelerator.is_main_process else lambda line: None
-    with locked_run_folder(config, accelerator, tell):
-        return _train(config, accelerator, overwrite, resume, progress, tell)
+    with locked_run_folder(config, accelerator):
+        return _train(config, accelerator, overwrite, resume, progress)
 
 
 def _train(
@@ -89,14 +85,13 @@ def _train(
     overwrite: bool,
     resume: str | Path,
     progress: bool,
-    tell: Callable[[str], None],
 ) -> RunResult:
     """As `train`, for the only writer of the folder."""
     if accelerator.is_main_process and is_finished(config.run_dir):
         for name in FIGURES:  # what a run leaves that is killed after its model was saved
             clear_drafts(config.run_dir, of=Path(name).stem)
     ready = prepare_run(config, accelerator, overwrite, resume, progress)
-    open_folder(ready, accelerator, overwrite, tell)
+    log_news(open_folder(ready, accelerator, overwrite))
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
     run = training_run(ready, accelerator, progress)
     bare = fit(run, accelerator, evaluate_first=config.model.init == "pretrained", progress=progress)

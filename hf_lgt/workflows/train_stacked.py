@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,7 +19,7 @@ from hf_lgt.training.stacking import stacking_fault
 from hf_lgt.utils.errors import ConfigError, RunError, TrainingError
 from hf_lgt.utils.run_lock import clear_lock
 from hf_lgt.utils.signals import Interrupted, Signals
-from hf_lgt.workflows.setup import PreparedRun, open_folder, prepare_run
+from hf_lgt.workflows.setup import PreparedRun, log_news, open_folder, prepare_run
 from hf_lgt.workflows.train import RunResult, finished_result, result_of, save_run, training_run
 
 
@@ -29,20 +29,18 @@ def train_together(
     overwrite: bool = False,
     resume: str = AUTO,
     progress: bool = True,
-    say: Callable[[str], None] = lambda line: None,
 ) -> list[RunResult]:
     """Train, evaluate and save several runs of one shape in one process, vectorised over the runs.
 
     Each has the folder, logs, evaluations and checkpoints that `hf_lgt.workflows.train.train` gives it, with
-    the same numbers up to floating-point error, and either
-    resumes what the other left. Finished runs are kept.
+    the same numbers up to floating-point error, and either resumes what the other left. Finished runs are
+    kept.
 
     Args:
         configs: which agree in sections model, train and peft; seeds and tasks may differ.
         overwrite: train finished runs anew, and remove what interrupted ones left.
         resume: ``auto``, or ``never``: refuse to resume interrupted runs.
         progress: show bars.
-        say: takes a line of news for the user.
 
     Returns:
         The runs' results, in the order of `configs`.
@@ -66,10 +64,10 @@ def train_together(
             told = f"{accelerator.num_processes} processes were launched; runs are trained together in one"
             raise ConfigError([f"accelerate: {told}"])
         with ExitStack() as locks:
-            held, refused = _hold(todo, accelerator, locks, say)
+            held, refused = _hold(todo, accelerator, locks)
             # another process may have finished some before their locks were taken
             if todo := _unfinished(held, overwrite):
-                refused += _train(todo, accelerator, overwrite, resume, progress, say)
+                refused += _train(todo, accelerator, overwrite, resume, progress)
         if refused:
             told = "\n".join(f"  {config.run_dir}: {error}" for config, error in refused)
             raise TrainingError(f"{len(refused)} of {len(configs)} runs went wrong:\n{told}")
@@ -84,7 +82,7 @@ Failed = list[tuple[Config, Exception]]
 
 
 def _hold(
-    configs: Sequence[Config], accelerator: Accelerator, locks: ExitStack, say: Callable[[str], None]
+    configs: Sequence[Config], accelerator: Accelerator, locks: ExitStack
 ) -> tuple[list[Config], Failed]:
     """Take the locks of the runs' folders; gives those that were had, and why the others were not.
 
@@ -95,7 +93,7 @@ def _hold(
     refused: Failed = []
     for config in configs:
         try:
-            locks.enter_context(locked_run_folder(config, accelerator, say))
+            locks.enter_context(locked_run_folder(config, accelerator))
             held.append(config)
         except ConfigError as error:
             refused.append((config, error))
@@ -110,7 +108,6 @@ def _train(
     overwrite: bool,
     resume: str,
     progress: bool,
-    say: Callable[[str], None],
 ) -> Failed:
     """As `train_together`, for the only writer of the folders; gives the runs that went wrong."""
     known: dict[str, Any] = {}
@@ -127,26 +124,12 @@ def _train(
     faults = faults or _model_faults(ready)
     if faults:
         raise ConfigError(faults)
-    tell = _each_once(say)
-    for own in ready:
-        open_folder(own, accelerator, overwrite, tell, len(ready))
+    log_news([line for own in ready for line in open_folder(own, accelerator, overwrite, len(ready))])
     failed: Failed = []
     # those that were stopped at different steps cannot take the same ones
     for _, group in itertools.groupby(sorted(ready, key=_step), key=_step):
         failed += _fit(list(group), accelerator, progress)
     return failed
-
-
-def _each_once(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Tells a line of news once, though it be true of several runs."""
-    told: set[str] = set()
-
-    def tell(line: str) -> None:
-        if line not in told:
-            told.add(line)
-            say(line)
-
-    return tell
 
 
 def _step(ready: PreparedRun) -> int:

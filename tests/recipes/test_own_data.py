@@ -152,23 +152,21 @@ def test_every_form_of_a_dataset_gives_the_same_run(own, own_run, saved, tmp_pat
     assert same_numbers(result.run_dir, own_run.dir)
 
 
-def test_a_data_file_that_is_not_read_is_named_before_the_first_step(own, tmp_path):
+def test_a_data_file_that_is_not_read_is_named_before_the_first_step(own, tmp_path, news):
     folder = tmp_path / "lists"
     folder.mkdir()
     for name, rows in (("train", TRAIN), ("test", TEST), ("extra", TEST)):
         jsonl(folder / f"{name}.jsonl", rows)
-    said = []
-    train(own(folder, "train.steps=1"), progress=False, say=said.append)
-    (line,) = (line for line in said if "extra" in line)
+    train(own(folder, "train.steps=1"), progress=False)
+    (line,) = (line for line in news if "extra" in line)
     assert line.startswith(f"warning: data.path: {short(str(folder))}: not read: extra.jsonl (read: ")
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(own, own_run):
+def test_an_interrupted_run_goes_on_to_the_same_bits(own, own_run, news):
     config = own(own_run.data)
     shutil.copytree(own_run.dir, config.run_dir)
     interrupt(config.run_dir, 3)
-    news = []
-    train(config, progress=False, say=news.append)
+    train(config, progress=False)
     assert "resumes from step 3" in news[-1]
     assert same_numbers(config.run_dir, own_run.dir)
 

@@ -112,15 +112,14 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("step", [2, 0])
-def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, name, step):
+def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, name, step, news):
     run = done(name)
     again = tmp_path / run.config.name / "seed-0"
     shutil.copytree(run.dir, again)
     interrupt(again, step)
-    news = []
     _, overrides = RUNS[name]
     config = checkpoints.config(run.config.model.name_or_path, tmp_path, f"name={name}", *overrides)
-    train(config, progress=False, say=news.append)
+    train(config, progress=False)
     assert any(f"resumes from step {step}" in line for line in news)
     same(again, run.dir)
 

@@ -82,7 +82,7 @@ def test_a_pushed_adapter_names_its_base_on_the_hub_and_no_folder_of_this_disk(h
     for name, shown in (("org/base", "org/base"), (str(folder), "base")):
         config = checkpoints.config(name, tmp_path / "out", f"name={shown[:3]}-x".replace("/", "-"), LORA)
         run_dir = train(config, progress=False).run_dir
-        push_run(run_dir, "org/adapted", say=lambda line: None)
+        push_run(run_dir, "org/adapted")
         files = hub.store.repo("model", "org/adapted").files()
         assert json.loads(files["adapter/adapter_config.json"])["base_model_name_or_path"] == shown
         assert (

@@ -42,17 +42,16 @@ def test_the_example_of_a_task_is_cut_where_its_answer_begins(config):
     assert answer[:2] in prompt
 
 
-def test_an_evaluation_after_the_rows_changed_does_not_know_the_overlap(config, tmp_path):
+def test_an_evaluation_after_the_rows_changed_does_not_know_the_overlap(config, tmp_path, news):
     run = train(config, progress=False).run_dir
     assert {r.overlap for r in read_records(run / "eval.jsonl")} == {0}
     found = find_model(run, None, [])
-    reevaluate(found, str(tmp_path / "same"), False, say=lambda line: None)
+    reevaluate(found, str(tmp_path / "same"), False)
     assert {r.overlap for r in read_records(tmp_path / "same/eval.jsonl")} == {0}
     write(tmp_path, seed=1)
-    told = []
-    reevaluate(found, str(tmp_path / "changed"), False, say=told.append)
+    reevaluate(found, str(tmp_path / "changed"), False)
     assert {r.overlap for r in read_records(tmp_path / "changed/eval.jsonl")} == {None}
-    assert "whether training drew test prompts is not known: mqar" in told[0]
+    assert "whether training drew test prompts is not known: mqar" in news[0]
 
 
 def test_what_is_pushed_names_no_folder_of_this_machine(config, tmp_path):
@@ -87,8 +86,8 @@ def test_a_model_whose_tokenizer_lacks_a_control_token_is_evaluated_or_refused(t
     tasks = str(ROOT / "recipes/demo/transfer.yaml")
     found = find_model(folder, tasks, ["eval.lengths=[2,3]", "eval.examples=4", f"output_dir={tmp_path}"])
     if missing == "pad_token":
-        out = reevaluate(found, None, False, say=lambda line: None)
+        out = reevaluate(found, None, False)
         assert len(read_records(out / "eval.jsonl")) == 6
     else:
         with pytest.raises(ConfigError, match="has no end-of-sequence token"):
-            reevaluate(found, None, False, say=lambda line: None)
+            reevaluate(found, None, False)

@@ -20,15 +20,17 @@ from hf_lgt.utils.run_lock import RunLock, check_held, clear_lock, lock_path
 from tests.conftest import ROOT
 
 TRY = """
-import sys
+import logging, sys
 from pathlib import Path
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.run_lock import RunLock
 print("ready", flush=True)
 sys.stdin.readline()
 news = []
+logging.basicConfig(level=logging.INFO)
+logging.getLogger().handlers[0].emit = lambda record: news.append(record.getMessage())
 try:
-    with RunLock.acquire(Path(sys.argv[1]), say=news.append):
+    with RunLock.acquire(Path(sys.argv[1])):
         print("won", *news, flush=True)
         sys.stdin.readline()
 except ConfigError as error:
@@ -104,7 +106,7 @@ def test_of_eight_processes_at_once_one_wins(tmp_path, stale):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_holder_is_taken_over_with_a_line_of_news(tmp_path):
+def test_a_killed_holder_is_taken_over_with_a_line_of_news(tmp_path, news):
     with contenders(tmp_path / "run", 1) as (process,):
         go(process)
         assert told(process) == "won"
@@ -113,19 +115,17 @@ def test_a_killed_holder_is_taken_over_with_a_line_of_news(tmp_path):
         process.kill()  # not waited for: it is a zombie, which writes nothing any more
         wait_until(lambda: process_id.process_mark(process.pid) is None)
         assert RunLock.holder(tmp_path / "run") is None
-        news = []
-        with RunLock.acquire(tmp_path / "run", say=news.append) as lock:
+        with RunLock.acquire(tmp_path / "run") as lock:
             host = socket.gethostname()
             assert news == [f"took over the lock of process {process.pid} on host {host}, which has ended"]
             assert RunLock.holder(tmp_path / "run") == lock.mine == HERE
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_dead_holder_of_another_host_left_is_taken_at_once(tmp_path):
+def test_what_a_dead_holder_of_another_host_left_is_taken_at_once(tmp_path, news):
     leave(tmp_path / "run", b"process 1 on host elsewhere")
     assert RunLock.holder(tmp_path / "run") is None
-    news = []
-    with RunLock.acquire(tmp_path / "run", say=news.append):
+    with RunLock.acquire(tmp_path / "run"):
         assert news == ["took over the lock of process 1 on host elsewhere, which has ended"]
 
 
@@ -292,7 +292,7 @@ def test_all_who_may_write_a_folder_may_take_its_lock(tmp_path):
         assert lock.path.stat().st_mode & 0o777 == 0o666
 
 
-def test_a_forked_child_that_outlives_its_parent_keeps_no_lock(tmp_path):
+def test_a_forked_child_that_outlives_its_parent_keeps_no_lock(tmp_path, news):
     code = f"""
 import os, sys, time
 from pathlib import Path
@@ -316,8 +316,7 @@ time.sleep(60)
         parent.kill()
         parent.wait()
         os.killpg(parent.pid, 0)  # the child is there
-        news = []
-        with RunLock.acquire(tmp_path / "run", say=news.append):
+        with RunLock.acquire(tmp_path / "run"):
             assert len(news) == 1
     finally:
         os.killpg(parent.pid, 9)

@@ -167,7 +167,7 @@ def test_numbers_of_positions_are_not_for_texts(tmp_path, key):
 
 
 @pytest.mark.parametrize("stopped_at", [4, 8, 11])
-def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, monkeypatch, stopped_at):
+def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, monkeypatch, stopped_at, news):
     """Before the first checkpoint, after it, and past revisions that are written again."""
     config = tiny_config(tmp_path)
 
@@ -187,8 +187,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, monkeypatch
         file.write('{"step": 9, "validat')
     for name in ("snapshots/.0123.12-0123abcd", "refs/.step-9.12-0123abcd", ".scratch.12-0123abcd"):
         (config.run_dir / name).mkdir()
-    news = []
-    pretrain(config, progress=False, say=news.append)
+    pretrain(config, progress=False)
     assert any(f"resumes from step {stopped_at // 6 * 6}" in line for line in news)
     assert files(config.run_dir) == files(done)
     assert lines(config.run_dir) == lines(done)

@@ -56,16 +56,15 @@ def test_never_begins_where_there_is_nothing_to_go_on_with(tiny, tiny_run):
 
 
 @pytest.mark.parametrize("named", ["checkpoints/step-000006", "."])
-def test_a_checkpoint_of_the_run_itself_can_be_named(interrupted, tiny_run, named):
-    news = []
-    train(interrupted, resume=interrupted.run_dir / named, progress=False, say=news.append)
+def test_a_checkpoint_of_the_run_itself_can_be_named(interrupted, tiny_run, named, news):
+    train(interrupted, resume=interrupted.run_dir / named, progress=False)
     assert "resumes from step 6" in news[-1]
     assert same_numbers(interrupted.run_dir, tiny_run)
 
 
-def test_a_checkpoint_of_another_run_is_gone_on_with_under_a_new_name(tiny, tiny_run):
+def test_a_checkpoint_of_another_run_is_gone_on_with_under_a_new_name(tiny, tiny_run, news):
     config, before, news = tiny("name=branch"), snapshot(tiny_run), []
-    train(config, resume=tiny_run / "checkpoints/step-000006", progress=False, say=news.append)
+    train(config, resume=tiny_run / "checkpoints/step-000006", progress=False)
     assert news == [f"begins with {tiny_run / 'checkpoints/step-000006'}, at step 6"]
     assert same_numbers(config.run_dir, tiny_run), "the logs up to the checkpoint are taken over too"
     assert snapshot(tiny_run) == before
@@ -99,7 +98,7 @@ def test_overwrite_does_not_remove_a_run_within_the_run_whose_checkpoint_is_name
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, monkeypatch, own):
+def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, monkeypatch, own, news):
     config, origin, news = tiny(), tiny_run, []
     if own:
         shutil.copytree(tiny_run, config.run_dir)
@@ -112,7 +111,7 @@ def test_a_command_that_names_a_checkpoint_can_be_given_again(tiny, tiny_run, mo
             train(config, resume=path, progress=False)
     if own:
         shutil.rmtree(path)  # as train.keep_last may
-    train(config, resume=path, progress=False, say=news.append)
+    train(config, resume=path, progress=False)
     assert "resumes from step 9" in news[-1]
     assert same_numbers(config.run_dir, tiny_run)
 
@@ -206,15 +205,17 @@ def test_paths_that_are_no_checkpoint_are_told(tiny, tiny_run, tmp_path):
 
 @pytest.mark.parametrize("name", RUN.logs)
 @pytest.mark.parametrize("harm", ["shorter", "garbage"])
-def test_a_log_that_lacks_lines_of_a_checkpoint_takes_the_run_back_before_it(tiny, tiny_run, name, harm):
-    config, news = tiny(), []
+def test_a_log_that_lacks_lines_of_a_checkpoint_takes_the_run_back_before_it(
+    tiny, tiny_run, name, harm, news
+):
+    config = tiny()
     shutil.copytree(tiny_run, config.run_dir)
     shutil.rmtree(config.run_dir / "model")
     log = config.run_dir / name
     lines = log.read_text().splitlines(keepends=True)
     kept = RUN_LINES_AT_6[name]
     log.write_text("".join([*lines[:kept], "{}\n"] if harm == "garbage" else lines[:kept]))
-    train(config, progress=False, say=news.append)
+    train(config, progress=False)
     assert name in news[0]
     assert "resumes from step 6" in news[-1]
     assert same_numbers(config.run_dir, tiny_run)
@@ -285,18 +286,18 @@ def test_damaged_checkpoints_are_not_counted_among_those_to_keep(tiny):
     assert newest(run_dir, RUN.logs).step == 6
 
 
-def test_a_run_that_goes_back_keeps_what_it_can_go_on_from(tiny, tiny_run, monkeypatch):
+def test_a_run_that_goes_back_keeps_what_it_can_go_on_from(tiny, tiny_run, monkeypatch, news):
     settings = ["train.save_every=2", "train.keep_last=2"]
     config = tiny(*settings)
     train(config, progress=False)
     shutil.rmtree(config.run_dir / "model")
-    back, news = config.run_dir / "checkpoints/step-000010", []
+    back = config.run_dir / "checkpoints/step-000010"
     with monkeypatch.context() as patch:
         send_at(patch, 10, signal.SIGTERM)
         with pytest.raises(Interrupted):
             train(config, resume=back, progress=False)
     assert [step for step, _ in list_checkpoints(config.run_dir)] == [10, 11, 12]
-    train(config, progress=False, say=news.append)
+    train(config, progress=False)
     assert "resumes from step 11" in news[-1], "the logs are not yet as far as the checkpoint of step 12 says"
     assert same_numbers(config.run_dir, tiny_run)
 
@@ -473,7 +474,6 @@ def wait_for(condition, seconds=120):
         (["eval.lengths=[1,8]"], "eval.lengths: [1, 8] has none beyond those that capitalize_reverse"),
     ],
 )
-def test_settings_that_show_nothing_are_warned_of_at_the_start(tiny, overrides, told):
-    news = []
-    train(tiny("train.steps=1", "train.warmup=0", *overrides), progress=False, say=news.append)
+def test_settings_that_show_nothing_are_warned_of_at_the_start(tiny, overrides, told, news):
+    train(tiny("train.steps=1", "train.warmup=0", *overrides), progress=False)
     assert [line.startswith(f"warning: {told}") for line in news] == [True]

@@ -124,17 +124,16 @@ def interrupt(run_dir, checkpoint_step):
 
 
 @pytest.mark.parametrize("checkpoint_step", [6, 0])
-def test_an_interrupted_run_goes_on_to_the_same_bits(tiny, tiny_run, checkpoint_step):
+def test_an_interrupted_run_goes_on_to_the_same_bits(tiny, tiny_run, checkpoint_step, news):
     config = tiny()
     shutil.copytree(tiny_run, config.run_dir)
     interrupt(config.run_dir, checkpoint_step)
-    news = []
-    train(config, progress=False, say=news.append)
+    train(config, progress=False)
     assert f"resumes from step {checkpoint_step}" in news[-1]
     assert same_numbers(config.run_dir, tiny_run)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tiny, tiny_run):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tiny, tiny_run, news):
     config = tiny()
     shutil.copytree(tiny_run, config.run_dir)
     interrupt(config.run_dir, 12)
@@ -142,8 +141,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tiny, tiny_ru
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    news = []
-    train(config, progress=False, say=news.append)
+    train(config, progress=False)
     assert "step-000012: model.safetensors changed" in news[0]
     assert "resumes from step 6" in news[1]
     assert same_numbers(config.run_dir, tiny_run)

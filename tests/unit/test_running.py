@@ -134,17 +134,17 @@ def test_a_log_keeps_every_attempt(runs, tmp_path):
     assert set(lines[1::2]) == {f"parent {os.getpid()}"}, "without which they end"
 
 
-def test_a_run_that_an_earlier_command_is_still_stopping_is_waited_for(tmp_path, monkeypatch):
+def test_a_run_that_an_earlier_command_is_still_stopping_is_waited_for(tmp_path, monkeypatch, news):
     (tmp_path / "recipe.py").write_text(RECIPE)
     job, told, news = Job(tmp_path / "a", (str(tmp_path / "a"), "2,0")), {}, []
     with RunLock.acquire(job.run_dir):
         monkeypatch.setattr(running, "PATIENCE", 0.1)
-        assert run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__, say=news.append)
+        assert run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__)
     monkeypatch.setattr(running, "PATIENCE", 60.0)
     lock = RunLock.acquire(job.run_dir)
     given_back = threading.Timer(0.8, lock.release)
     given_back.start()
-    run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__, say=news.append)
+    run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__)
     assert not given_back.is_alive()
     assert told == {job: True}
     assert news == 2 * [f"waiting for {lock.mine}, which is writing {job.run_dir}"]

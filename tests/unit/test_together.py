@@ -242,11 +242,10 @@ def test_arms_and_data_seeds_may_differ(tiny):
 
 
 @pytest.mark.parametrize("steps", [(6, 6, 6), (6, 0, 6)])
-def test_interrupted_runs_go_on_to_the_same_bits(again, trained, steps):
+def test_interrupted_runs_go_on_to_the_same_bits(again, trained, steps, news):
     for config, step in zip(again, steps, strict=True):
         interrupt(config.run_dir, step)
-    news = []
-    train_together(again, progress=False, say=news.append)
+    train_together(again, progress=False)
     assert [f"resumes from step {step}" in line for line, step in zip(news, steps, strict=True)] == [True] * 3
     for config, run_dir in zip(again, trained, strict=True):
         assert same_numbers(config.run_dir, run_dir)

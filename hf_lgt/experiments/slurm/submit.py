@@ -7,6 +7,7 @@ submitted: whatever happens to this process, the next call finds its jobs again 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import signal
 import time
@@ -28,14 +29,14 @@ from hf_lgt.utils.errors import RunError
 from hf_lgt.utils.run_lock import RunLock
 from hf_lgt.utils.signals import Interrupted
 
+_log = logging.getLogger(__name__)
+
 SETTLE_SECONDS = 5.0
 """after a task has left the queue, until what it wrote on another machine must be seen here"""
 POLL_SECONDS = (1.0, 20.0)
 """between two looks at the queue: after something has changed, and after long"""
 AWAY_SECONDS = 1800.0
 """without an answer of Slurm, until this process gives up waiting"""
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -59,7 +60,6 @@ def run_on_slurm(
     recipe: Path,
     retries: int,
     tell: Callable[[PlannedRun, bool], None],
-    say: Say = lambda text: None,
 ) -> list[tuple[PlannedRun, Path]]:
     """Do the runs that are not finished in tasks of Slurm arrays, and wait for them.
 
@@ -73,7 +73,6 @@ def run_on_slurm(
         recipe: path of ``recipes/finetune.py``.
         retries: how often a run is started again, and how often it is submitted again.
         tell: called after each run with whether it went well.
-        say: takes lines of news.
 
     Returns:
         The runs that failed, with their logs.
@@ -85,11 +84,11 @@ def run_on_slurm(
     """
     settings = read_settings(spec.slurm)
     if not missing:
-        say("0 runs to do")
+        _log.info("0 runs to do")
         return []
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    with RunLock.acquire(folder / FOLDER, say=say):
-        driver = _Driver(spec, missing, folder, recipe, retries, settings, tell, say)
+    with RunLock.acquire(folder / FOLDER):
+        driver = _Driver(spec, missing, folder, recipe, retries, settings, tell)
         with driver.told_of_jobs():
             return driver.run()
 
@@ -106,10 +105,9 @@ class _Driver:
         retries: int,
         settings: SlurmSettings,
         tell: Callable[[PlannedRun, bool], None],
-        say: Say,
     ) -> None:
         self.spec, self.folder, self.recipe = spec, folder, recipe.resolve()
-        self.retries, self.settings, self.tell, self.say = retries, settings, tell, say
+        self.retries, self.settings, self.tell = retries, settings, tell
         self.jobs = Jobs(folder)
         self.waiting = _Waiting({run.id: run for run in missing})
         self.failed: list[tuple[PlannedRun, Path]] = []
@@ -118,7 +116,7 @@ class _Driver:
         queue = self._queue()
         if waited := {name for name, _ in queue}:
             count = sum(len(self._left(place)) for place in queue)
-            self.say(f"waiting for {count} runs that are in the queue already ({self._numbers(waited)})")
+            _log.info(f"waiting for {count} runs that are in the queue already ({self._numbers(waited)})")
         pause, shown = POLL_SECONDS[0], queue
         while True:
             self._look(queue)
@@ -172,7 +170,7 @@ class _Driver:
                 else:
                     lost.append(run)
             if again := [run for run in lost if run in own]:
-                self.say(f"job {number} left the queue before {len(again)} of its runs were finished")
+                _log.info(f"job {number} left the queue before {len(again)} of its runs were finished")
         return [*fresh, *lost]
 
     def _left(self, place: Place) -> list[str]:
@@ -218,7 +216,7 @@ class _Driver:
             for index, group in enumerate(part):
                 for run in group:
                     self._seen(run.id, (name, index))
-            self.say(f"submitted {sum(map(len, part))} runs in {len(part)} tasks as job {job}")
+            _log.info(f"submitted {sum(map(len, part))} runs in {len(part)} tasks as job {job}")
 
     def _task(self, place: Place, runs: Sequence[PlannedRun]) -> SlurmTask:
         report = self._report(place)
@@ -239,7 +237,7 @@ class _Driver:
         while (found := queued()) is None:
             if not told:
                 told = "Slurm does not answer; trying on"
-                self.say(told)
+                _log.info(told)
             if time.monotonic() - since > AWAY_SECONDS:
                 raise RunError(
                     f"squeue has not answered for {AWAY_SECONDS / 60:.0f} minutes; {self._advice()}"
