@@ -63,7 +63,7 @@ def component_faults(
     low, high = lengths if pair else (0, -1)
     if low > high:
         shown = list(lengths) if isinstance(lengths, Sequence) else lengths
-        faults.append(("lengths", f"{shown} must be [smallest, largest], two whole numbers"))
+        faults.append(("lengths", f"{shown} must be [smallest, largest], two integers"))
     try:
         definition = get_task(task)
     except TaskError as error:
@@ -81,7 +81,7 @@ class Mixture:
     """Target and auxiliary tasks, drawn example by example in proportion to their weights.
 
     Raises:
-        TaskError: there is no component, none is a target, or a task is there twice.
+        TaskError: there is no component, none is a target, or a task occurs twice.
     """
 
     components: Sequence[Component]

@@ -34,7 +34,7 @@ class Option:
     default: Any
     doc: str
     check: Callable[[Any], str | None]
-    """None for a value that is fine, else what would be, e.g. ``"a whole number from 2 to 10"``"""
+    """None for a value that is fine, else what would be, e.g. ``"an integer from 2 to 10"``"""
 
 
 def one_of(*choices: Any) -> Callable[[Any], str | None]:
@@ -48,8 +48,8 @@ def one_of(*choices: Any) -> Callable[[Any], str | None]:
 
 
 def whole_number(smallest: int, largest: int = 2**31) -> Callable[[Any], str | None]:
-    """A check that admits whole numbers from `smallest` to `largest`."""
-    wanted = f"a whole number from {smallest} to {largest}"
+    """A check that admits integers from `smallest` to `largest`."""
+    wanted = f"an integer from {smallest} to {largest}"
 
     def check(value: Any) -> str | None:
         fine = isinstance(value, int) and not isinstance(value, bool)
@@ -170,9 +170,7 @@ class Task:
         resolved = self.resolve(options)
         given, smallest = np.asarray(length), self._family.min_length(resolved)
         if n < 0 or given.dtype.kind not in "iu" or given.shape not in ((), (n,)):
-            raise TaskError(
-                f"{self.name}: length {length!r} for n={n} must be a whole number, or n={n} of them"
-            )
+            raise TaskError(f"{self.name}: length {length!r} for n={n} must be an integer, or n={n} of them")
         if n == 0:
             # one example says how wide the arrays are
             one = np.random.Generator(np.random.Philox(0))

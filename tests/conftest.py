@@ -60,7 +60,7 @@ TINY = [
 
 
 def pytest_collection_modifyitems(items):
-    """What takes longest begins first, so that nothing goes on alone at the end."""
+    """What takes longest begins first, so that nothing runs alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
 
 
@@ -87,12 +87,14 @@ def news():
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger("hf_lgt")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    loggers = [logging.getLogger(name) for name in ("hf_lgt", "data_builders")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
     yield lines
-    logger.removeHandler(handler)
-    logger.setLevel(logging.NOTSET)
+    for logger in loggers:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

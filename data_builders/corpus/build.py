@@ -239,7 +239,7 @@ def check_processes(num_proc: int | None) -> None:
     """Refuse a number of processes that is none.
 
     Raises:
-        TaskError: it is no whole number from 1.
+        TaskError: it is no integer from 1.
     """
     if num_proc is not None and (type(num_proc) is not int or num_proc < 1):
-        raise TaskError(f"num_proc is {num_proc!r}; it must be a whole number from 1, or None")
+        raise TaskError(f"num_proc is {num_proc!r}; it must be an integer from 1, or None")

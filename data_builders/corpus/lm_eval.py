@@ -87,7 +87,7 @@ def write_tasks(
     cells: dict[str, Cell] = {}
 
     def add(title: str, settings: dict[str, Any]) -> None:
-        # files are told apart as a file system does that takes A for a
+        # files are distinguished as a file system does that takes A for a
         if title.casefold() in map(str.casefold, files):
             raise TaskError(f"two tasks or groups would be called {title!r}; give the task another name")
         files[title] = settings

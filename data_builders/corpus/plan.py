@@ -41,12 +41,12 @@ class CorpusPlan:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{name} is {getattr(self, name)!r}; it must be a whole number from 1"
+            f"{name} is {getattr(self, name)!r}; it must be an integer from 1"
             for name in ("train_examples", "test_examples")
             if not _is_whole(getattr(self, name)) or getattr(self, name) < 1
         ]
         faults += [
-            f"{name} is {getattr(self, name)!r}; it must be a whole number"
+            f"{name} is {getattr(self, name)!r}; it must be an integer"
             for name in ("seed", "test_seed")
             if not _is_whole(getattr(self, name))
         ]
@@ -138,7 +138,7 @@ def _is_whole(value: object) -> bool:
 
 def _lengths(given: Iterable[int]) -> tuple[tuple[int, ...], str | None]:
     """The lengths, each once and in order, and what is wrong with them."""
-    wanted = f"it must be whole numbers from 1 to {LONGEST_PROMPT}, such as range(1, 41)"
+    wanted = f"it must be integers from 1 to {LONGEST_PROMPT}, such as range(1, 41)"
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         return (), f"test_lengths is {given!r}; {wanted}"
     listed = list(islice(given, LONGEST_PROMPT + 1))

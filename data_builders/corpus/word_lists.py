@@ -86,7 +86,7 @@ class WordLists:
             "seed": (0, 2**63 - 1),
         }  # fmt: skip
         faults = [
-            f"{name} is {value!r}; it must be a whole number from {low} to {high}"
+            f"{name} is {value!r}; it must be an integer from {low} to {high}"
             for name, (low, high) in bounds.items()
             if type(value := getattr(self, name)) is not int or not low <= value <= high
         ]

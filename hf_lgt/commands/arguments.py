@@ -13,7 +13,7 @@ LONGEST = 18
 
 
 def positive(text: str) -> int:
-    """Argument type: a whole number from 1."""
+    """Argument type: an integer from 1."""
     return _number(text, 1)
 
 
@@ -31,21 +31,19 @@ def folder(text: str) -> Path:
 
 
 def count(text: str) -> int:
-    """Argument type: a whole number from 0."""
+    """Argument type: an integer from 0."""
     return _number(text, 0)
 
 
 def _number(text: str, least: int) -> int:
     if not text.isdecimal() or len(text) > LONGEST or int(text) < least:
         shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-        raise argparse.ArgumentTypeError(
-            f"{shown!r} must be a whole number >= {least}, not above 10^{LONGEST}"
-        )
+        raise argparse.ArgumentTypeError(f"{shown!r} must be an integer >= {least}, not above 10^{LONGEST}")
     return int(text)
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """Argument type: different whole numbers from 1, as ``8,12,16``; gives them in ascending order."""
+    """Argument type: different integers from 1, as ``8,12,16``; gives them in ascending order."""
     found = [positive(word.strip()) for word in text.split(",")]
     if len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text!r} must be different lengths")

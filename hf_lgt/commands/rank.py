@@ -53,7 +53,7 @@ def plan_related(
     own_options = {"train.steps": "--steps", "seed.init": "--seeds"}
     faults += [f"{key}: say {option} instead" for key, option in own_options.items() if key in given_keys]
     if twice := [name for name in dict.fromkeys(question.candidates) if question.candidates.count(name) > 1]:
-        faults.append(f"--candidates: {', '.join(twice)} stands there twice")
+        faults.append(f"--candidates: {', '.join(twice)} is a duplicate")
     if base.peft.method != "none":
         faults.append(f"peft.method: {base.peft.method!r}; candidates are compared with all weights trained")
     if question.target in question.candidates:

@@ -59,7 +59,7 @@ def consent_of(file: str | Path | None, overrides: Sequence[str], reading: Path)
     model = data.get("model")
     said = {key: model[key] for key in CONSENT if key in model} if isinstance(model, dict) else {}
     if odd := [key for key, value in said.items() if not isinstance(value, bool)]:
-        raise ConfigError([f"model.{key}: {short(said[key])} must be true or false" for key in odd])
+        raise ConfigError([f"model.{key}: {short(said[key])} must be a boolean" for key in odd])
     return Consent(**said)
 
 

@@ -233,13 +233,13 @@ def _repair(form: ConfigSpec[C], data: Any, location: Sequence[Any]) -> str:
 
 # What must be, for each kind of pydantic's errors that a config can have.
 _MUST = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "text (a number or a word such as true is text in quotes)",
-    "string_unicode": "valid text",
+    "bool_type": "a boolean",
+    "string_type": "a string (a number or a word such as true is a string in quotes)",
+    "string_unicode": "valid Unicode",
     "string_too_short": "at least one character long",
     "list_type": "a list, as in [a, b]",
     "dict_type": "a mapping of keys, as in {{key: value}}",

@@ -59,7 +59,7 @@ def _pair(wanted: str) -> BeforeValidator:
 
 PathText = Annotated[StrictStr, AfterValidator(expanded)]
 """the path of a file or folder, or perhaps an id of the Hub"""
-Bounds = Annotated[tuple[StrictInt, StrictInt], _pair("[smallest, largest], two whole numbers")]
+Bounds = Annotated[tuple[StrictInt, StrictInt], _pair("[smallest, largest], two integers")]
 _Beta = Annotated[StrictFloat, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[_Beta, _Beta], _pair("two numbers from 0 to 1")]
 

@@ -128,7 +128,7 @@ def _rows_faults(c: ComponentConfig) -> list[tuple[str, str]]:
             ("task", f"{short(c.task)} must be a value of the dataset's task column, printable text")
         )
     if not 0 <= c.lengths[0] <= c.lengths[1]:
-        faults.append(("lengths", f"{list(c.lengths)} must be [smallest, largest], whole numbers from 0"))
+        faults.append(("lengths", f"{list(c.lengths)} must be [smallest, largest], integers from 0"))
     if not 1e-9 <= c.weight <= 1e9:
         faults.append(("weight", f"{c.weight!r} must be from 1e-9 to 1e9"))
     # options of a task of ours say how a corpus was drawn, and serve an evaluation on generated examples
@@ -242,7 +242,7 @@ def _length_faults(config: Config) -> Iterator[Fault]:
 
 
 def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fault]:
-    """Lengths of generated tasks that do not fit some number of positions.
+    """Lengths of generated tasks that do not fit some count of position IDs.
 
     Args:
         config: the run.

@@ -141,7 +141,7 @@ class DatasetSource:
                 raise ValueError(f"no row of task {component.task!r} has a length in {component.lengths}")
         weights = np.array([c.weight for c in components])
         self._shares = weights / weights.sum()
-        # the pass over a component's rows that is going on, and the one that a batch may begin
+        # the current pass over a component's rows, and the one that a batch may begin
         self._order = lru_cache(maxsize=2 * len(components))(self._draw_order)
 
     def _draw_order(self, component: int, epoch: int) -> NDArray[np.int64]:

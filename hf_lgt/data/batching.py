@@ -83,7 +83,7 @@ class Pass:
     labels: torch.Tensor
     """int64 [b, K], the token to predict, `IGNORE` where it does not count"""
     position_ids: torch.Tensor | None = None
-    """int64 [b, w], the number of each token's position; None: 0, 1, 2, ..."""
+    """int64 [b, w], the position ID of each token; None: 0, 1, 2, ..."""
     halves: torch.Tensor | None = None
     """int64 [b], which half of each layer's heads an example may use; None: all heads"""
 
@@ -136,7 +136,7 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
 
 
 def tensor_of(array: NDArray[np.int64]) -> torch.Tensor:
-    """A tensor that is contiguous, so that a GPU can fetch it from where it lies."""
+    """A tensor that is contiguous, which pinned memory needs."""
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -165,7 +165,7 @@ def plan_passes(
     Args:
         lengths: int64 [B], tokens of each example; B must be a multiple of `world`.
         pieces: least number of passes, at most one for each `world` examples.
-        buckets: passes, shared out among the pieces.
+        buckets: passes, divided among the pieces.
         world: number of processes.
     """
     assert len(lengths) % world == 0, "checked at the start of training"

@@ -48,7 +48,7 @@ class Encoded:
     scored: NDArray[np.bool_]
     """bool [n, W], the tokens that count in loss and exact match"""
     positions: NDArray[np.int64] | None = None
-    """int64 [n, W], the number of each token's position; None: 0, 1, 2, ..."""
+    """int64 [n, W], the position ID of each token; None: 0, 1, 2, ..."""
 
 
 class TextCodec:

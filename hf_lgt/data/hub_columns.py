@@ -82,7 +82,7 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:
-    """The first names of columns, those that could be misread as text in quotes."""
+    """The first names of columns, those that could be misread, quoted."""
     shown = [name if name.isprintable() and name.strip() == name != "" else repr(name) for name in names]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
@@ -99,7 +99,7 @@ def _type_fault(split: str, dataset: Any, name: str, kinds: tuple[str, ...], who
     fits = _is_whole if whole else lambda value: isinstance(value, str)
     odd = ((i, value) for i, value in enumerate(_values(dataset, name)) if not fits(value))
     row, value = next(odd, (None, None))
-    wanted = "whole numbers" if whole else "text"
+    wanted = "integers" if whole else "strings"
     words = f"data.columns: column {name!r} of {split} holds {_kind(dataset, name)}, not {wanted}"
     if row is not None:
         words += f": row {row} is {short(value)}"
@@ -107,7 +107,7 @@ def _type_fault(split: str, dataset: Any, name: str, kinds: tuple[str, ...], who
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether a value means a whole number, so that it is not what makes the column another type."""
+    """Whether a value means an integer, so that it is not what makes the column another type."""
     if isinstance(value, str):
         return value.isdecimal() and len(value) < 19
     return type(value) is int or (isinstance(value, float) and value.is_integer())

@@ -1,6 +1,6 @@
 """Numbers of positions other than 0, 1, 2, ...: policies that need no model code of their own.
 
-A model with rotary embeddings reads the number of each token's position from ``position_ids``, so the
+A model with rotary embeddings reads the position ID of each token from ``position_ids``, so the
 place of a token in its sequence and the number that the model sees can be two things:
 
 - *randomized* (Ruoss et al. 2023, arXiv 2305.16843): the numbers of a sequence are a random subset of

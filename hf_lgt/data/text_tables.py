@@ -36,7 +36,7 @@ CHUNK = 50_000
 def read_csv(paths: Sequence[Path], used: UsedColumns, options: Mapping[str, Any]) -> pa.Table:
     """Rows of CSV files, one after the other.
 
-    Cells are text. Columns that are no text are whole numbers where all their cells are.
+    Cells are text. Columns that are no text are integers where all their cells are.
 
     Args:
         paths: files with a header each.
@@ -192,7 +192,7 @@ def _parsed(text: bytes, at: str) -> Any:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError(f"the key {short(first_repeated(key for key, _ in pairs))} is there twice")
+        raise ValueError(f"duplicate key {short(first_repeated(key for key, _ in pairs))}")
     return made
 
 

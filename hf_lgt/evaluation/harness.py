@@ -33,7 +33,7 @@ from hf_lgt.utils.progress import bar
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What `evaluate` may be told besides the model and its test sets."""
+    """Options of `evaluate` besides the model and its test sets."""
 
     step: int = 0
     """written into the records"""
@@ -71,7 +71,7 @@ def evaluate(
         examples: test examples a (task, length), fewer where there are not so many prompts.
         seed: the test seed.
         mistakes: wrong answers a (task, length) to generate and sort by kind, where the task can.
-        options: what else may be told.
+        options: the rest.
 
     Returns:
         One record a (task, length), in the order of `components` and `lengths`.

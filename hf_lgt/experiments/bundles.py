@@ -63,7 +63,7 @@ def bundles(runs: Sequence[PlannedRun], most: int) -> list[Bundle]:
 
     Args:
         runs: that are to do.
-        most: runs of a bundle; they are shared out evenly.
+        most: runs of a bundle; they are divided evenly.
 
     Raises:
         ConfigError: there may be more than one, and a run is of a kind that cannot be trained with others.

@@ -27,7 +27,7 @@ def same_names(spec: ExperimentSpec) -> Iterator[str]:
     """Names that several arms of a comparison have; those of a sweep are checked as it is read."""
     for name, count in Counter(arm.name for arm in spec.arms).items():
         if count > 1:
-            yield f"arms: {count} files are named {name}; an arm is told by its file's name"
+            yield f"arms: {count} files are named {name}; an arm has the name of its file"
 
 
 def set_twice(spec: ExperimentSpec) -> Iterator[str]:

@@ -72,9 +72,9 @@ def run_all(
         planned: the runs; those that are finished are left as they are.
         recipe: path of ``recipes/finetune.py``.
         logs: folder for what the runs print.
-        jobs: processes at a time; the cores are shared out among them, unless OMP_NUM_THREADS is set.
+        jobs: processes at a time; the cores are divided among them, unless OMP_NUM_THREADS is set.
         tell: called after each run with whether it went well.
-        retries: how often a run that could not go on is started again, from its newest checkpoint; one that
+        retries: how often a run that failed is started again, from its newest checkpoint; one that
             was refused for a mistake of the user's is not.
 
     Returns:
@@ -132,7 +132,7 @@ def run_all(
             stopping.append(True)
             pool.shutdown(wait=False, cancel_futures=True)
             for child in list(going):
-                child.terminate()  # each writes a checkpoint, from which the same command goes on
+                child.terminate()  # each writes a checkpoint, from which the same command resumes
             raise
     return failed
 
@@ -157,7 +157,7 @@ def _writer(item: Job) -> str:
 
 
 def usual_jobs() -> int:
-    """How many runs go on at a time unless told: one a core, or one where there is a GPU."""
+    """How many runs are trained at a time unless given: one a core, or one where there is a GPU."""
     import torch
 
     return 1 if torch.cuda.is_available() else _cores()

@@ -52,7 +52,7 @@ class Entry:
     point: Mapping[str, str] = field(default_factory=dict)
     """axis -> value, as text"""
     checkpoint: str = ""
-    """pretraining checkpoint that it starts from, ``random`` for the twin, empty for a model of its own"""
+    """pretraining checkpoint that it starts from, ``random`` for the twin, empty without one"""
 
     @property
     def cell(self) -> tuple[str, str, tuple[tuple[str, str], ...], str]:

@@ -324,7 +324,7 @@ def _set_lengths(data: dict[str, Any], role: str, longest: int, key: str) -> lis
     for c in parts:
         lengths = c.get("lengths")
         if not isinstance(lengths, list) or len(lengths) != 2:
-            return [f"mixture: lengths of {c.get('task')} must be [smallest, largest], two whole numbers"]
+            return [f"mixture: lengths of {c.get('task')} must be [smallest, largest], two integers"]
         c["lengths"] = [lengths[0], longest]
     return []
 

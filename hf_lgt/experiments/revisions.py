@@ -147,7 +147,7 @@ def _list_faults(place: str, item: Any) -> list[str]:
     else:
         faults += _revision_faults(f"{place}.revisions", revisions)
     if not isinstance(item.get("random_twin", True), bool):
-        faults.append(f"{place}.random_twin: {short(item['random_twin'])} must be true or false")
+        faults.append(f"{place}.random_twin: {short(item['random_twin'])} must be a boolean")
     return faults
 
 
@@ -157,12 +157,12 @@ def _revision_faults(place: str, revisions: list[Any]) -> list[str]:
         if not isinstance(revision, str) or not revision.strip() or not revision.isprintable():
             faults.append(
                 f"{place}.{i}: {short(revision)} must be the name of a branch, tag or commit "
-                "(a number is text in quotes)"
+                "(a number is a string in quotes)"
             )
         elif "," in revision:
             faults.append(f"{place}.{i}: {short(revision)} has a comma, which no revision can have")
         elif revision in revisions[:i]:
-            faults.append(f"{place}.{i}: {short(revision)} stands there twice")
+            faults.append(f"{place}.{i}: {short(revision)} is a duplicate")
     return faults
 
 

@@ -128,7 +128,7 @@ def seed_faults(seeds: Any) -> list[str]:
         and all(type(s) is int and s >= 0 for s in seeds)
         and len(set(seeds)) == len(seeds)
     )
-    return [] if fine else [f"seeds: {seeds!r} must be a list of different whole numbers >= 0"]
+    return [] if fine else [f"seeds: {seeds!r} must be a list of different integers >= 0"]
 
 
 def _checkpoints(data: Mapping[str, Any], faults: list[str]) -> tuple[CheckpointList, ...]:
@@ -247,7 +247,7 @@ def _arms(given: Any, file: Path, faults: list[str]) -> list[ArmSpec]:
         if told:
             continue
         if item["name"] in [arm.name for arm in arms]:
-            faults.append(f"arms.{i}: {short(item['name'])} stands there twice")
+            faults.append(f"arms.{i}: {short(item['name'])} is a duplicate")
         arms.append(ArmSpec(item["name"], ready, config))
     return arms
 
@@ -287,19 +287,19 @@ def _axes(given: Any, faults: list[str]) -> dict[str, dict[str, dict[str, Any]]]
 
 
 def _value_faults(axis: str, values: list[Any], texts: list[str]) -> Iterator[str]:
-    """What is wrong with the values of an axis; `texts` are what they are told apart by."""
+    """What is wrong with the values of an axis; `texts` is how they are shown."""
     for text in dict.fromkeys(texts):
         own = [value for value, other in zip(values, texts, strict=True) if other == text]
         if len(own) == 1:
             continue
         if all((type(value), value) == (type(own[0]), own[0]) for value in own):
-            yield f"{text} stands there twice"
+            yield f"{text} is a duplicate"
         else:
             yield f"{len(own)} values read {text}; give them names, as in {{name: {{key: value}}}}"
     yield from (f"{short(text)} must be printable text" for text in texts if CONTROLS.search(text))
     if axis in LENGTHS:
         wrong = [value for value in values if type(value) is not int or value < 1]
-        yield from (f"{short(value)} must be a whole number from 1" for value in wrong)
+        yield from (f"{short(value)} must be an integer from 1" for value in wrong)
 
 
 def value_text(value: Any) -> str:

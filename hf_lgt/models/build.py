@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedModel:
-    """A causal language model of its own sizes with random weights, on the CPU.
+    """A causal language model of given sizes with random weights, on the CPU.
 
     Args:
         config: sizes and position encoding.

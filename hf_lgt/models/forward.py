@@ -38,7 +38,7 @@ def run_pass(model: Any, work: Pass, **more: Any) -> Any:
 
 
 def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
-    """What a model is told of position IDs; nothing where they are the usual ones."""
+    """What a model gets of position IDs; nothing where they are the usual ones."""
     if work.position_ids is None:
         return {}
     # without a mask, transformers takes numbers that jump or begin again for several texts in one row

@@ -188,7 +188,7 @@ def within_halves(model: Any, halves: torch.Tensor | None) -> Iterator[None]:
 
 
 def require_halves(role_heads: str, model: Any) -> None:
-    """Refuse a model whose heads cannot be shared out among roles.
+    """Refuse a model whose heads cannot be divided among roles.
 
     Args:
         role_heads: as ``model.role_heads``.

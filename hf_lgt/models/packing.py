@@ -49,7 +49,7 @@ class PackedPass:
     input_ids: torch.Tensor
     """int64 [S, N]"""
     position_ids: torch.Tensor
-    """int64 [1 or S, N], the number of each token's position in its example"""
+    """int64 [1 or S, N], the position ID of each token in its example"""
     keep: torch.Tensor
     """int64 [K], places in the rows whose logits predict a scored token of some row"""
     labels: torch.Tensor

@@ -36,7 +36,7 @@ class BlockSource:
         self.blocks = (len(tokens) - length + 1) // length
         if self.blocks < 1:
             raise ValueError(f"{len(tokens)} tokens are too few for blocks of {length}")
-        # the epoch that is going on, and the one that a batch may begin
+        # the current epoch, and the one that a batch may begin
         self._starts = lru_cache(maxsize=2)(self._draw_starts)
 
     def _draw_starts(self, epoch: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""How processes share out a training: what `accelerate launch` asks for, made so or refused."""
+"""How processes divide a training: what `accelerate launch` asks for, set up or refused."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _accelerator(config: Trained) -> Accelerator:
 
 
 def _must_use_cpu() -> bool:
-    """Whether Accelerate must be told that several processes are to share CPUs.
+    """Whether several processes share CPUs, which Accelerate must know.
 
     Without a GPU it would else leave each of them to itself: all would train the same run.
     """
@@ -148,7 +148,7 @@ def _shard_on_cpus(accelerator: Accelerator) -> None:
 
 
 def _layout_faults(accelerator: Accelerator, *, compiled: bool) -> list[str]:
-    """What is wrong with how Accelerate is to share out a training.
+    """What is wrong with how Accelerate is to divide a training.
 
     Args:
         accelerator: as launched.

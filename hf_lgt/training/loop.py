@@ -213,7 +213,7 @@ class Loop:
         return rate, losses
 
     def _prepare(self, step: int) -> tuple[list[Batch], Passes]:
-        """The batches of a step and this process's passes, where the device can fetch them."""
+        """The batches of a step and this process's passes, in memory that the device can read."""
         drawn = {id(source): source for source in (run.source for run in self.runs)}
         of_source = {key: source.batch(step) for key, source in drawn.items()}
         batches = [of_source[id(run.source)] for run in self.runs]
@@ -303,7 +303,7 @@ class Loop:
 
     @property
     def stopped(self) -> str:
-        """What a user is told of a training that was stopped."""
+        """The message of a training that was stopped."""
         kept, them = ("a checkpoint of each run", "them") if self.step.isolated else ("a checkpoint", "it")
         told = f"stopped after step {self.taken} of {self.train.steps}, with {kept}"
         return f"{told}; the same command resumes {them}"

@@ -10,7 +10,7 @@ import torch
 T = TypeVar("T")
 
 LOST = (
-    "another process of this launch ended; the same command, on as many processes or on others, goes on "
+    "another process of this launch ended; the same command, on as many processes or on others, resumes "
     "from the newest checkpoint"
 )
 

@@ -21,7 +21,7 @@ YAMLError = yaml.YAMLError
 LARGEST = 1 << 20
 """bytes of a file; PyYAML takes some seconds for so many"""
 LONGEST_NUMBER = 1000
-"""digits; longer whole numbers cannot even be printed"""
+"""digits; longer integers cannot even be printed"""
 MOST_VALUES, MOST_CHARACTERS = 100_000, 1 << 20
 """of a document, each alias counted with all that it repeats"""
 

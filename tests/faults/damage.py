@@ -1,4 +1,4 @@
-"""Every file of a run's newest checkpoint damaged in every way, in turn: it is told, and the run recovers.
+"""Every file of a run's newest checkpoint damaged in every way, in turn: reported, and the run recovers.
 
 python -m tests.faults.damage --output damage.json
 """
@@ -84,7 +84,7 @@ def recovers(start: processes.Start, stopped: Path, work: Path, name: str, kind:
     if not any(newest.name in line and _names(name, line) for line in text.splitlines()):
         wrong.append("the file is not named")
     if f"resumes from step {runs.SAVE_EVERY}\n" not in text:
-        wrong.append("it did not go on from the checkpoint before")
+        wrong.append("it did not resume from the checkpoint before")
     wrong += runs.differences(expected, output)
     wrong += ["a traceback was printed"] if "Traceback" in text else []
     return {"file": name, "damage": kind, "wrong": wrong, "printed": text[-3000:] if wrong else ""}

@@ -1,4 +1,4 @@
-"""A disk that is full at any point of a run: the run says so, harms nothing, goes on once there is room.
+"""A disk that is full at any point of a run: the run says so, harms nothing, resumes once disk space is free.
 
 python -m tests.faults.disk --points 20 --output disk.json
 
@@ -138,7 +138,7 @@ def events(drawn: np.random.Generator) -> dict[str, tuple[Callable[[Path], bool]
 def point(
     number: int, kind: str, room: int, start: processes.Start, disk: Disk, expected: Path, seed: int
 ) -> dict:
-    """Let a run meet a full disk; what it did, and whether it went on well."""
+    """Let a run meet a full disk; what it did, and whether it resumed well."""
     drawn, work = stream(seed, "disk", number), disk.place.parent
     output, log, settings = disk.place / "runs", work / f"point-{number}.log", {}
     run_dir = runs.folder(output)

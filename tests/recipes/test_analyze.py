@@ -75,13 +75,13 @@ def test_where_it_goes_by_itself(tiny_run, call_recipe, tmp_path):
     ("options", "said"),
     [
         (["--tasks", "reverse,mqar"], "was not trained on mqar; it has capitalize_reverse"),
-        (["--lengths", "8,x"], "--lengths: 'x' must be a whole number >= 1"),
+        (["--lengths", "8,x"], "--lengths: 'x' must be an integer >= 1"),
         (["--lengths", "8,8"], "must be different lengths"),
         (
             ["--lengths", "100000"],
             "--lengths: length 100000 of reverse takes at least 100000 tokens",
         ),
-        (["--examples", "0"], "must be a whole number >= 1"),
+        (["--examples", "0"], "must be an integer >= 1"),
         (["--steps", "5"], "unknown option --steps"),
         (["--checkpoints", "first"], "invalid choice"),
     ],

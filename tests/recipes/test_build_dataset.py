@@ -229,8 +229,8 @@ def test_a_destination_is_refused_before_any_work(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--train_examples", "0"], "'0' must be a whole number >= 1"),
-        (["--num_proc", "x"], "'x' must be a whole number >= 1"),
+        (["--train_examples", "0"], "'0' must be an integer >= 1"),
+        (["--num_proc", "x"], "'x' must be an integer >= 1"),
         (["--private"], "--private: is for --push_to_hub"),
         (["--revision", "x"], "--revision: is for --push_to_hub"),
         (["--eval.lengths", "[5,2]"], "eval.lengths: [5, 2]"),

@@ -239,7 +239,7 @@ def test_a_setting_of_the_wrong_type_is_still_told(evaluate, untagged, tmp_path)
     folder = checkpoints.write(tmp_path / "x", "smollm")
     called = evaluate(folder, "--config", untagged({}), "--model.trust_remote_code", "maybe")
     assert called.returncode == 2
-    assert "model.trust_remote_code: 'maybe' must be true or false" in called.stderr
+    assert "model.trust_remote_code: 'maybe' must be a boolean" in called.stderr
 
 
 def test_no_token_is_told_of_a_folder_that_cannot_be_loaded(tmp_path):

@@ -199,7 +199,7 @@ def test_what_a_comparison_or_sweep_kept_is_written_anew_where_it_cannot_be_read
 
 
 def broken(content):
-    """Contents that are no records, with what must be told of each."""
+    """Contents that are no records, with what must be reported of each."""
     first, *rest = content.splitlines(keepends=True)
     record = json.loads(first)
 

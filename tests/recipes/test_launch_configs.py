@@ -110,7 +110,7 @@ def test_a_rank_that_dies_ends_the_launch_and_other_numbers_of_ranks_go_on(alone
     assert "hf_lgt/training/" not in told, "no traceback of ours"
     assert len(log(tmp_path / "run", "train.jsonl")) < STEPS
     assert_same(resumed(tmp_path / "run", "one_cpu"), alone, 1)
-    # what a process had whole is shared out among four
+    # what a process had whole is divided among four
     assert_same(resumed(tmp_path / "run", "fsdp2", "--num_processes", "4"), alone, 4, "FSDP")
 
 

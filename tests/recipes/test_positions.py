@@ -1,4 +1,4 @@
-"""Runs with other positions than 0, 1, 2, ... and RoPE: trained, saved, evaluated, gone on with."""
+"""Runs with other positions than 0, 1, 2, ... and RoPE: trained, saved, evaluated, resumed."""
 
 import json
 import shutil

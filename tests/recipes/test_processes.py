@@ -47,7 +47,7 @@ def test_two_processes_read_the_rows_and_sort_the_mistakes_of_one(tmp_path):
     ]
     one, two = (train(tmp_path / str(n), n, *overrides) for n in (1, 2))
     assert [r["loss"] for r in two[0]] == pytest.approx([r["loss"] for r in one[0]], rel=1e-5)
-    # a model that has learned nothing is wrong throughout: 3 of 7 are looked at, however they are shared out
+    # a model that has learned nothing is wrong throughout: 3 of 7 are looked at, however they are divided
     assert [sum(r["mistakes"].values()) for r in one[1]] == [3, 3, 3, 3]
     keys = ("task", "length", "n", "exact_match", "overlap", "mistakes")
     assert [[r[k] for k in keys] for r in two[1]] == [[r[k] for k in keys] for r in one[1]]

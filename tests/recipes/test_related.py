@@ -125,7 +125,7 @@ def test_options_that_ask_for_longer_examples_are_heeded():
             ],
         ),
         ("reverse", "mqar,reverse", (), ["--candidates: reverse is the target itself"]),
-        ("reverse", "mqar,capitalize,mqar,mqar", (), ["--candidates: mqar stands there twice"]),
+        ("reverse", "mqar,capitalize,mqar,mqar", (), ["--candidates: mqar is a duplicate"]),
         ("reverse", "mqar", (ALONE,), ["--config: tiny has no auxiliary"]),
         (
             "reverse",
@@ -151,7 +151,7 @@ def test_options_that_ask_for_longer_examples_are_heeded():
                 "--target: unknown task 'revers'",
                 "--candidates: unknown task 'mqr'",
                 "--candidates: unknown task 'revers'",
-                "--candidates: mqar stands there twice",
+                "--candidates: mqar is a duplicate",
                 "--candidates: revers is the target itself",
                 "--config: tiny has no auxiliary",
                 "--config: data.source is 'dataset'",
@@ -175,8 +175,8 @@ def test_every_mistake_is_told_before_anything_is_written(
     ("arguments", "told"),
     [
         (("--by", "gradients"), "--by: unknown score 'gradients'; did you mean 'gradient'?"),
-        (("--seeds", "0,0"), "--seeds: [0, 0] must be a list of different whole numbers"),
-        (("--steps", "0"), "'0' must be a whole number >= 1"),
+        (("--seeds", "0,0"), "--seeds: [0, 0] must be a list of different integers"),
+        (("--steps", "0"), "'0' must be an integer >= 1"),
         (("--candidate", "mqar"), "unknown option --candidate; did you mean --candidates?"),
         (("--train.stepz", "5"), "train.stepz: unknown key 'stepz'; did you mean 'steps'?"),
         (("--train.steps", "5"), "train.steps: say --steps instead"),

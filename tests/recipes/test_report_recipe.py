@@ -19,7 +19,7 @@ def report(call_recipe):
 
 
 def refused(report, *arguments):
-    """The faults that are told."""
+    """The errors that are reported."""
     done = report(*arguments)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
@@ -164,7 +164,7 @@ def test_damaged_files_are_all_named(report, tmp_path):
         "list/manifest.json holds no JSON object",
         "old/manifest.json is damaged",
         "demo-transfer/seed-0/eval.jsonl, line 1 is not an evaluation record",
-        "demo-transfer/seed-1: name: 3 must be text",
+        "demo-transfer/seed-1: name: 3 must be a string",
         "demo-target-alone/seed-1/eval.jsonl: No such file",
         "loose/seed-0 is no run",
     ):

@@ -1,4 +1,4 @@
-"""Runs whose roles have heads of their own: trained, saved, evaluated, gone on with, compared."""
+"""Runs whose roles have heads of their own: trained, saved, evaluated, resumed, compared."""
 
 import json
 import shutil

@@ -91,12 +91,12 @@ def disturb(folder, cluster, job, ended):
     until(lambda: len(jobs(folder)) == 2 and jobs(folder)[1]["job"], "the task is submitted again", ended)
     # the node fails, with all that runs on it
     before = max(steps(run))
-    until(lambda: max(steps(run)) > before, "it goes on", ended)
+    until(lambda: max(steps(run)) > before, "it resumes", ended)
     cluster.fail_node()
     cluster.start_node()
     # it gets the signal of its end, as do all of its processes
     before = max(steps(run))
-    until(lambda: max(steps(run)) > before, "it goes on again", ended)
+    until(lambda: max(steps(run)) > before, "it resumes again", ended)
     cluster.call("scancel", "--signal=USR2", jobs(folder)[1]["job"])
     until(lambda: log.read_text().count("stopped after step") == 2, "it stops with a checkpoint", ended)
     return run, log

@@ -43,7 +43,7 @@ def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path, mon
     assert listed.stdout.count("to do") == 4
     assert not (tmp_path / "runs").exists(), "a dry run writes nothing"
 
-    # one that fails is told, and the others are summed up
+    # one that fails is reported, and the others are summed up
     first, folder = listed.stdout.split()[2], tmp_path / "runs" / "small"
     with RunLock.acquire(tmp_path / "runs" / first):
         failed = sweep("--jobs", 2)
@@ -97,8 +97,8 @@ def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path, mon
         (("--seed.init", "3"), "seed.init: is set by the sweep's seeds"),
         (("--train.learning_rate", "1"), "is set by the sweep's grid"),
         (("--executor", "cloud"), "invalid choice: 'cloud'"),
-        (("--jobs", "0"), "'0' must be a whole number >= 1"),
-        (("--retries", "-1"), "'-1' must be a whole number >= 0"),
+        (("--jobs", "0"), "'0' must be an integer >= 1"),
+        (("--retries", "-1"), "'-1' must be an integer >= 0"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(sweep, tmp_path, arguments, told):

@@ -75,7 +75,7 @@ def test_a_comparison_trains_its_seeds_together(call_recipe, tmp_path):
         ("finetune.py", ["--config", DEMO, "--config", DEMO], "name: 2 runs have the folder"),
         ("sweep.py", [ROOT / "recipes/controls/cpu.yaml", "--together", "2", "--executor", "slurm"],
          "--together: 2 is for --executor local"),
-        ("sweep.py", [ROOT / "recipes/controls/cpu.yaml", "--together", "0"], "must be a whole number >= 1"),
+        ("sweep.py", [ROOT / "recipes/controls/cpu.yaml", "--together", "0"], "must be an integer >= 1"),
         ("compare.py", [ROOT / "recipes/demo", "--together", "2", "--train.precision", "fp16"],
          "--together: train.precision: 'fp16' is not for runs"),
     ],

@@ -23,7 +23,7 @@ def given_files(tmp_path):
 
 @pytest.fixture
 def refused(request, tmp_path):
-    """Calls a recipe from an empty folder, which must stay empty; gives what was told."""
+    """Calls a recipe from an empty folder, which must stay empty; gives what was reported."""
     here = tmp_path / "here"
     here.mkdir()
     run = forked.real if request.node.get_closest_marker("real_processes") else forked.run
@@ -120,7 +120,7 @@ def test_the_faults_of_a_file_are_told_at_once(refused, given_files):
         ("evaluate.py", ["model", "--confg", "x"], "did you mean --config?"),
         ("evaluate.py", ["--eval.lengths", "[1,4]"], "required: model"),
         ("compare.py", [], "required: comparison"),
-        ("compare.py", ["demo", "--jobs", "0"], "'0' must be a whole number >= 1"),
+        ("compare.py", ["demo", "--jobs", "0"], "'0' must be an integer >= 1"),
     ],
 )
 def test_words_that_are_no_command_line_are_told_with_the_usage(refused, recipe, words, told):
@@ -146,7 +146,7 @@ def test_the_faults_of_all_arms_are_told_at_once(refused, given_files):
 
 def test_seeds_that_are_none_are_told(refused):
     told = refused("compare.py", RECIPES / "demo", "--seeds", "0,x", "--output_dir", "out")
-    assert "--seeds: [0, 'x'] must be a list of different whole numbers >= 0" in told
+    assert "--seeds: [0, 'x'] must be a list of different integers >= 0" in told
 
 
 def test_evaluate_tells_the_faults_of_its_config(refused, given_files):

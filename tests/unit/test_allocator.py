@@ -1,4 +1,4 @@
-"""Freed memory is kept, where glibc can be told to and nobody told it otherwise."""
+"""Freed memory is kept, where glibc can do so and nobody has set it otherwise."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What a GPU needs, tried on a CPU: no question asked within a step, no mask, one compiled graph."""
+"""What a GPU needs, tested on a CPU: no host-device synchronisation in a step, no mask, one graph."""
 
 import threading
 

@@ -119,9 +119,9 @@ def test_names_are_safe_as_a_folder_and_short_enough(folder):
         ("{name_or_path: m, revisions: []}", "checkpoints.revisions: [] must be a list"),
         ("{name_or_path: m, revisions: a}", "checkpoints.revisions: 'a' must be a list"),
         ("{name_or_path: m, revisions: [a, 5]}", "checkpoints.revisions.1: 5 must be the name"),
-        ("{name_or_path: m, revisions: [a, b, a]}", "checkpoints.revisions.2: 'a' stands there twice"),
+        ("{name_or_path: m, revisions: [a, b, a]}", "checkpoints.revisions.2: 'a' is a duplicate"),
         ("{name_or_path: m, revisions: ['a,b']}", "checkpoints.revisions.0: 'a,b' has a comma"),
-        ("{name_or_path: m, revisions: [a], random_twin: 1}", "checkpoints.random_twin: 1 must be true"),
+        ("{name_or_path: m, revisions: [a], random_twin: 1}", "checkpoints.random_twin: 1 must be a boolean"),
         ("{name_or_path: m, revision: [a], revisions: [b]}", "did you mean 'revisions'?"),
         ("[{name_or_path: m, revisions: [a]}, 5]", "checkpoints.1: 5 must hold the keys"),
         (

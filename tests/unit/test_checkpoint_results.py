@@ -291,7 +291,7 @@ def test_one_seed_has_no_interval_and_the_report_says_so(planned):
 def test_one_checkpoint_has_no_trend(planned):
     few = [item for item in planned if item.checkpoint.label in ("random", "step20")]
     lines = checkpoint_lines(checkpoint_series(collect_checkpoints(few))[0])
-    assert lines[0] == ("alone: whether extrapolation grows with pretraining cannot be told: one checkpoint")
+    assert lines[0] == ("alone: whether extrapolation grows with pretraining is unknown: one checkpoint")
 
 
 def test_without_a_twin_nothing_is_said_of_one(planned):

@@ -24,7 +24,7 @@ def recipe():
 
 
 def refused(recipe, capsys, *words):
-    """What is told of words that are no command line."""
+    """What is reported of words that are no command line."""
     with pytest.raises(SystemExit) as caught:
         cli.parse(recipe, words)
     assert caught.value.code == cli.USER_ERROR == 2
@@ -116,15 +116,15 @@ def test_a_whole_section_can_be_set_however_like_an_option_its_name_is(recipe, k
         (["folder", "--conf", "a.yaml"], "unknown option --conf; did you mean --config?"),
         (["folder", "--sseeds", "1"], "unknown option --sseeds; did you mean --seeds?"),
         (["folder", "--overwrite=yes"], "argument --overwrite: ignored explicit argument 'yes'"),
-        (["folder", "--jobs", "0"], "argument --jobs: '0' must be a whole number >= 1"),
-        (["folder", "--jobs", "-1"], "argument --jobs: '-1' must be a whole number >= 1"),
-        (["folder", "--jobs", "two"], "argument --jobs: 'two' must be a whole number >= 1"),
-        (["folder", "--jobs", "1.5"], "argument --jobs: '1.5' must be a whole number >= 1"),
+        (["folder", "--jobs", "0"], "argument --jobs: '0' must be an integer >= 1"),
+        (["folder", "--jobs", "-1"], "argument --jobs: '-1' must be an integer >= 1"),
+        (["folder", "--jobs", "two"], "argument --jobs: 'two' must be an integer >= 1"),
+        (["folder", "--jobs", "1.5"], "argument --jobs: '1.5' must be an integer >= 1"),
         (
             ["folder", "--jobs", "9" * 5000],
-            "'999999999999999999...' must be a whole number >= 1, not above 10^18",
+            "'999999999999999999...' must be an integer >= 1, not above 10^18",
         ),
-        (["folder", "--jobs", "\u00b2"], "must be a whole number >= 1"),
+        (["folder", "--jobs", "\u00b2"], "must be an integer >= 1"),
     ],
 )
 def test_words_that_are_no_command_line_are_told(recipe, capsys, words, told):
@@ -219,7 +219,7 @@ def test_what_is_no_list_of_different_seeds_is_told(text):
         cli.seeds(text)
     (fault,) = caught.value.faults
     assert fault.startswith("--seeds: [")
-    assert fault.endswith("must be a list of different whole numbers >= 0")
+    assert fault.endswith("must be a list of different integers >= 0")
 
 
 def test_control_characters_are_printed_as_escapes(capsys):

@@ -193,7 +193,7 @@ def test_arms_of_one_name_in_different_folders_are_different_runs(folder):
 
 def test_the_same_arm_twice_is_told(folder):
     path = folder(compare="name: c\narms: [a.yaml, a.yaml]\nseeds: [0, 1]\n", a="name: same\n" + ARM)
-    assert faults_of(read, path) == ["arms: 2 files are named a; an arm is told by its file's name"]
+    assert faults_of(read, path) == ["arms: 2 files are named a; an arm has the name of its file"]
 
 
 def test_a_seed_that_a_config_does_not_take_is_told(folder):

@@ -394,9 +394,9 @@ WRONG = [
     ("mixture.0.lengths=[9,3]", "mixture.0.lengths", ["[9, 3] must be [smallest, largest]"]),
     ("mixture.0.lengths=[1,256]", "mixture.0.lengths", ["length 256", "516 tokens", "max_positions is 512"]),
     ("mixture.0.lengths=[1,100000000000000000000]", "mixture.0.lengths", ["model.max_positions is 512"]),
-    ("mixture.0.lengths=[3]", "mixture.0.lengths", ["[3] must be [smallest, largest], two whole numbers"]),
+    ("mixture.0.lengths=[3]", "mixture.0.lengths", ["[3] must be [smallest, largest], two integers"]),
     ("mixture.0.lengths=1-8", "mixture.0.lengths", ["'1-8' must be [smallest, largest]"]),
-    ("mixture.0.lengths=[1,8.5]", "mixture.0.lengths.1", ["8.5 must be a whole number"]),
+    ("mixture.0.lengths=[1,8.5]", "mixture.0.lengths.1", ["8.5 must be an integer"]),
     ("eval.lengths=[0,8]", "eval.lengths", ["[0, 8] must be [smallest, largest], from 1"]),
     ("eval.lengths=[9,8]", "eval.lengths", ["[9, 8] must be [smallest, largest], from 1"]),
     ("mixture.2={task: mqar, role: auxiliary, lengths: [2, 8]}", "mixture.2.lengths", ["2 is below 3"]),
@@ -425,20 +425,20 @@ WRONG = [
     ("train.learning_rate=.inf", "train.learning_rate", ["inf must be a finite number"]),
     ("train.learning_rate=.nan", "train.learning_rate", ["nan must be a finite number"]),
     # values of another kind
-    ("train.steps=many", "train.steps", ["'many' must be a whole number"]),
-    ("train.steps=1e3", "train.steps", ["1000.0 must be a whole number"]),
-    ("train.steps='5'", "train.steps", ["'5' must be a whole number"]),
-    ("train.steps=true", "train.steps", ["true must be a whole number"]),
-    ("train.steps=null", "train.steps", ["null must be a whole number"]),
+    ("train.steps=many", "train.steps", ["'many' must be an integer"]),
+    ("train.steps=1e3", "train.steps", ["1000.0 must be an integer"]),
+    ("train.steps='5'", "train.steps", ["'5' must be an integer"]),
+    ("train.steps=true", "train.steps", ["true must be an integer"]),
+    ("train.steps=null", "train.steps", ["null must be an integer"]),
     ("train.learning_rate=fast", "train.learning_rate", ["'fast' must be a number"]),
     ("train.learning_rate=true", "train.learning_rate", ["true must be a number"]),
     ("mixture.0.weight=heavy", "mixture.0.weight", ["'heavy' must be a number"]),
     (f"model.rope_theta={'9' * 400}", "model.rope_theta", ["must be a number"]),
-    ("train.compile=yes", "train.compile", ["'yes' must be true or false"]),
-    ("data.tags=1", "data.tags", ["1 must be true or false"]),
-    ("name=2024", "name", ["2024 must be text", "in quotes"]),
-    ("mixture.0.task=5", "mixture.0.task", ["5 must be text"]),
-    ("output_dir=null", "output_dir", ["null must be text"]),
+    ("train.compile=yes", "train.compile", ["'yes' must be a boolean"]),
+    ("data.tags=1", "data.tags", ["1 must be a boolean"]),
+    ("name=2024", "name", ["2024 must be a string", "in quotes"]),
+    ("mixture.0.task=5", "mixture.0.task", ["5 must be a string"]),
+    ("output_dir=null", "output_dir", ["null must be a string"]),
     ("train.betas=0.9", "train.betas", ["0.9 must be two numbers from 0 to 1"]),
     ("train.trackers=tensorboard", "train.trackers", ["'tensorboard' must be a list, as in [a, b]"]),
     ("mixture={task: reverse}", "mixture", ["{'task': 'reverse'} must be a list"]),
@@ -515,7 +515,7 @@ def test_options_that_no_array_holds_are_told(option):
     component = f"{{task: mqar, role: target, lengths: [3, 9], options: {options}}}"
     faults = faults_of(DEMO, f"mixture=[{component}]")
     assert (
-        f"mixture.0.options: option '{option}' is 1{'0' * 24}; it must be a whole number from 1 to 2147483648"
+        f"mixture.0.options: option '{option}' is 1{'0' * 24}; it must be an integer from 1 to 2147483648"
         in faults
     )
 
@@ -628,7 +628,7 @@ def test_many_faults_are_all_told_at_once_and_nothing_else(file):
 def test_one_fault_does_not_hide_another(first):
     faults = faults_of(DEMO, first, "model.heads=3", "seed.init=x")
     assert "model.heads: 3 does not divide model.hidden_size, 64" in faults
-    assert "seed.init: 'x' must be a whole number" in faults
+    assert "seed.init: 'x' must be an integer" in faults
     assert len(faults) == 3
 
 

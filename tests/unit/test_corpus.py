@@ -321,7 +321,7 @@ def test_only_contents_count_whatever_the_times_of_the_files(copied, age):
     assert CorpusPlan(STRINGS, **SETTINGS).fingerprint() == before
     file.write_text(file.read_text() + "# edited")
     os.utime(file, (time.time() + age,) * 2)
-    # this process goes on with what it loaded: what it draws is neither the old file's nor the new one's
+    # this process keeps what it loaded: what it draws is neither the old file's nor the new one's
     assert len({before, *(CorpusPlan(STRINGS, **SETTINGS).fingerprint() for _ in range(3))}) == 4
 
 
@@ -457,21 +457,21 @@ def test_a_process_that_was_not_forked_finds_the_users_own_tasks(own_registry, t
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"train_examples": 0}, "train_examples is 0; it must be a whole number from 1"),
-        ({"train_examples": 1e5}, "train_examples is 100000.0; it must be a whole number from 1"),
+        ({"train_examples": 0}, "train_examples is 0; it must be an integer from 1"),
+        ({"train_examples": 1e5}, "train_examples is 100000.0; it must be an integer from 1"),
         ({"train_examples": True}, "train_examples is True; it must"),
         ({"train_examples": "9"}, "train_examples is '9'; it must"),
         ({"test_examples": -1}, "test_examples is -1; it must"),
-        ({"test_lengths": []}, r"test_lengths is \[\]; it must be whole numbers from 1 to 32768, such as"),
+        ({"test_lengths": []}, r"test_lengths is \[\]; it must be integers from 1 to 32768, such as"),
         ({"test_lengths": 20}, "test_lengths is 20; it must be whole"),
         ({"test_lengths": "20"}, "test_lengths is '20'; it must be whole"),
         ({"test_lengths": [0, 1]}, r"test_lengths is \[0, 1\]; it must be whole"),
         ({"test_lengths": [1.5, [2]]}, r"test_lengths is \[1.5, \[2\]\]; it must be whole"),
         ({"test_lengths": range(1, 10**12)}, r"test_lengths is \[1, 2, 3, 4, 5, 6, 7, 8, ...\]; it must"),
         ({"test_lengths": [32768]}, "length 32768 of capitalize_reverse makes a prompt of more than 32768"),
-        ({"seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        ({"seed": 0.5}, "seed is 0.5; it must be an integer"),
         ({"test_seed": None}, "test_seed is None; it must"),
-        ({"num_proc": 0}, "num_proc is 0; it must be a whole number from 1, or None"),
+        ({"num_proc": 0}, "num_proc is 0; it must be an integer from 1, or None"),
         ({"num_proc": 2.0}, "num_proc is 2.0; it must"),
         ({"train_examples": 0, "seed": "x"}, "train_examples is 0.*; seed is 'x'"),
     ],

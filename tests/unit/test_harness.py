@@ -15,7 +15,7 @@ ALPHABET = {"alphabet": "abcd"}
 
 
 class Oracle(torch.nn.Module):
-    """Knows every next token of some sequences, except where it is told to be wrong."""
+    """Knows every next token of some sequences, except where it should be wrong."""
 
     def __init__(self, batch, vocab_size, wrong):
         super().__init__()

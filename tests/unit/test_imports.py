@@ -145,7 +145,7 @@ def reachable(graph, start):
 
 SHARED_NAMES = {"main"}
 """what every recipe is called by"""
-# still to be told apart
+# still shared
 SHARED_NAMES |= {
     "Cell",
     "Run",

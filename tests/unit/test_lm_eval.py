@@ -42,14 +42,13 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture
-def write(corpus, tmp_path):
+def write(corpus, tmp_path, news):
     folder = tmp_path / "tasks"
     folder.mkdir()
-    told = []
 
     def call(plan=PLAN, **settings):
-        settings = {"corpus": corpus, "name": "my-corpus", "tags": True, "say": told.append, **settings}
-        return folder, write_tasks(folder, plan, str(corpus), **settings), told
+        settings = {"corpus": corpus, "name": "my-corpus", "tags": True, **settings}
+        return folder, write_tasks(folder, plan, str(corpus), **settings), news
 
     return call
 

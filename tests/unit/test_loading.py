@@ -177,22 +177,22 @@ def test_lengths_in_a_csv_are_whole_numbers(tmp_path):
     assert opened(path).train["length"] == [1, 7]
     for cell in ("", "2.0", "1e3", "two", "9" * 20):
         path.write_text(f"prompt,target,length\na,a,1\nc,c,{cell}\n")
-        assert refused(path)[0].endswith(f"not whole numbers: row 1 is {cell!r}")
+        assert refused(path)[0].endswith(f"not integers: row 1 is {cell!r}")
 
 
 @pytest.mark.parametrize(
     ("column", "values", "told"),
     [
-        ("prompt", [3, 4], "holds int64, not text: row 0 is 3; store it as text (a string)"),
-        ("prompt", [["a"], ["b"]], "not text: row 0 is ['a']"),
-        ("prompt", [None, None], "holds null, not text: row 0 is null"),
-        ("target", [{"x": 1}, {"x": 2}], "not text: row 0 is {'x': 1}"),
-        ("task", [1, 2], "holds int64, not text: row 0 is 1"),
-        ("length", ["2", "two"], "holds string, not whole numbers: row 1 is 'two'"),
-        ("length", [2.0, 2.5], "holds float64, not whole numbers: row 1 is 2.5"),
-        ("length", [2.0, None], "holds float64, not whole numbers: row 1 is null"),
-        ("length", [2.0, float("nan")], "holds float64, not whole numbers: row 1 is nan"),
-        ("length", [True, False], "holds bool, not whole numbers: row 0 is true"),
+        ("prompt", [3, 4], "holds int64, not strings: row 0 is 3; store it as text (a string)"),
+        ("prompt", [["a"], ["b"]], "not strings: row 0 is ['a']"),
+        ("prompt", [None, None], "holds null, not strings: row 0 is null"),
+        ("target", [{"x": 1}, {"x": 2}], "not strings: row 0 is {'x': 1}"),
+        ("task", [1, 2], "holds int64, not strings: row 0 is 1"),
+        ("length", ["2", "two"], "holds string, not integers: row 1 is 'two'"),
+        ("length", [2.0, 2.5], "holds float64, not integers: row 1 is 2.5"),
+        ("length", [2.0, None], "holds float64, not integers: row 1 is null"),
+        ("length", [2.0, float("nan")], "holds float64, not integers: row 1 is nan"),
+        ("length", [True, False], "holds bool, not integers: row 0 is true"),
         ("loss_mask", ["ab", "cd"], "holds string, not lists of true and false"),
         ("loss_mask", [[1, 0], [1, 1]], "holds List(Value('int64')), not lists of true and false"),
     ],
@@ -280,8 +280,8 @@ def test_text_of_a_parquet_file_may_be_stored_in_any_way(tmp_path, kind):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        (pa.array([b"a"]), "holds binary, not text: row 0 is b'a'; store it as text"),
-        (pa.array([datetime(2020, 1, 1)]), "holds timestamp[us], not text: row 0 is datetime.datetime(2020"),
+        (pa.array([b"a"]), "holds binary, not strings: row 0 is b'a'; store it as text"),
+        (pa.array([datetime(2020, 1, 1)]), "holds timestamp[us], not strings: row 0 is datetime.datetime(2020"),
     ],
     ids=str,
 )
@@ -340,7 +340,7 @@ def test_any_whole_numbers_are_lengths(tmp_path, kind):
 def test_class_labels_are_no_names(tmp_path):
     dataset = Dataset.from_list(ROWS).cast_column("task", ClassLabel(names=["rev", "copy"]))
     dataset.save_to_disk(tmp_path / "d")
-    assert "column 'task' of train holds int64, not text" in refused(tmp_path / "d")[0]
+    assert "column 'task' of train holds int64, not strings" in refused(tmp_path / "d")[0]
 
 
 def test_missing_columns_are_all_told_with_those_that_are_there(tmp_path):
@@ -363,9 +363,9 @@ def test_missing_columns_are_all_told_with_those_that_are_there(tmp_path):
         ("{prompt: x, target: x}", "data.columns: 'x' is read as prompt and as target; each needs a column"),
         ("{prompt: target}", "data.columns: 'target' is read as prompt and as target"),
         ("{prompt: task}", "data.columns: 'task' is read as task and as prompt"),
-        ("{prompt: [q]}", "data.columns.prompt: ['q'] must be text"),
-        ("{prompt: null}", "data.columns.prompt: null must be text"),
-        ("{prompt: 3}", "data.columns.prompt: 3 must be text"),
+        ("{prompt: [q]}", "data.columns.prompt: ['q'] must be a string"),
+        ("{prompt: null}", "data.columns.prompt: null must be a string"),
+        ("{prompt: 3}", "data.columns.prompt: 3 must be a string"),
         ("[prompt]", "data.columns: ['prompt'] must be a mapping of keys"),
     ],
 )

@@ -23,7 +23,7 @@ TRACE = Component("dfs_trace", "auxiliary", (2, 12), options=SIDE)
 
 
 class Speaker(torch.nn.Module):
-    """Says what it was told to say after each prompt, token by token, and `<pad>` after all else."""
+    """Says what it was given after each prompt, token by token, and `<pad>` after all else."""
 
     def __init__(self, codec, task, said):
         super().__init__()

@@ -339,7 +339,7 @@ def test_a_revision_of_a_plain_folder_is_told(folders):
 
 @pytest.fixture
 def broken(folders, tmp_path):
-    """A copy of a checkpoint to break; `fault` of it is what a run would be told."""
+    """A copy of a checkpoint to break; `fault` of it is what a run would report."""
     folder = tmp_path / "broken"
     shutil.copytree(folders["main"], folder)
 

@@ -1,4 +1,4 @@
-"""A whole pretraining: what it leaves, what goes on after an interruption, what is refused."""
+"""A whole pretraining: what it leaves, what resumes after an interruption, what is refused."""
 
 import json
 import math

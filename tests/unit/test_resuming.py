@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and what it takes to be the same run afterwards."""
+"""Which checkpoint a run resumes from, and what it takes to be the same run afterwards."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: which are started, how often, and what is told of them."""
+"""Runs in processes of their own: which are started, how often, and what is reported of them."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Tokens and passwords: never in a config, never in what is told."""
+"""Tokens and passwords: never in a config, never in what is printed."""
 
 import os
 from pathlib import Path

@@ -219,14 +219,14 @@ def test_the_hash_is_kept_by_later_versions():
         (LEAST + "groups: {a: 7}\n", ["groups.a: 7 must hold keys"]),
         (LEAST + "arms: transfer\n", ["arms: 'transfer' must be a list"]),
         (LEAST + "arms: [{arm: transfer}, transfer, transfer]\n",
-         ["arms.0: ", "'transfer' stands there twice"]),
+         ["arms.0: ", "'transfer' is a duplicate"]),
         (LEAST + "arms: [{name: a, confg: {}}]\n", ["arms.0: unknown key 'confg'; did you mean 'config'"]),
         (LEAST + "grid: [1]\n", ["grid: [1] must map keys"]),
         (LEAST + "grid: {train.steps: 5}\n", ["grid.train.steps: 5 must be a list of values"]),
-        (LEAST + "grid: {train.steps: [5, 5]}\n", ["grid.train.steps: 5 stands there twice"]),
+        (LEAST + "grid: {train.steps: [5, 5]}\n", ["grid.train.steps: 5 is a duplicate"]),
         (LEAST + "grid: {size: {small: 5}}\n", ["grid.size.small: 5 must be a mapping"]),
         (LEAST + "grid: {target_length: [a, 0]}\n",
-         ["'a' must be a whole number", "0 must be a whole number"]),
+         ["'a' must be an integer", "0 must be an integer"]),
         (LEAST + "slurm: 5\n", ["slurm: 5 must be a mapping"]),
         (LEAST + "checkpoints: {revisions: [a]}\n", ["checkpoints.name_or_path: is missing"]),
     ],
@@ -421,7 +421,7 @@ def test_all_runs_have_one_output_dir(tmp_path):
 
 
 VALUES = [
-    ("{train.steps: [5, 5]}", "grid.train.steps: 5 stands there twice"),
+    ("{train.steps: [5, 5]}", "grid.train.steps: 5 is a duplicate"),
     ("{train.steps: [5, '5']}", "grid.train.steps: 2 values read 5; give them names"),
     ('{data.path: ["a\\nb"]}', "grid.data.path: 'a\\nb' must be printable text"),
 ]

@@ -20,7 +20,7 @@ HEAD = "task,prompt,target,length\n"
 
 
 def table(rows, separator=","):
-    """Rows as CSV, every cell of text in quotes only where it must be."""
+    """Rows as CSV, every cell of text quoted only where it must be."""
 
     def cell(value):
         text = str(value)
@@ -179,7 +179,7 @@ def test_a_csv_that_would_be_misread_is_refused_with_its_line(tmp_path, content,
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ('{"prompt": "a", "prompt": "b"}', ", line 1 cannot be read: the key 'prompt' is there twice"),
+        ('{"prompt": "a", "prompt": "b"}', ", line 1 cannot be read: duplicate key 'prompt'"),
         (f'{json.dumps(ONE)}\n{{"prompt": "a', ", line 2 is no JSON: Unterminated string"),
         (f"{json.dumps(ONE)}\n[1]", ", line 2 is [1]; a row is an object"),
         ("[1, 2]", ", element 1 is 1; a row is an object"),

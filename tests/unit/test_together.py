@@ -190,7 +190,7 @@ def again(tiny, trained):
 
 
 def close(a, b):
-    """Whether two runs have the same numbers but for rounding, and the same files."""
+    """Whether two runs have the same numbers up to floating-point error, and the same files."""
     files = [sorted(p.relative_to(run).as_posix() for p in run.rglob("*")) for run in (a, b)]
     assert files[0] == files[1]
     for one, other in zip(timeless(a), timeless(b), strict=True):

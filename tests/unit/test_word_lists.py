@@ -91,10 +91,10 @@ def test_every_wrong_number_is_told():
     with pytest.raises(TaskError) as caught:
         WordLists(train_examples=0, pairs=13, seed=-1, test_examples=True)
     assert str(caught.value).split("\n") == [
-        "train_examples is 0; it must be a whole number from 1 to 100000000",
-        "test_examples is True; it must be a whole number from 1 to 1000000",
-        "pairs is 13; it must be a whole number from 1 to 12",
-        "seed is -1; it must be a whole number from 0 to 9223372036854775807",
+        "train_examples is 0; it must be an integer from 1 to 100000000",
+        "test_examples is True; it must be an integer from 1 to 1000000",
+        "pairs is 13; it must be an integer from 1 to 12",
+        "seed is -1; it must be an integer from 0 to 9223372036854775807",
     ]
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_corpus_is_not_pushed(build, tmp_path, pushes):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--pairs", "13"), "--pairs is 13; it must be a whole number from 1 to 12"),
+        (("--pairs", "13"), "--pairs is 13; it must be an integer from 1 to 12"),
         (("--seed", "-1"), "--seed is -1"),
         (("--train_examples", "1000000000"), "--train_examples is 1000000000"),
         (("--colour", "red"), "unknown option --colour"),

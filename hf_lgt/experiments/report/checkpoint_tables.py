@@ -172,7 +172,7 @@ def _trend_line(series: CheckpointSeries) -> str:
     over = f"{len(series.points)} checkpoints, {seeds} {'seed' if seeds == 1 else 'seeds'}"
     if series.trend is None:
         why = "one checkpoint" if len(series.points) == 1 else "all extrapolate alike"
-        return f"{arm}: whether extrapolation grows with pretraining cannot be told: {why}"
+        return f"{arm}: whether extrapolation grows with pretraining is unknown: {why}"
     each = ", ".join(f"{value:+.2f}" for value in series.trends)
     return (
         f"{arm}: Spearman correlation of {what} and extrapolation {series.trend:+.2f}, mean of the "

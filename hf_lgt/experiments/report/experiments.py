@@ -141,7 +141,7 @@ def _real(path: Path) -> Path:
 
 
 def _loose(runs: Sequence[Path], folder: Path, faults: list[str]) -> tuple[Manifest, list[Path]]:
-    """A manifest of runs that are in none; those of another kind of training are told apart."""
+    """A manifest of runs that are in none; those of another kind of training are listed apart."""
     found: list[tuple[str, int, str, Path]] = []
     left_out = []
     for run_dir in runs:

@@ -14,7 +14,7 @@ from hf_lgt.report.blocks import Row, Table
 REGIMES = {"within": "trained lengths", "transfer": "transfer region", "beyond": "beyond"}
 """regimes of the target's lengths, and how tables and figures call them"""
 FEWEST = 3
-"""evaluations in the second half of training, from which a change between them is told"""
+"""evaluations in the second half of training, whose changes are reported"""
 
 
 def shared_steps(cell: SeedGroup) -> list[int]:

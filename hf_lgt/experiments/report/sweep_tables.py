@@ -34,7 +34,7 @@ from hf_lgt.report.blocks import Number, Row, Table, Value
 SUCCESS = 0.5
 """mean exact match in the transfer region from which a seed counts as a success"""
 WIDTH = 0.2
-"""of an interval, for which the seeds needed are told"""
+"""of an interval, for which the seeds needed are reported"""
 MOST_LENGTHS = 12
 """columns of a table by length"""
 

@@ -107,7 +107,7 @@ def model_words(config: Config, base: Mapping[str, Any]) -> str:
 
     Args:
         config: of the run.
-        base: what it recorded of the checkpoint that it began with, empty for a model of its own.
+        base: what it recorded of the checkpoint that it began with, empty for a model trained from scratch.
     """
     model = config.model
     if model.name_or_path is None:
@@ -208,7 +208,7 @@ def _text(value: Any) -> str:
 
 
 def number_ranges(numbers: Sequence[int]) -> str:
-    """``0–4, 7`` of sorted whole numbers."""
+    """``0–4, 7`` of sorted integers."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][1] + 1:

@@ -111,9 +111,7 @@ def submit(tasks: Sequence[SlurmTask], name: str, folder: Path, settings: SlurmS
         except submitit.core.utils.FailedJobError as error:
             if told := sbatch_refusal(str(error)):
                 raise ConfigError([told]) from None
-            raise RunError(
-                f"sbatch: {line(str(error))}; once this is put right, the same command goes on"
-            ) from None
+            raise RunError(f"sbatch: {line(str(error))}; fix this, then rerun the same command") from None
     return jobs[0].job_id.split("_")[0]
 
 

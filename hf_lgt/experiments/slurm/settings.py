@@ -35,7 +35,7 @@ class SlurmSettings:
     constraint: StrictStr | None = Field(default=None, description="features that a node must have")
     minutes: Positive = Field(
         default=240,
-        description="time limit of a task; it is queued again and goes on where its runs are not finished",
+        description="time limit of a task; it is queued again and resumes where its runs are not finished",
     )
     cpus: Positive = Field(default=2, description="cores of a task")
     gpus: Annotated[StrictInt, Field(ge=0, le=1)] = Field(
@@ -128,7 +128,7 @@ def _extra_fault(key: str, value: Any) -> str | None:
     if key in _FIXED:
         return "is set by the sweep itself; leave it out"
     if value is False or not isinstance(value, (str, int, float)):
-        return f"{short(value)} must be text, a number, or true for an option without a value"
+        return f"{short(value)} must be a string, a number, or true for an option without a value"
     if isinstance(value, str) and (not value.strip() or CONTROLS.search(value)):
         return f"{short(value)} must be printable text that is not empty"
     return None

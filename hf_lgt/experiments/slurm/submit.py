@@ -1,6 +1,6 @@
 """The runs of a sweep as Slurm arrays, submitted by submitit.
 
-The queue says what still goes on, the runs' folders what is done; no accounting database is asked.
+The queue says what still runs, the runs' folders what is done; no accounting database is asked.
 Every array has a name of its own, which stands in ``slurm/jobs.json`` of the sweep's folder before it is
 submitted: whatever happens to this process, the next call finds its jobs again and waits for them.
 """

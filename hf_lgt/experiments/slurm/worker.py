@@ -149,7 +149,7 @@ def _signal_of_the_end() -> signal.Signals:
 
 
 def _still_runs() -> bool:
-    """Whether Slurm means this job to go on; one that is cancelled or queued again already is not."""
+    """Whether Slurm means this job to continue; one that is cancelled or queued again already is not."""
     job = os.environ.get("SLURM_JOB_ID", "")
     asked = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
     with suppress(OSError, subprocess.TimeoutExpired):
