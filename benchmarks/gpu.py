@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from transformers import Trainer, TrainingArguments
 
 from benchmarks.limits import matrix_products, wait_for
@@ -28,10 +27,11 @@ from hf_lgt.config.schema import Config
 from hf_lgt.data.build import RunData, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
+from hf_lgt.training.accelerator import make_accelerator
 from hf_lgt.training.loop import Loop, TrainingRun
 from hf_lgt.training.stacked_trainer import StackedStep
 from hf_lgt.training.trainer import SingleStep
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.environment import describe_environment
 from hf_lgt.workflows.setup import make_model
 
@@ -57,7 +57,7 @@ class Work:
         )
         self.data: RunData = prepare_data(config, None, self.start)
         self.batches = [self.data.source.batch(step) for step in range(min(timed, 4))]
-        self.accelerator = Accelerator(mixed_precision=config.train.precision)
+        self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
 
     def seconds(self, step: Callable[[], object]) -> float:
@@ -155,7 +155,7 @@ def load_config_like(config: Config, *overrides: str) -> Config:
     """A config with overrides."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.yaml"
-        file.write_text(yaml12.dump(config.to_dict()), encoding="utf-8")
+        file.write_text(yaml.dump(config.to_dict()), encoding="utf-8")
         return load_config(file, overrides)
 
 

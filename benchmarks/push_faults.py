@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from data_builders import Component, Mixture  # noqa: E402
-from tests.hub import Fault, Faults, Hub  # noqa: E402
+from tests.support.hub import Fault, Faults, Hub  # noqa: E402
 
 REPO = "org/corpus"
 SHARD_BYTES = 20_000

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind.options(arguments)
     arguments.add_argument("--output", type=cli.path, help=f"folder [{kind.place}]")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier analysis")
-    known, overrides = cli.parse(arguments, words[1:])
+    known, overrides = cli.parse_options(arguments, words[1:])
     given = [override.partition("=")[0] for override in overrides]
     if stray := [key for key in given if kind.keys is not None and key not in kind.keys]:
         arguments.error(f"unknown option --{stray[0]}")

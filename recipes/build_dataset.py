@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="write tasks of lm-evaluation-harness for its test rows",
     )
     cli.add_hub_options(arguments, "the corpus")
-    known, overrides = cli.parse(arguments, argv)
+    known, overrides = cli.parse_options(arguments, argv)
 
     def work() -> int:
-        config = cli.load(known.config, overrides)
+        config = cli.load_run_config(known.config, overrides)
         plan = _plan(config, known.train_examples)
         output = known.output or Path("corpora") / config.name
         more = known.push_to_hub is not None or known.lm_eval is not None

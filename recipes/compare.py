@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores; 1 with a GPU]")
     cli.add_together_option(arguments)
-    known, overrides = cli.parse(arguments, argv)
+    known, overrides = cli.parse_options(arguments, argv)
 
     return cli.guard(lambda: _compare(known, overrides))
 

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--check_generation", action="store_true", help="compare with what greedy generate() writes"
     )
-    known, overrides = cli.parse(arguments, argv)
+    known, overrides = cli.parse_options(arguments, argv)
 
     def work() -> int:
         from hf_lgt.evaluation.trained_model import find_model

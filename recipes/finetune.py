@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--seeds", help="initialisation seeds, as 0,1,2, trained together in one process")
     cli.add_run_options(arguments)
     cli.add_hub_options(arguments, "the model, once it is trained,")
-    known, overrides = cli.parse(arguments, argv)
+    known, overrides = cli.parse_options(arguments, argv)
 
     def work() -> int:
         configs = _configs(known.config or [str(DEFAULT)], known.seeds, overrides)
@@ -56,7 +56,7 @@ def _configs(files: Sequence[str], seeds: str | None, overrides: Sequence[str]) 
     for file in files:
         for own in settings:
             try:
-                configs.append(cli.load(file, [*overrides, *own]))
+                configs.append(cli.load_run_config(file, [*overrides, *own]))
             except ConfigError as error:
                 faults += error.faults
     if faults:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--config", type=cli.path, default=str(DEFAULT), help=told)
     cli.add_run_options(arguments)
     cli.add_hub_options(arguments, "every revision, once the model is trained,", branch=False)
-    known, overrides = cli.parse(arguments, argv)
+    known, overrides = cli.parse_options(arguments, argv)
 
     def work() -> int:
         from hf_lgt.pretraining.config import load_pretrain_config

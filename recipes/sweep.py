@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     cli.add_together_option(arguments)
     arguments.add_argument("--dry_run", action="store_true", help="only list the runs")
-    known, overrides = cli.parse(arguments, argv)
+    known, overrides = cli.parse_options(arguments, argv)
 
     return cli.guard(lambda: _sweep(known, overrides))
 

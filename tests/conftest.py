@@ -59,8 +59,28 @@ TINY = [
 ]
 
 
+SLOW = (
+    "e2e/",
+    "faults/",
+    "integration/data/test_position_ids.py",
+    "integration/data_builders/test_corpus.py",
+    "integration/hub/",
+    "integration/models/test_role_heads.py",
+    "integration/pretraining/",
+    "integration/training/",
+    "integration/utils/test_asynchronous.py",
+    "integration/utils/test_run_lock.py",
+    "integration/workflows/",
+    "unit/data_builders/test_maze.py",
+)
+"""what `pytest -m "not slow"` leaves out"""
+
+
 def pytest_collection_modifyitems(items):
     """What takes longest begins first, so that nothing runs alone at the end."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
 
 
@@ -109,7 +129,7 @@ def tiny_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _hub_server():
-    from tests.hub import Hub
+    from tests.support.hub import Hub
 
     with Hub(port=PORT) as server:
         yield server

@@ -20,7 +20,7 @@ from hf_lgt.checkpointing.run_folder import (
     other_data_faults,
 )
 from hf_lgt.config.load import Trained
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import clear_drafts, is_full, remove, write_text
 from hf_lgt.utils.distributed import gathered
 from hf_lgt.utils.environment import describe_environment
@@ -173,7 +173,7 @@ def _fill(
     if point.named:
         told = {"given": str(point.named), "path": str(point.checkpoint)}
         write_text(run_dir / RESUMED_FILE, json.dumps(told) + "\n")
-    write_text(run_dir / "config.yaml", yaml12.dump(config.to_dict()))
+    write_text(run_dir / "config.yaml", yaml.dump(config.to_dict()))
     if data:
         write_text(run_dir / kind.data_file, json.dumps(data, indent=1) + "\n")
     layout = accelerator.distributed_type.value

@@ -10,7 +10,7 @@ from typing import Any
 from data_builders.reading import read_json
 from hf_lgt.config.load import Trained, config_from_dict
 from hf_lgt.config.schema import Config
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import clear_drafts, is_draft, is_full, try_place
 from hf_lgt.utils.errors import ConfigError
 
@@ -107,8 +107,8 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         ConfigError: there is none that can be read.
     """
     try:
-        data = yaml12.read(run_dir / "config.yaml")
-    except (OSError, yaml12.YAMLError) as error:
+        data = yaml.read(run_dir / "config.yaml")
+    except (OSError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or str(error)
     else:
         if isinstance(data, dict):

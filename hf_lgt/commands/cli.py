@@ -76,7 +76,7 @@ def parser(
     return made
 
 
-def parse(
+def parse_options(
     arguments: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> tuple[argparse.Namespace, list[str]]:
     """Known options, and the others as overrides ``section.key=value``.
@@ -125,7 +125,9 @@ class _Console(logging.Handler):
         if not _is_main():
             return  # the processes of a launch have the same to say
         text, warns = self.format(record), record.levelno >= logging.WARNING
-        tqdm.write(f"warning: {text}" if warns else text, file=sys.stderr if warns else sys.stdout)
+        stream = sys.stderr if warns else sys.stdout
+        tqdm.write(f"warning: {text}" if warns else text, file=stream)
+        stream.flush()  # to a file it would come when the program ends
 
 
 @contextmanager
@@ -296,7 +298,7 @@ def check_hub(known: argparse.Namespace, repo_type: str) -> None:
         raise ConfigError([f"{flag}: is for --push_to_hub, which is not given" for flag in given])
 
 
-def load(path: str, overrides: Sequence[str]) -> Config:
+def load_run_config(path: str, overrides: Sequence[str]) -> Config:
     """`load_config`, imported late so that ``--help`` stays quick."""
     from hf_lgt.config.load import load_config
 

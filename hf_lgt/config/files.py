@@ -10,7 +10,7 @@ from typing import Any
 from data_builders.reading import UnreadableFileError, read_text
 from data_builders.redaction import holds_secret, secret_finder
 from hf_lgt.config.schema import short
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import expanded
 from hf_lgt.utils.errors import ConfigError
 
@@ -99,13 +99,13 @@ def _read_one(path: Path, *, based: bool) -> dict[str, Any]:
     if holds_secret(str(path)):
         raise ConfigError([f"{'base' if based else '--config'}: {SECRET}"])
     try:
-        text = read_text(path, yaml12.LARGEST)
-        data = yaml12.load(text)
+        text = read_text(path, yaml.LARGEST)
+        data = yaml.load(text)
     except UnreadableFileError as error:
         raise ConfigError([f"{file} {error.strerror}"]) from None
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from None
-    except yaml12.YAMLError as error:
+    except yaml.YAMLError as error:
         raise ConfigError([f"{file} is not YAML: {_quoting_no_secret(error, text)}"]) from None
     if isinstance(data, dict):
         return data
@@ -155,7 +155,7 @@ def _beside(folder: Path, base: Any, key: str) -> Path:
         raise ConfigError([f"{key}: {short(base)} {error}"]) from None
 
 
-def _quoting_no_secret(error: yaml12.YAMLError, text: str) -> str:
+def _quoting_no_secret(error: yaml.YAMLError, text: str) -> str:
     """What is wrong with a text; where it holds a secret, only in which line."""
     if not holds_secret(text):
         return str(error)
@@ -182,10 +182,10 @@ def set_key(data: dict[str, Any], override: str) -> str | None:
     if key == "base":
         return f"base: {short(text)} can only stand in a config file"
     try:
-        value = yaml12.load(text)
-    except yaml12.YAMLError as error:
+        value = yaml.load(text)
+    except yaml.YAMLError as error:
         return f"{key}: the value {short(text)} is not YAML: {error}"
-    if value is None and text.strip() not in yaml12.NULLS:
+    if value is None and text.strip() not in yaml.NULLS:
         return f"{key}: the value {short(text)} is empty; for no value write null"
     return set_value(data, key, value)
 

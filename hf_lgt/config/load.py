@@ -2,7 +2,7 @@
 
 Every error of a config is found before any work starts, and all are reported at once, each naming its
 key. `load_config` is the entry; `hf_lgt.config.schema` is the reference of all keys. Other files of this
-kind, with keys of their own, are read by `load` and a `ConfigSpec`.
+kind, with keys of their own, are read by `load_spec` and a `ConfigSpec`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hf_lgt.config.schema import (
     SeedConfig,
     TrainConfig,
     describe_keys,
-    plain,
+    plain_data,
     short,
 )
 from hf_lgt.config.validate import cross_faults
@@ -54,8 +54,8 @@ __all__ = [
     "config_from_dict",
     "describe_keys",
     "from_dict",
-    "load",
     "load_config",
+    "load_spec",
 ]
 
 
@@ -125,14 +125,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read the config of a run, apply overrides, check everything.
 
     Args:
-        path: YAML file, see `load`.
+        path: YAML file, see `load_spec`.
         overrides: ``section.key=value``, the value in YAML; ``mixture.0.lengths=[1,4]`` reaches into
             lists.
 
     Raises:
         ConfigError: with every fault.
     """
-    config = load(RUN, path, overrides)
+    config = load_spec(RUN, path, overrides)
     if faults := consent_faults(path, overrides, config.model):
         raise ConfigError([printable(fault) for fault in faults])
     return config
@@ -147,7 +147,7 @@ def config_from_dict(data: dict[str, Any]) -> Config:
     return from_dict(RUN, data)
 
 
-def load(form: ConfigSpec[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+def load_spec(form: ConfigSpec[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     """Read a config file of some kind, apply overrides, check everything.
 
     A file may name another with ``base: other.yaml`` (relative to itself) and then holds only what
@@ -187,7 +187,7 @@ def _printable() -> Iterator[None]:
 
 
 def _checked(form: ConfigSpec[C], data: dict[str, Any], faults: list[str]) -> C:
-    data = plain(data)
+    data = plain_data(data)
     if secret := [*(fault for fault in faults if fault.endswith(SECRET)), *secret_faults(data)]:
         raise ConfigError(secret)  # and no other fault, which might quote it
     faulty: set[str] = set()

@@ -318,7 +318,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """All keys as plain data, as written to ``config.yaml``."""
-        data: dict[str, Any] = plain(dataclasses.asdict(self))
+        data: dict[str, Any] = plain_data(dataclasses.asdict(self))
         return data
 
 
@@ -345,15 +345,17 @@ def describe_keys(classes: Mapping[str, Any] | None = None) -> Iterator[tuple[st
             if meaning is None:
                 continue
             required = info.is_required() if hasattr(info, "is_required") else False
-            default = "required" if required else short(plain(info.get_default(call_default_factory=True)))
+            default = (
+                "required" if required else short(plain_data(info.get_default(call_default_factory=True)))
+            )
             yield f"--{name}.{field.name}".replace("--.", "--"), f"{meaning} [{default}]"
 
 
-def plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """The same data in mappings with text keys, lists and scalars alone."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {str(key): plain_data(item) for key, item in value.items()}
+    return [plain_data(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def short(value: Any) -> str:

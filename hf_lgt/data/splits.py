@@ -166,7 +166,11 @@ def _read(
     used = _used(data)
     if kind == "parquet":
         return read_parquet(paths, used, commit)
-    read = text_tables.read_csv(paths, used, options) if kind == "csv" else text_tables.read_json(paths, used)
+    read = (
+        text_tables.read_csv_rows(paths, used, options)
+        if kind == "csv"
+        else text_tables.read_json_rows(paths, used)
+    )
     return _in_memory(read)
 
 

@@ -33,7 +33,7 @@ CHUNK = 50_000
 """rows that are held as Python objects at a time"""
 
 
-def read_csv(paths: Sequence[Path], used: UsedColumns, options: Mapping[str, Any]) -> pa.Table:
+def read_csv_rows(paths: Sequence[Path], used: UsedColumns, options: Mapping[str, Any]) -> pa.Table:
     """Rows of CSV files, one after the other.
 
     Cells are text. Columns that are no text are integers where all their cells are.
@@ -137,7 +137,7 @@ def _table_of(rows: Iterator[Sequence[str]], header: Sequence[str], used: UsedCo
     return pa.concat_tables(parts or [_named_columns(places, 0, {})])
 
 
-def read_json(paths: Sequence[Path], used: UsedColumns) -> pa.Table:
+def read_json_rows(paths: Sequence[Path], used: UsedColumns) -> pa.Table:
     """Rows of JSON files, one after the other: an object a line, or one list of objects.
 
     Raises:

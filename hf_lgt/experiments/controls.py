@@ -28,7 +28,7 @@ from data_builders import get_task
 from data_builders.registry import unknown
 from data_builders.sampling import draw_batch, stream
 from data_builders.symbols import PAD
-from hf_lgt.config.schema import ComponentConfig, Config, plain
+from hf_lgt.config.schema import ComponentConfig, Config, plain_data
 from hf_lgt.utils.errors import ConfigError
 
 Settings = dict[str, Any]
@@ -196,6 +196,6 @@ def _mixture(components: Sequence[ComponentConfig]) -> Settings:
 
 def given(component: ComponentConfig) -> dict[str, Any]:
     """A component as plain data, without keys that have their default value."""
-    data = plain(dataclasses.asdict(component))
+    data = plain_data(dataclasses.asdict(component))
     usual = {"weight": 1.0, "options": {}}
     return {key: value for key, value in data.items() if key not in usual or value != usual[key]}

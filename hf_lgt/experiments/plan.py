@@ -23,13 +23,13 @@ from data_builders.texts import printable
 from hf_lgt.checkpointing.run_folder import has_files, is_finished, refusals
 from hf_lgt.config.files import merge, set_key, set_value
 from hf_lgt.config.load import config_from_dict, load_config
-from hf_lgt.config.schema import NAME, SECTIONS, Config, plain, short
+from hf_lgt.config.schema import NAME, SECTIONS, Config, plain_data, short
 from hf_lgt.experiments.conflicts import fixed_faults, same_names, set_twice
 from hf_lgt.experiments.controls import arm_settings, given
 from hf_lgt.experiments.manifest import CONFIGS, Entry, Manifest, relative, setting_words, write_manifest
 from hf_lgt.experiments.revisions import LONGEST_NAME, ListedCheckpoint, setting
 from hf_lgt.experiments.spec import LENGTHS, ArmSpec, ExperimentSpec
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import write_text
 from hf_lgt.utils.errors import ConfigError
 
@@ -263,7 +263,7 @@ def config_digest(config: Config, *, data_follows_init: bool = False) -> str:
     data = config.to_dict()
     kept: dict[str, Any] = {"mixture": [given(c) for c in config.mixture]}
     for section, cls in SECTIONS.items():
-        usual = plain(dataclasses.asdict(cls()))
+        usual = plain_data(dataclasses.asdict(cls()))
         kept[section] = {key: value for key, value in data[section].items() if value != usual[key]}
     kept["seed"].pop("init", None)
     if data_follows_init:
@@ -370,7 +370,7 @@ def record_plan(spec: ExperimentSpec, runs: Sequence[PlannedRun]) -> None:
 
 def write_config(file: Path, config: Config) -> None:
     """Write a run's config, settled, unless the file says the same already."""
-    text = yaml12.dump(config.to_dict())
+    text = yaml.dump(config.to_dict())
     if not holds_text(file, text):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, text)

@@ -24,7 +24,7 @@ from typing import Any
 
 from data_builders.registry import unknown
 from hf_lgt.config.schema import short
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.errors import ConfigError
 
 KEYS = ("name_or_path", "revisions", "random_twin")
@@ -94,8 +94,8 @@ class CheckpointList:
 def setting(key: str, value: str) -> str:
     """``key=value``, the value in quotes where YAML would not take it for the same text."""
     try:
-        same = yaml12.load(value) == value
-    except yaml12.YAMLError:
+        same = yaml.load(value) == value
+    except yaml.YAMLError:
         same = False
     return f"{key}={value if same else json.dumps(value, ensure_ascii=False)}"
 

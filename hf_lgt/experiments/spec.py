@@ -39,7 +39,7 @@ from hf_lgt.config.files import merge, read_file, read_mapping, secret_faults
 from hf_lgt.config.schema import NAME, SECTIONS, short
 from hf_lgt.experiments.controls import TRANSFER, is_ready
 from hf_lgt.experiments.revisions import CheckpointList, read_checkpoints
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import expanded
 from hf_lgt.utils.errors import ConfigError
 
@@ -94,8 +94,8 @@ def load_comparison(path: str | Path) -> ExperimentSpec:
     path = Path(path)
     file = path / "compare.yaml" if path.is_dir() else path
     try:
-        data: Any = yaml12.read(file)
-    except (OSError, yaml12.YAMLError) as error:
+        data: Any = yaml.read(file)
+    except (OSError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ConfigError([f"comparison {file}: {reason}"]) from None
     if not isinstance(data, dict):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
 
-from hf_lgt.config.load import ConfigSpec, load
+from hf_lgt.config.load import ConfigSpec, load_spec
 from hf_lgt.config.schema import (
     DEFAULT_POSITIONS,
     LARGEST,
@@ -19,7 +19,7 @@ from hf_lgt.config.schema import (
     Positive,
     SeedConfig,
     TrainConfig,
-    plain,
+    plain_data,
     short,
 )
 from hf_lgt.config.validate import training_faults
@@ -110,7 +110,7 @@ class PretrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All keys as plain data, as written to ``config.yaml``."""
-        data: dict[str, Any] = plain(dataclasses.asdict(self))
+        data: dict[str, Any] = plain_data(dataclasses.asdict(self))
         return data
 
 
@@ -193,10 +193,10 @@ def load_pretrain_config(path: str | Path, overrides: Sequence[str] = ()) -> Pre
     """Read the config of a pretraining, apply overrides, check everything.
 
     Args:
-        path: YAML file; it may be based on another one, see `hf_lgt.config.load.load`.
+        path: YAML file; it may be based on another one, see `hf_lgt.config.load.load_spec`.
         overrides: ``section.key=value``, the value in YAML.
 
     Raises:
         ConfigError: with every fault.
     """
-    return load(PRETRAINING, path, overrides)
+    return load_spec(PRETRAINING, path, overrides)

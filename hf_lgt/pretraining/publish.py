@@ -11,7 +11,7 @@ from hf_lgt.pretraining.config import PretrainConfig
 from hf_lgt.pretraining.report import FIGURE, public_pretrain_config
 from hf_lgt.pretraining.run import KIND
 from hf_lgt.pretraining.validation import LOG
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 
 RECORDS = ("environment.json", KIND.data_file, "train.jsonl", LOG, FIGURE)
 
@@ -33,7 +33,7 @@ def push_revisions(config: PretrainConfig, repo_id: str, *, private: bool = Fals
     """
     run_dir = config.run_dir
     about = read_json(run_dir / KIND.data_file)
-    settings = yaml12.dump(public_pretrain_config(config, about)).encode()
+    settings = yaml.dump(public_pretrain_config(config, about)).encode()
     names = [name for name in list_revisions(run_dir) if name != MAIN]
     pushed = {}
     for name in (*names, MAIN):

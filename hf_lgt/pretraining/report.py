@@ -12,7 +12,7 @@ from hf_lgt.pretraining.config import PretrainConfig
 from hf_lgt.pretraining.validation import ValidationMeasurement
 from hf_lgt.report.figures import COLORS, TARGET_COLOR, new_figure, save_figure
 from hf_lgt.report.tables import STYLE
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 
 FIGURE = "validation.png"
 AGAIN = "hf_lgt.pretraining.report.write_figure draws it"
@@ -92,7 +92,7 @@ def revision_card(config: PretrainConfig, about: Mapping[str, Any], measured: Va
         tokens=measured.tokens,
         loss=measured.validation_loss,
         bits=measured.bits_per_byte,
-        config=yaml12.dump(public_pretrain_config(config, about)),
+        config=yaml.dump(public_pretrain_config(config, about)),
     )
 
 

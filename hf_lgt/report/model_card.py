@@ -16,7 +16,7 @@ from data_builders.texts import code, fenced, plain, printable
 from hf_lgt.config.schema import ComponentConfig, Config
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.report.tables import length_table, summary_lines
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 
 PAPER = "https://arxiv.org/abs/2506.09251"
 _CARD = """---
@@ -106,7 +106,7 @@ def model_card(
         # an escape of JSON is one of Python
         use=fenced(_USE.format(prompt=printable(json.dumps(prompt, ensure_ascii=False))), "python"),
         positions=_positions_line(config) + _heads_line(config),
-        config=fenced(yaml12.dump(public_config(config, data, base)).rstrip("\n"), "yaml"),
+        config=fenced(yaml.dump(public_config(config, data, base)).rstrip("\n"), "yaml"),
     )
 
 
@@ -243,4 +243,4 @@ def hub_results(config: Config, records: Sequence[EvalRecord], data: Mapping[str
         )
         for r in records
     ]
-    return yaml12.dump(eval_result_entries_to_yaml(entries))
+    return yaml.dump(eval_result_entries_to_yaml(entries))

@@ -16,7 +16,7 @@ from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.evaluation.trained_model import TrainedModel, load_trained_model, tests_of
 from hf_lgt.report.canvas import AGAIN
 from hf_lgt.report.results import show_results, write_figures
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import atomic_directory
 from hf_lgt.utils.errors import ConfigError
 
@@ -46,7 +46,7 @@ def reevaluate(found: TrainedModel, output: str | None, overwrite: bool) -> Path
     records = _evaluate(model, tests, found)
     with atomic_directory(out, replace=overwrite) as draft:
         (draft / "eval.jsonl").write_text("".join(r.to_json() + "\n" for r in records), encoding="utf-8")
-        (draft / "config.yaml").write_text(yaml12.dump(found.config.to_dict()), encoding="utf-8")
+        (draft / "config.yaml").write_text(yaml.dump(found.config.to_dict()), encoding="utf-8")
         figures = write_figures(found.config, records, draft, AGAIN)
     show_results(found.config, records, [out / figure.name for figure in figures])
     return out

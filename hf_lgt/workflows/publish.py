@@ -12,7 +12,7 @@ from data_builders.reading import read_json
 from hf_lgt.checkpointing.run_folder import CHECKPOINT_FILE, DATA_FILE, read_run_config, recorded_checkpoint
 from hf_lgt.evaluation.records import last_step, read_records
 from hf_lgt.report.model_card import hub_results, on_hub, public_config
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 
 RUN_FILES = (
     "config.yaml",
@@ -55,7 +55,7 @@ def push_run(
     about = run_dir / DATA_FILE
     data = read_json(about) if about.is_file() else {}
     base = recorded_checkpoint(run_dir)
-    also["run/config.yaml"] = yaml12.dump(public_config(config, data, base)).encode()
+    also["run/config.yaml"] = yaml.dump(public_config(config, data, base)).encode()
     if base and not base.get("on_hub"):
         base = {**base, "name_or_path": Path(str(base.get("name_or_path"))).name}
     if base:

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--pairs", type=cli.positive, default=4, help="pairs of opposites in use [4]")
     arguments.add_argument("--seed", type=int, default=0, help="draws the rows [0]")
     cli.add_hub_options(arguments, "the corpus")
-    known, stray = cli.parse(arguments, argv)
+    known, stray = cli.parse_options(arguments, argv)
 
     def work() -> int:
         from data_builders.corpus.marker import FolderError, is_there

@@ -16,7 +16,7 @@ RUN = "runs/tiny/seed-0"
 QUICK = {"train.steps": 12, "train.log_every": 4, "train.eval_every": 6, "train.save_every": 4}
 LONGER = {"train.steps": 120, "train.log_every": 20, "train.eval_every": 60, "train.save_every": 20}
 
-Fill = Callable[[Path, processes.Start], None]
+Fill = Callable[[Path, processes.Starter], None]
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,18 @@ def _finetune() -> list[Command]:
 
 
 def _pretrain() -> list[Command]:
-    from tests.tiny_pretraining import SMALL, write_text
+    from tests.support.tiny_pretraining import SMALL, write_text
 
     given = [f"--{word}" for word in [*SMALL, "text.files=['text']", "output_dir=pretrained"]]
 
-    def fill(place: Path, start: processes.Start) -> None:
+    def fill(place: Path, start: processes.Starter) -> None:
         write_text(place / "text")
 
     return [Command("pretrain.py", given, fill, done="holds a finished run")]
 
 
 def _compare() -> list[Command]:
-    def fill(place: Path, start: processes.Start) -> None:
+    def fill(place: Path, start: processes.Starter) -> None:
         arms = json.dumps([str(DEMO), "target_alone"])
         (place / "compare.yaml").write_text(f"name: both\narms: {arms}\nseeds: [0]\n", encoding="utf-8")
 
@@ -82,7 +82,7 @@ def _compare() -> list[Command]:
 
 
 def _sweep_together() -> list[Command]:
-    def fill(place: Path, start: processes.Start) -> None:
+    def fill(place: Path, start: processes.Starter) -> None:
         settings: dict[str, dict[str, object]] = {}
         for key, value in {**runs.SETTINGS, **LONGER}.items():
             section, _, name = key.partition(".")
@@ -96,7 +96,7 @@ def _sweep_together() -> list[Command]:
     return [Command("sweep.py", given, fill, children=True)]
 
 
-def _trained(place: Path, start: processes.Start) -> None:
+def _trained(place: Path, start: processes.Starter) -> None:
     """A finished run."""
     settings = options({**runs.SETTINGS, **QUICK, "output_dir": "runs"})
     log = place.with_name(f"{place.name}.log")
@@ -108,7 +108,7 @@ def _trained(place: Path, start: processes.Start) -> None:
 def _over(result: str, fill: Fill, command: Callable[[], Command]) -> Fill:
     """As another, and the result is there already."""
 
-    def both(place: Path, start: processes.Start) -> None:
+    def both(place: Path, start: processes.Starter) -> None:
         fill(place, start)
         own = command()
         log = place.with_name(f"{place.name}-before.log")
@@ -157,8 +157,8 @@ def _evaluate() -> list[Command]:
 
 
 def _report() -> list[Command]:
-    def fill(place: Path, start: processes.Start) -> None:
-        from tests.report_runs import write_experiment
+    def fill(place: Path, start: processes.Starter) -> None:
+        from tests.support.report_runs import write_experiment
 
         write_experiment(place / "runs")
 
@@ -171,7 +171,7 @@ def _report() -> list[Command]:
 def _build_dataset() -> list[Command]:
     given = ["--train_examples=20000", "--eval.lengths=[1,10]", "--eval.examples=16", "--output=corpus"]
 
-    def nothing(place: Path, start: processes.Start) -> None:
+    def nothing(place: Path, start: processes.Starter) -> None:
         pass
 
     alone = _new_and_replaced("build_dataset.py", given, nothing, "corpus")
@@ -198,7 +198,7 @@ class Case:
     """A command, and what it does when nobody kills it."""
 
     command: Command
-    start: processes.Start
+    start: processes.Starter
     watched: bool
     """whether it can be killed at an operation on a file"""
     inputs: Path
@@ -223,7 +223,7 @@ class Case:
         return bool(self.command.done) and self.command.done in text
 
 
-def undisturbed(command: Command, start: processes.Start, watched: bool, work: Path) -> Case:
+def undisturbed(command: Command, start: processes.Starter, watched: bool, work: Path) -> Case:
     """Make what a command reads, and run it twice; the two must agree."""
     inputs, place = work / "inputs", work / "place"
     command.fill(places.make_place(inputs), start)

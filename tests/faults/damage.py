@@ -55,7 +55,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def stopped_run(start: processes.Start, work: Path) -> Path:
+def stopped_run(start: processes.Starter, work: Path) -> Path:
     """Where a run lies that was killed when it had written two checkpoints."""
     output = work / "stopped"
     newest = runs.folder(output) / "checkpoints" / f"step-{STOPPED_AT:06d}"
@@ -70,7 +70,9 @@ def stopped_run(start: processes.Start, work: Path) -> Path:
     return output
 
 
-def recovers(start: processes.Start, stopped: Path, work: Path, name: str, kind: str, expected: Path) -> dict:
+def recovers(
+    start: processes.Starter, stopped: Path, work: Path, name: str, kind: str, expected: Path
+) -> dict:
     """Damage one file, resume, compare."""
     output, log = work / "damaged", work / "damaged.log"
     for old in (output, log):

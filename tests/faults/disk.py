@@ -136,7 +136,7 @@ def events(drawn: np.random.Generator) -> dict[str, tuple[Callable[[Path], bool]
 
 
 def point(
-    number: int, kind: str, room: int, start: processes.Start, disk: Disk, expected: Path, seed: int
+    number: int, kind: str, room: int, start: processes.Starter, disk: Disk, expected: Path, seed: int
 ) -> dict:
     """Let a run meet a full disk; what it did, and whether it resumed well."""
     drawn, work = stream(seed, "disk", number), disk.place.parent

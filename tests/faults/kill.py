@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def kill_recipe(
-    recipe: str, start: processes.Start, watched: bool, work: Path, options: argparse.Namespace
+    recipe: str, start: processes.Starter, watched: bool, work: Path, options: argparse.Namespace
 ) -> dict:
     """All trials of a recipe; gives the report."""
     share = options.inside

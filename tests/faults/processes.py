@@ -122,7 +122,7 @@ class Trap:
     """file that takes the number of operations when the process ends well"""
 
 
-class Start(Protocol):
+class Starter(Protocol):
     """Starts a recipe."""
 
     def __call__(
@@ -154,7 +154,7 @@ def _settle_environment() -> None:
     os.environ["PYTHONPATH"] = str(ROOT)
 
 
-def forks() -> Start:
+def forks() -> Starter:
     """Starts recipes as forks of this process, which has imported everything: in a fraction of a second."""
     _settle_environment()
     import torch
@@ -264,7 +264,7 @@ def _watch(trap: Trap) -> list[None]:
     return seen
 
 
-def spawns(processes: int = 1) -> Start:
+def spawns(processes: int = 1) -> Starter:
     """Starts recipes as a user does, with `accelerate launch` where there are several processes."""
     _settle_environment()
     command = [sys.executable]

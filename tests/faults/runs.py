@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.faults.processes import Start
+from tests.faults.processes import Starter
 
 STEPS, SAVE_EVERY, EVAL_EVERY = 60, 5, 10
 SETTINGS = {
@@ -38,7 +38,7 @@ def folder(output: Path) -> Path:
     return output / "tiny" / "seed-0"
 
 
-def reference(start: Start, work: Path, **settings: object) -> tuple[Path, float]:
+def reference(start: Starter, work: Path, **settings: object) -> tuple[Path, float]:
     """An undisturbed run: its folder and the seconds that it took."""
     work.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()

@@ -38,7 +38,7 @@ from hf_lgt.report.canvas import drawing
 from hf_lgt.report.figures import save_figure
 from hf_lgt.report.model_card import public_config
 from hf_lgt.report.svg import color_rules, inline, svg_of
-from hf_lgt.utils import yaml as yaml12
+from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import atomic_directory, write_text
 from hf_lgt.utils.errors import ConfigError
 
@@ -265,9 +265,9 @@ def _configs(run: Run) -> tuple[str, str]:
     if run.config is None:
         return "", ""
     public = public_config(run.config, recorded_data(run.run_dir), recorded_checkpoint(run.run_dir))
-    whole = yaml12.dump(public)
+    whole = yaml.dump(public)
     del public["seed"]["init"]
-    return whole, yaml12.dump(public)
+    return whole, yaml.dump(public)
 
 
 def _hash(text: str) -> str:

@@ -1,0 +1,145 @@
+import json
+import math
+
+import pytest
+import torch
+
+from hf_lgt import train
+from hf_lgt.config.schema import TrainConfig
+from hf_lgt.data.batch_sources import GeneratedSource
+from hf_lgt.data.batching import even_split
+from hf_lgt.data.codec import Codec
+from hf_lgt.models.build import build_model
+from hf_lgt.models.forward import answer_loss
+from hf_lgt.training.optimizers import make_optimizer, make_schedule
+from hf_lgt.utils.errors import TrainingError
+from hf_lgt.utils.seeding import seed_generators
+from tests.integration.models.test_packing import take_gradient
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def losses(run_dir):
+    return [line["loss"] for line in lines(run_dir / "train.jsonl")]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.length_buckets=1"],
+        ["train.length_buckets=7"],
+        ["train.gradient_accumulation_steps=4"],
+        ["train.gradient_accumulation_steps=32"],
+        ["train.eval_every=null", "train.save_every=null"],
+    ],
+)
+def test_equivalent_settings_give_one_trajectory(tiny, tiny_run, overrides):
+    run = train(tiny(*overrides), progress=False).run_dir
+    assert losses(run) == pytest.approx(losses(tiny_run), rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["seed.init=1"], ["seed.data=1"], ["train.learning_rate=0.01"], ["train.betas=[0.5,0.5]"]]
+)
+def test_settings_that_matter_change_the_trajectory(tiny, tiny_run, overrides):
+    run = train(tiny(*overrides), progress=False).run_dir
+    assert losses(run)[-1] != pytest.approx(losses(tiny_run)[-1], rel=2e-4)
+
+
+def test_the_gradient_is_that_of_the_mean_over_the_batchs_answer_tokens(tiny):
+    config = tiny()
+    codec = Codec.build()
+    model = build_model(config.model, codec, 0)
+    source = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)
+    batch = source.batch(0)
+    (whole,) = even_split(batch, 1, 1)
+    (answer_loss(model, whole) / batch.answer_tokens).backward()
+    wanted = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    take_gradient(model, batch, config.train)
+    for p, grad in zip(model.parameters(), wanted, strict=True):
+        torch.testing.assert_close(p.grad, grad, rtol=1e-4, atol=1e-7)
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_its_last_share(tiny):
+    config = TrainConfig(steps=100, learning_rate=0.5, warmup=0.1, decay=0.4, min_lr_ratio=0.2)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = make_schedule(optimizer, config)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:11] == pytest.approx([0.1 + 0.04 * i for i in range(11)])
+    assert rates[10:61] == pytest.approx([0.5] * 51)
+    cosine = [0.1 + 0.4 * (1 + math.cos(math.pi * i / 40)) / 2 for i in range(40)]
+    assert rates[60:] == pytest.approx(cosine)
+
+
+def test_a_schedule_that_starts_later_goes_on_as_if_it_had_not(tiny):
+    config = TrainConfig(steps=50, learning_rate=0.5)
+    whole = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = make_schedule(whole, config)
+    for _ in range(33):
+        whole.step()
+        schedule.step()
+    later = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    make_schedule(later, config, taken=33)
+    assert later.param_groups[0]["lr"] == whole.param_groups[0]["lr"]
+
+
+def test_weight_decay_is_on_matrices_only(tiny):
+    model = build_model(tiny().model, Codec.build(), 0)
+    groups = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    decayed = {id(p) for g in groups if g["weight_decay"] == 0.3 for p in g["params"]}
+    plain = {id(p) for g in groups if g["weight_decay"] == 0.0 for p in g["params"]}
+    for name, p in model.named_parameters():
+        assert id(p) in (plain if "norm" in name else decayed)
+        assert id(p) not in (decayed if "norm" in name else plain)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_tasks_and_lengths(tiny):
+    overrides = ["train.learning_rate=1e30", "train.warmup=0", "train.max_grad_norm=null"]
+    config = tiny(*overrides, "train.log_every=1")
+    told = r"is (nan|inf) at step (\d+), on \d+ of capitalize_reverse \(length [1-8] to [1-8]\), \d+ of cap"
+    with pytest.raises(TrainingError, match=told):
+        train(config, progress=False)
+    assert all(math.isfinite(line["loss"]) for line in lines(config.run_dir / "train.jsonl"))
+
+
+def test_bf16_trains_and_stays_near_float32(tiny, tiny_run):
+    run = train(tiny("train.precision=bf16"), progress=False).run_dir
+    assert losses(run) == pytest.approx(losses(tiny_run), rel=0.02)
+    assert losses(run) != losses(tiny_run)
+
+
+def test_a_compiled_model_gives_the_same_losses(tiny, tiny_run):
+    run = train(tiny("train.compile=true", "train.length_buckets=1"), progress=False).run_dir
+    assert losses(run) == pytest.approx(losses(tiny_run), rel=2e-4)
+
+
+def test_trackers_get_the_log(tiny):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(tiny("train.trackers=[tensorboard]"), progress=False).run_dir
+    files = list((run / "trackers").rglob("events.*"))
+    tags = set()
+    for file in files:
+        events = EventAccumulator(str(file)).Reload()
+        tags |= set(events.Tags()["scalars"])
+        if "loss" in events.Tags()["scalars"]:
+            logged = [(e.step, e.value) for e in events.Scalars("loss")]
+    expected = [(line["step"], line["loss"]) for line in lines(run / "train.jsonl")]
+    assert [step for step, _ in logged] == [step for step, _ in expected]
+    assert [value for _, value in logged] == pytest.approx([value for _, value in expected])
+    assert "exact_match/capitalize_reverse/length_004" in tags
+
+
+def test_passes_draw_what_torchs_own_seed_would_let_them_draw():
+    torch.manual_seed(2**62 + 3)
+    wanted = torch.rand(4)
+    torch.manual_seed(0)
+    seed_generators(2**62 + 3, torch.device("cpu"))
+    assert torch.equal(torch.rand(4), wanted)

@@ -1,0 +1,425 @@
+"""What is read from the runs of an experiment, and its tables and figures."""
+
+import dataclasses
+import json
+from statistics import fmean
+
+import pytest
+
+from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.experiments.manifest import read_manifest
+from hf_lgt.experiments.plan import plan, record_plan
+from hf_lgt.experiments.report.cells import mean_of, reach_of
+from hf_lgt.experiments.report.outputs import write_sweep
+from hf_lgt.experiments.report.stability import fall, stability_table, swing
+from hf_lgt.experiments.report.sweep_figures import curves_pictures, sweep_pictures
+from hf_lgt.experiments.report.sweep_tables import (
+    chosen_lengths,
+    curve_table,
+    difference_table,
+    gap_tables,
+    pairs,
+    seed_table,
+    summary_table,
+    sweep_tables,
+)
+from hf_lgt.experiments.results import collect
+from hf_lgt.experiments.spec import load_sweep
+from hf_lgt.report.blocks import Number, Row, Table
+from hf_lgt.utils import yaml
+from hf_lgt.utils.errors import ConfigError
+from tests.conftest import ROOT
+
+STRINGS = ROOT / "recipes" / "paper" / "strings_cpu.yaml"
+ARMS = f"name: s\nconfig: {STRINGS}\narms: [transfer, target_alone, target_long]\nseeds: [0, 1, 2]\n"
+
+
+def record(task, role, length, exact, step):
+    return EvalRecord(step, task, role, length, 100, exact, 0.0, 1.0, exact)
+
+
+def finish(run, exact, steps=(100, 200)):
+    """Lay out a finished run whose exact match is ``exact(task, length, step)``."""
+    run.run_dir.mkdir(parents=True)
+    (run.run_dir / "config.yaml").write_text(yaml.dump(run.config.to_dict()))
+    lines = [
+        record(c.task, c.role, length, exact(c.task, length, step), step).to_json()
+        for step in steps
+        for c in run.config.mixture
+        for length in run.config.eval.grid
+    ]
+    (run.run_dir / "eval.jsonl").write_text("\n".join(lines) + "\n")
+    (run.run_dir / "model").mkdir()
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """Plans a sweep, lays out its runs: ``exact(run)`` gives a run's exact match, None leaves it undone."""
+
+    def make(text, exact, steps=(100, 200)):
+        file = tmp_path / "sweep.yaml"
+        file.write_text(text)
+        spec = load_sweep(file)
+        runs = plan(spec, [f"output_dir={tmp_path / 'runs'}"])
+        record_plan(spec, runs)
+        for run in runs:
+            if (found := exact(run)) is not None and not run.run_dir.exists():
+                finish(run, found, steps)
+        folder = tmp_path / "runs" / spec.name
+        return read_manifest(folder), collect(read_manifest(folder), folder), folder
+
+    return make
+
+
+def step_at(longest, after=0.0):
+    return lambda length: 1.0 if length <= longest else after
+
+
+def by_arm(run):
+    """Exact match: alone right up to 8, with auxiliaries up to 8, 10 or 12 by the seed, long up to 16."""
+    ends = {"transfer": 8 + 2 * run.seed, "target_alone": 8, "target_long": 16}
+
+    def exact(task, length, step):
+        if task != "capitalize_reverse":
+            return step_at(16)(length)
+        return step_at(ends[run.arm])(length)
+
+    return exact
+
+
+@pytest.fixture
+def arms(experiment):
+    return experiment(ARMS, by_arm)
+
+
+def test_arms_are_measured_in_the_region_of_the_first_with_auxiliaries(arms):
+    _, (transfer, alone, long), _ = arms
+    assert [cell.arm for cell in (transfer, alone, long)] == ["transfer", "target_alone", "target_long"]
+    # of lengths 9 to 16 the seeds reach 0, 2 and 4
+    assert [r.reach for r in transfer.results] == [0.0, 0.25, 0.5]
+    assert [r.reach for r in alone.results] == [0.0] * 3
+    assert [r.reach for r in long.results] == [1.0] * 3
+    assert [r.summary.transfer for r in transfer.results] == pytest.approx([0.0, 0.25, 0.5])
+    assert [r.summary.transfer for r in alone.results] == pytest.approx([0.0] * 3)
+    assert [r.summary.regimes.within for r in long.results] == [1.0] * 3
+    assert [r.summary.regimes.beyond for r in long.results] == [0.0] * 3
+    assert transfer.results[0].auxiliary_curve
+    assert not alone.results[0].auxiliary_curve
+
+
+def test_an_arm_without_auxiliaries_is_measured_against_those_of_its_own_seed(experiment):
+    def exact(run):
+        # the auxiliaries reach 16 on seed 0, and 12 on seed 1
+        good = 16 if run.seed == 0 else 12
+        return lambda task, length, step: step_at(8 if task == "capitalize_reverse" else good)(length)
+
+    text = f"name: s\nconfig: {STRINGS}\narms: [transfer, target_alone]\nseeds: [0, 1]\n"
+    _, (_, alone), _ = experiment(text, exact)
+    assert [r.summary.gap for r in alone.results] == [0.5, 0.25]
+    assert alone.results[0].summary.auxiliary_mean is None
+
+
+def test_points_have_references_of_their_own(experiment):
+    text = f"name: s\nconfig: {STRINGS}\narms: [transfer, target_alone]\nseeds: [0]\n"
+    text += "grid: {target_length: [4, 8]}\n"
+
+    def exact(run):
+        longest = 12 if run.arm == "transfer" else int(run.point["target_length"])
+        return lambda task, length, step: step_at(longest if task == "capitalize_reverse" else 16)(length)
+
+    _, cells, _ = experiment(text, exact)
+    first = [(c.arm, c.point["target_length"], c.results[0]) for c in cells]
+    assert [(arm, length, r.summary.target_length, r.reach) for arm, length, r in first] == [
+        ("transfer", "4", 4, pytest.approx(8 / 12)),
+        ("target_alone", "4", 4, 0.0),
+        ("transfer", "8", 8, 0.5),
+        ("target_alone", "8", 8, 0.0),
+    ]
+
+
+def test_unfinished_runs_are_left_out_and_told(experiment):
+    manifest, cells, _ = experiment(ARMS, lambda run: None if run.seed == 2 else by_arm(run))
+    assert [[r.seed for r in cell.results] for cell in cells] == [[0, 1]] * 3
+    assert any("3 of 9 runs are not finished" in note for note in summary_table(manifest, cells).notes)
+
+
+def test_nothing_finished_is_no_table(experiment):
+    manifest, cells, _ = experiment(ARMS, lambda run: None)
+    assert cells == []
+    assert sweep_tables(manifest, cells) == []
+    assert sweep_pictures(manifest, cells) == []
+
+
+def test_an_arm_that_still_runs_stays_what_the_others_are_measured_against(experiment):
+    text = f"name: s\nconfig: {STRINGS}\narms: [transfer, {{name: far, config: {{mixture: ["
+    text += "{task: capitalize_reverse, role: target, lengths: [1, 8]}, "
+    text += "{task: string_copy, role: auxiliary, lengths: [1, 12]}]}}, target_alone]\nseeds: [0]\n"
+
+    def exact(run):
+        if run.arm == "transfer":  # begun
+            run.run_dir.mkdir(parents=True)
+            (run.run_dir / "config.yaml").write_text(yaml.dump(run.config.to_dict()))
+            return None
+        return lambda task, length, step: step_at(12)(length)
+
+    _, (far, alone), _ = experiment(text, exact)
+    # of lengths 9 to 16, not of 9 to 12; there is no curve yet to measure a gap against
+    assert [cell.results[0].reach for cell in (far, alone)] == [0.5, 0.5]
+    assert alone.results[0].summary.gap is None
+    assert alone.results[0].auxiliary_mean is None
+
+
+def test_without_auxiliaries_every_longer_length_counts(experiment):
+    text = f"name: s\nconfig: {STRINGS}\narms: [target_alone]\nseeds: [0, 1]\n"
+    text += "grid: {train.steps: [100, 200]}\n"
+
+    def exact(run):
+        return step_at(8 if run.point["train.steps"] == "100" else 14)
+
+    manifest, cells, _ = experiment(text, lambda run: lambda task, length, step: exact(run)(length))
+    assert [r.reach for cell in cells for r in cell.results] == [0.0, 0.0, 0.5, 0.5]
+    assert [r.summary.regimes.beyond for r in cells[0].results] == [None, None]
+    (row,) = difference_table(manifest, cells).rows
+    assert row.values[3].value == 0.5
+
+
+def test_each_auxiliary_is_learned_on_its_own_lengths(experiment):
+    text = f"name: s\nconfig: {{base: {STRINGS}, mixture: ["
+    text += "{task: capitalize_reverse, role: target, lengths: [1, 4]}, "
+    text += "{task: capitalize, role: auxiliary, lengths: [1, 4]}, "
+    text += (
+        "{task: reverse, role: auxiliary, lengths: [1, 16]}]}\narms: [transfer, target_alone]\nseeds: [0]\n"
+    )
+    _, (own, alone), _ = experiment(text, lambda run: lambda task, length, step: step_at(4)(length))
+    assert own.results[0].auxiliary_mean == alone.results[0].auxiliary_mean == (1 + 4 / 16) / 2
+
+
+def test_a_target_that_was_trained_longer_must_be_learned_itself(experiment):
+    text = f"name: s\nconfig: {STRINGS}\nseeds: [0]\ngrid: {{target_length: [16], auxiliary_length: [2]}}\n"
+    manifest, (cell,), _ = experiment(text, lambda run: lambda task, length, step: step_at(2)(length))
+    # both reach 2: the same curve, and nothing was learned
+    assert cell.results[0].summary.gap is None
+    assert not cell.results[0].comparable
+    (note,) = summary_table(manifest, [cell]).notes[1:]
+    assert note.endswith(
+        "on 1 of 1 seeds the target, trained longer, scores below 0.5 on its own lengths; it was not "
+        "learned, so gap and transfer leave these seeds out."
+    )
+
+
+def test_several_targets_are_told(experiment):
+    text = f"name: s\nconfig: {{base: {STRINGS}, mixture: ["
+    text += "{task: capitalize, role: target, lengths: [1, 4]}, "
+    text += "{task: reverse, role: target, lengths: [1, 4]}]}\nseeds: [0]\n"
+    manifest, cells, _ = experiment(text, lambda run: lambda task, length, step: 1.0)
+    notes = summary_table(manifest, cells).notes
+    assert "transfer: the target is capitalize; reverse is in the runs' eval.jsonl alone." in notes
+
+
+def test_all_damaged_files_are_told_at_once(experiment, tmp_path):
+    manifest, cells, folder = experiment(ARMS, by_arm)
+    for result in (cells[0].results[0], cells[1].results[1]):
+        (result.run_dir / "eval.jsonl").write_text("nonsense\n")
+    (cells[2].results[2].run_dir / "config.yaml").unlink()
+    with pytest.raises(ConfigError) as caught:
+        collect(manifest, folder)
+    assert len(caught.value.faults) == 3
+
+
+# ---------------------------------------------------------------------------------- tables
+
+
+def cells_of(table):
+    return [row.values for row in table.rows]
+
+
+def test_the_summary_has_means_intervals_and_success(arms):
+    manifest, cells, _ = arms
+    table = summary_table(manifest, cells)
+    assert table.headers[:3] == ("arm", "seeds", "within")
+    first = dict(zip(table.headers, table.rows[0].values, strict=True))
+    assert first["seeds"] == 3
+    assert first["transfer region"] == Number(0.25, 0.0, 0.5)
+    assert first["seeds with ≥ 0.5 there"] == "1/3"
+    rate = first["success rate"]
+    assert (rate.low, rate.high) == pytest.approx((0.0615, 0.7923), abs=1e-3)
+    assert table.rows[0].runs == tuple(f"{cells[0].results[0].config.name}/seed-{s}" for s in range(3))
+    assert str(first["transfer region"]) == "0.250 (0.000–0.500)"
+
+
+def test_auxiliaries_that_were_not_learned_are_told(experiment):
+    manifest, cells, _ = experiment(ARMS, lambda run: lambda task, length, step: step_at(3)(length))
+    table = summary_table(manifest, cells)
+    # a gap of two tasks that both fail is small, and is no transfer
+    gap, transfer = (table.headers.index(name) for name in ("gap", "transfer"))
+    assert [row.values[gap] for row in table.rows] == [None] * 3
+    assert [row.values[transfer] for row in table.rows] == [None] * 3
+    notes = table.notes
+    assert any(note.startswith("transfer: on 3 of 3 seeds the auxiliaries score below 0.5") for note in notes)
+
+
+def test_differences_are_paired_by_seed_with_an_exact_test(arms):
+    manifest, cells, _ = arms
+    table = difference_table(manifest, cells)
+    alone, long = (dict(zip(table.headers, row.values, strict=True)) for row in table.rows)
+    assert (alone["setting"], alone["minus"], alone["seeds"]) == ("target_alone", "transfer", 3)
+    assert alone["difference"].value == pytest.approx(-0.25)
+    # differences 0, -.25, -.5: of 8 changes of sign, 4 leave the mean as far out (the 0 counts twice)
+    assert alone["p"].value == 0.5
+    assert long["p"].value == 0.25
+    # standard deviation .25, width .2: (2 * 1.96 * .25 / .2) ** 2 = 24.01
+    assert alone["seeds for width 0.2"] == 25
+
+
+def test_every_axis_is_compared_to_its_first_value_by_seed(experiment):
+    text = (
+        f"name: s\nconfig: {STRINGS}\narms: [transfer, target_alone]\nseeds: [0]\n"
+        "grid: {p: {a: {}, b: {train: {steps: 5}}}, q: {c: {}, d: {train: {batch_size: 4}}}}\n"
+    )
+    manifest, cells, _ = experiment(text, lambda run: lambda task, length, step: 0.5)
+    found = [(cell.label, other.label) for cell, other in pairs(manifest, cells)]
+    assert ("transfer, p b, q d", "transfer, p a, q d") in found
+    assert ("transfer, p b, q d", "transfer, p b, q c") in found
+    assert ("target_alone, p b, q d", "transfer, p b, q d") in found
+    assert ("target_alone, p b, q d", "target_alone, p a, q d") in found
+    assert ("transfer, p a, q c", "transfer, p a, q c") not in found
+    # 2 axes x 2 arms x 2 places each of which is not the first, and 4 arms against the first
+    assert len(found) == 4 + 2 * 2 * 2
+
+
+def test_lengths_are_those_from_the_trained_one_on(arms):
+    manifest, cells, _ = arms
+    # of 8 to 20 twelve, the ends among them
+    assert chosen_lengths(cells) == [8, 9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 20]
+    table = curve_table(manifest, cells)
+    row = dict(zip(table.headers, table.rows[0].values, strict=True))
+    assert row["8"].value == 1.0
+    assert row["9"].value == pytest.approx(2 / 3)
+
+
+def test_every_run_has_a_row(arms):
+    manifest, cells, _ = arms
+    rows = cells_of(seed_table(manifest, cells))
+    assert [row[:2] for row in rows] == [
+        (arm, seed) for arm in ("transfer", "target_alone", "target_long") for seed in range(3)
+    ]
+    assert rows[1][3] == Number(0.25)
+
+
+GRID = f"name: s\nconfig: {STRINGS}\nseeds: [0, 1]\n"
+GRID += "grid: {target_length: [4, 8], auxiliary_length: [4, 8, 16]}\n"
+
+
+def as_far_as_trained(run):
+    ends = {c.task: c.lengths[1] for c in run.config.mixture}
+    return lambda task, length, step: step_at(ends[task])(length)
+
+
+def test_the_gap_is_a_grid_of_the_two_training_lengths(experiment):
+    manifest, cells, _ = experiment(GRID, as_far_as_trained)
+    (table,) = gap_tables(manifest, cells)
+    assert table.headers == ("target ≤", "≤ 4", "≤ 8", "≤ 16")
+    gaps = [[value if isinstance(value, str) else value.value for value in row] for row in cells_of(table)]
+    # without any transfer: 1 - min / max of the two lengths
+    assert gaps == [["4", 0.0, 0.5, 0.75], ["8", 0.5, 0.0, 0.5]]
+    assert len(table.rows[0].runs) == 6
+
+
+def test_tables_are_markdown_in_which_names_mean_nothing():
+    rows = (Row(("<b>x</b>", Number(0.5, 0.25, 0.75)), ("id",)), Row(("-", None)))
+    table = Table("t", "A *title*", ("a|b", "n"), rows)
+    text = table.markdown()
+    assert "<b>" not in text
+    assert "0.500 (0.250–0.750)" in text
+    assert "–" in text.splitlines()[-1]
+
+
+# ---------------------------------------------------------------------------------- figures and files
+
+
+def picture_names(found):
+    return [picture.name for picture in found]
+
+
+def test_the_pictures_fit_the_experiment(arms):
+    manifest, cells, _ = arms
+    assert picture_names(sweep_pictures(manifest, cells)) == ["curves", "reach"]
+
+
+def test_checkpoints_of_a_single_arm_are_lines_of_one_panel(arms):
+    manifest, cells, _ = arms
+    starts = [dataclasses.replace(cells[0], checkpoint=name) for name in ("random", "step-1")]
+    picture = next(curves_pictures(manifest, starts))
+    (axes,) = picture.figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "random (n=3)", "step-1 (n=3)", "auxiliaries"
+    ]  # fmt: skip
+    assert axes.get_title() == ""
+    assert "interval" in picture.alt
+    assert "random 0." in picture.alt
+    both = [*starts, *(dataclasses.replace(cells[1], checkpoint=name) for name in ("random", "step-1"))]
+    assert len(next(curves_pictures(manifest, both)).figure.axes) == 2
+
+
+def test_a_grid_of_lengths_is_a_heat_map(experiment):
+    manifest, cells, _ = experiment(GRID, as_far_as_trained)
+    found = {picture.name: picture for picture in sweep_pictures(manifest, cells)}
+    assert "gap" in found
+    assert "curves" not in found
+    assert "target 4, auxiliaries 16: 0.75" in found["gap"].alt
+    (axes, _) = found["gap"].figure.axes
+    assert [text.get_text() for text in axes.texts] == ["0.00", "0.50", "0.75", "0.50", "0.00", "0.50"]
+
+
+def test_many_evaluations_make_the_stability_figure(experiment):
+    def exact(run):
+        # the transfer region goes up and down by .4 from one evaluation to the next, trained lengths stay
+        return lambda task, length, step: 1.0 if length <= 8 else 0.3 + 0.4 * (step // 50 % 2)
+
+    text = f"name: s\nconfig: {STRINGS}\nseeds: [0, 1]\n"
+    manifest, (cell,), _ = experiment(text, exact, range(50, 401, 50))
+    (picture,) = [p for p in sweep_pictures(manifest, [cell]) if p.name == "stability"]
+    found = [measure(cell, regime)(r) for measure in (swing, fall) for regime in ("within", "transfer")
+             for r in cell.results]  # fmt: skip
+    assert found == pytest.approx([0, 0, 0.4, 0.4, 0, 0, 0.4, 0.4])
+    (row,) = stability_table(manifest, [cell]).rows
+    assert [str(value) for value in row.values] == ["transfer", "2", *(
+        f"{v} ({v}–{v})" for v in ("0.000", "0.400", "0.400", "0.400")
+    )]  # fmt: skip
+    assert "by 0.400 (0.400–0.400) in the transfer region" in picture.alt
+    lines = picture.figure.axes[0].get_lines()
+    assert len(lines) == 3 * (2 + 1)
+    assert list(lines[2].get_ydata()) == [1.0] * 8
+
+
+def test_the_curve_has_the_mean_and_its_interval(arms):
+    manifest, cells, _ = arms
+    picture = next(p for p in sweep_pictures(manifest, cells) if p.name == "curves")
+    axes = picture.figure.axes[0]
+    line = next(line for line in axes.get_lines() if line.get_label() == "transfer (n=3)")
+    assert list(line.get_ydata())[8:12] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3])
+    assert "transfer 0.250 (0.000–0.500)" in picture.alt
+
+
+def test_all_is_written_and_the_numbers_are_there_to_read(arms):
+    manifest, cells, folder = arms
+    tables, figures = write_sweep(manifest, cells, folder)
+    assert [table.name for table in tables] == ["summary", "lengths", "differences", "seeds"]
+    assert all(path.stat().st_size > 5000 for path in figures)
+    data = json.loads((folder / "sweep.json").read_text())
+    transfer = data["cells"][0]
+    assert transfer["curve"]["9"] == pytest.approx([2 / 3, 0.0, 1.0])
+    runs = transfer["runs"]
+    assert [run["regimes"]["transfer"] for run in runs] == [0.0, 0.25, 0.5]
+    assert runs[2]["regimes_by_step"]["200"]["transfer"] == 0.5
+    text = (folder / "sweep.md").read_text()
+    assert text.startswith("# s\n")
+    assert "best" not in text.lower()
+
+
+def test_a_mean_of_one_seed_has_no_interval(arms):
+    _, cells, _ = arms
+    one = dataclasses.replace(cells[0], results=cells[0].results[:1])
+    assert mean_of(one, reach_of) == Number(0.0)
+    assert mean_of(cells[0], reach_of).value == fmean([0.0, 0.25, 0.5])
+    assert mean_of(cells[0], lambda r: None) is None
