@@ -27,13 +27,13 @@ from hf_lgt.models.packing import PackedPass, choose_layout
 from hf_lgt.training.nonfinite_guard import NonfiniteGuard
 from hf_lgt.training.optimizers import make_schedule
 from hf_lgt.training.train_log import TrainLog
-from hf_lgt.utils import prefetch as ahead
+from hf_lgt.utils import prefetch
 from hf_lgt.utils.allocator import keep_freed_memory
 from hf_lgt.utils.distributed import lost_process
 from hf_lgt.utils.errors import RunError
 from hf_lgt.utils.fsdp import full_optimizer, full_weights, is_sharded
 from hf_lgt.utils.jsonl import count_lines
-from hf_lgt.utils.prefetch import Ahead
+from hf_lgt.utils.prefetch import Prefetcher
 from hf_lgt.utils.progress import bar
 from hf_lgt.utils.seeding import dropout_seed, seed_generators
 from hf_lgt.utils.signals import Interrupted, Signals
@@ -123,7 +123,7 @@ class Loop:
         if device.type == "cpu":
             keep_freed_memory()
         packed = choose_layout(train, model, device)
-        asynchronous = ahead.asynchronous(device)
+        asynchronous = prefetch.asynchronous(device)
         # else a pass synchronises host and device to see whether it needs a mask, and a compiled one makes it
         self.causal = (asynchronous or train.compile) and causal_fault(model) is None
         loaded = [load_checkpoint(run.resume_from, run.model) if run.resume_from else None for run in runs]
@@ -145,7 +145,7 @@ class Loop:
             CheckpointWriter(run.config.run_dir, run.codec, keep_last or train.keep_last, run.resume_from)
             for run in runs
         ]
-        self._prepared = Ahead(self._prepare, train.steps) if asynchronous else None
+        self._prepared = Prefetcher(self._prepare, train.steps) if asynchronous else None
 
     def run(self, *, evaluate_first: bool, progress: bool) -> list[RunError | None]:
         """Take the steps that are left, with their evaluations and checkpoints.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from hf_lgt.data.batch_sources import Source
-from hf_lgt.utils import prefetch as ahead
+from hf_lgt.utils import prefetch
 from hf_lgt.utils.errors import TrainingError
 
 
@@ -26,7 +26,7 @@ class NonfiniteGuard:
     def __init__(self, device: torch.device, sources: Sequence[Source], *, gradients: bool) -> None:
         self.sources = sources
         self.gradients = gradients
-        self.eager = not ahead.asynchronous(device)
+        self.eager = not prefetch.asynchronous(device)
         """whether asking after each step costs nothing"""
         # step, loss, norm of the gradient
         self._first = torch.full((len(sources), 3), -1.0, device=device)

@@ -11,7 +11,7 @@ import torch
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Calls a function of the step in a thread, one step ahead.
 
     Args:

@@ -16,7 +16,7 @@ from hf_lgt.models.build import build_model
 from hf_lgt.models.causal_attention import NAME, attention_named, causal_fault
 from hf_lgt.training.loop import Loop, TrainingRun
 from hf_lgt.training.trainer import SingleStep
-from hf_lgt.utils.prefetch import Ahead, asynchronous
+from hf_lgt.utils.prefetch import Prefetcher, asynchronous
 from tests.integration.models.test_packing import FAMILIES, SMALL
 from tests.integration.workflows.test_train import timeless
 
@@ -107,7 +107,7 @@ def test_what_is_made_ahead_comes_in_order():
             raise ValueError("no batch")
         return 10 * step
 
-    prepared = Ahead(make_one, 5)
+    prepared = Prefetcher(make_one, 5)
     assert [prepared(1), prepared(2)] == [10, 20]
     with pytest.raises(ValueError, match="no batch"):
         prepared(3)
