@@ -86,7 +86,7 @@ def test_where_it_goes_by_itself(tiny_run, call_recipe, tmp_path):
         (["--checkpoints", "first"], "invalid choice"),
     ],
 )
-def test_a_wrong_option_is_told(tiny_run, call_recipe, tmp_path, options, said):
+def test_a_wrong_option_is_reported(tiny_run, call_recipe, tmp_path, options, said):
     out = tmp_path / "out"
     done = call_recipe("analyze.py", "heads", tiny_run, "--output", out, *options)
     assert done.returncode == 2, done.stdout
@@ -95,7 +95,7 @@ def test_a_wrong_option_is_told(tiny_run, call_recipe, tmp_path, options, said):
     assert not out.exists()
 
 
-def test_a_run_without_checkpoints_is_told(tiny_run, call_recipe, tmp_path):
+def test_a_run_without_checkpoints_is_reported(tiny_run, call_recipe, tmp_path):
     run = tmp_path / "arm" / "seed-0"
     shutil.copytree(tiny_run, run)
     shutil.rmtree(run / "checkpoints")
@@ -184,7 +184,7 @@ def test_options_of_another_analysis_are_refused(tiny_run, call_recipe, what, op
         (["--lengths", "3"], "the following arguments are required: {heads,"),
     ],
 )
-def test_what_is_no_analysis_is_told_with_those_there_are(call_recipe, words, said):
+def test_what_is_no_analysis_is_reported_with_those_there_are(call_recipe, words, said):
     done = call_recipe("analyze.py", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

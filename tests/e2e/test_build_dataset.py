@@ -245,7 +245,7 @@ def test_a_destination_is_refused_before_any_work(run, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_mistakes_are_told_before_any_work(run, tmp_path, arguments, told):
+def test_mistakes_are_reported_before_any_work(run, tmp_path, arguments, told):
     done = run("--config", DEMO, "--output", tmp_path / "out", *arguments)
     assert done.returncode == 2
     assert told in done.stderr
@@ -265,7 +265,7 @@ def files_up_to(size):
 
 @pytest.mark.parametrize("options", [[], ["--num_proc", "2"]])
 @pytest.mark.parametrize("size", [0, 1000, 60_000])
-def test_a_full_disk_is_told_with_the_folder_and_what_to_do(run, tmp_path, size, options):
+def test_a_full_disk_is_reported_with_the_folder_and_what_to_do(run, tmp_path, size, options):
     arguments = [
         "--config",
         DEMO,
@@ -284,7 +284,7 @@ def test_a_full_disk_is_told_with_the_folder_and_what_to_do(run, tmp_path, size,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_of_tasks_for_the_harness_too(run, tmp_path):
+def test_a_full_disk_is_reported_of_tasks_for_the_harness_too(run, tmp_path):
     arguments = ["--config", DEMO, *SMALL, "--output", tmp_path / "corpus", "--lm_eval", tmp_path / "tasks"]
     assert run(*arguments[:-2]).returncode == 0
     with files_up_to(100):

@@ -242,7 +242,7 @@ def test_a_setting_of_the_wrong_type_is_still_told(evaluate, untagged, tmp_path)
     assert "model.trust_remote_code: 'maybe' must be a boolean" in called.stderr
 
 
-def test_no_token_is_told_of_a_folder_that_cannot_be_loaded(tmp_path):
+def test_no_token_is_reported_of_a_folder_that_cannot_be_loaded(tmp_path):
     with pytest.raises(ConfigError) as caught, readable(tmp_path):
         raise OSError("https://x.org/a?token=abc of hf_0123456789abcdef0123456789abcdef")
     assert caught.value.faults == [f"{tmp_path} cannot be loaded: OSError: https://x.org/a?token=*** of ***"]

@@ -183,7 +183,7 @@ def test_evaluate_skips_the_generation_check_where_answers_are_given_in_part(run
     assert "mqar: not checked" in done.stdout
 
 
-def test_a_folder_that_cannot_be_written_is_told(run, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(run, tmp_path):
     (tmp_path / "file").write_text("")
     done = run("compare.py", ROOT / "recipes/demo", "--output_dir", tmp_path / "file")
     assert done.returncode == 2

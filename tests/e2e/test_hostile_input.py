@@ -117,7 +117,7 @@ def test_names_that_are_no_folder_are_refused(call_recipe, here, name):
     assert {p.name for p in here.parent.iterdir()} == {"here"}
 
 
-def test_a_missing_column_is_told_without_the_controls_of_others(call_recipe, here):
+def test_a_missing_column_is_reported_without_the_controls_of_others(call_recipe, here):
     words = write(here, ["a", "b"], {"target": "\x1b]0;title\x07", "prompt": "\u202eabc"})
     done = call_recipe(*words, "--data.columns", "{}")
     assert done.returncode == 2
@@ -133,7 +133,7 @@ def compared(call_recipe, here):
 
 
 @pytest.mark.parametrize("name", ["", "logs", "configs", "slurm"])
-def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_written(
+def test_a_file_in_the_place_of_a_folder_is_reported_before_anything_is_written(
     call_recipe, compared, here, name
 ):
     place = here / "runs" / "c" / name
@@ -145,7 +145,7 @@ def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_written(
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "comparison.md", "comparison.json", "comparison.png"])
-def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_written(
+def test_a_folder_in_the_place_of_a_file_is_reported_before_anything_is_written(
     call_recipe, compared, here, name
 ):
     (here / "runs" / "c" / name).mkdir(parents=True)
@@ -225,7 +225,7 @@ def broken(content):
     }
 
 
-def test_records_that_cannot_be_read_are_told_by_file_and_line(call_recipe, here, compared):
+def test_records_that_cannot_be_read_are_reported_by_file_and_line(call_recipe, here, compared):
     content = compared.read_bytes()
     for case, (damaged, told) in broken(content).items():
         compared.write_bytes(damaged)

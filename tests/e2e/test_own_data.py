@@ -372,7 +372,7 @@ def test_a_corpus_of_ours_trains_on_the_ids_that_its_symbols_have(tmp_path, own)
     assert compared > 15
 
 
-def test_every_fault_of_both_splits_is_told_before_anything_is_written(own, tmp_path):
+def test_every_fault_of_both_splits_is_reported_before_anything_is_written(own, tmp_path):
     path = tmp_path / "saved"
     bad = [ask("again", ["ant"]) | {"answer": None}]
     DatasetDict(train=Dataset.from_list(TRAIN + bad), test=Dataset.from_list(bad + TEST)).save_to_disk(path)
@@ -392,7 +392,7 @@ def test_every_fault_of_both_splits_is_told_before_anything_is_written(own, tmp_
     ]
 
 
-def test_a_task_or_length_without_rows_is_told_with_what_there_is(own, saved):
+def test_a_task_or_length_without_rows_is_reported_with_what_there_is(own, saved):
     faults = refused(own(saved, "eval.lengths=[50,60]", tasks=[("backwards", [1, 3]), ("agian", [1, 3])]))
     assert faults == [
         "mixture.1.task: train has no row of it: unknown task 'agian'; did you mean 'again'? (known: again, "

@@ -197,7 +197,7 @@ def test_a_checkpoint_without_numbers_of_positions_is_refused(tmp_path, init):
     assert make_model(usual, start, prepare_data(usual, None, start).codec).config.model_type == "bloom"
 
 
-def test_a_range_beyond_a_checkpoints_context_is_told(tmp_path):
+def test_a_range_beyond_a_checkpoints_context_is_reported(tmp_path):
     name = checkpoints.write(tmp_path / "llm", "smollm")
     settings = ["model.position_ids=randomized", "model.position_range=513"]
     config = checkpoints.config(name, tmp_path, *settings)

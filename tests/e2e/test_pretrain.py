@@ -65,7 +65,7 @@ def test_the_default_text_trains_a_model(call_recipe, tmp_path):
     assert list(list_revisions(tmp_path / "demo-llama")) == ["main", "step-2"]
 
 
-def test_help_lists_every_key_and_a_misspelt_option_is_told(call_recipe):
+def test_help_lists_every_key_and_a_misspelt_option_is_reported(call_recipe):
     done = call_recipe("pretrain.py", "--help")
     assert done.returncode == 0
     for key, _ in PRETRAINING.describe():
@@ -77,7 +77,7 @@ def test_help_lists_every_key_and_a_misspelt_option_is_told(call_recipe):
     assert "did you mean --overwrite?" in wrong.stderr
 
 
-def test_wrong_input_is_told_and_leaves_no_trace(run, tmp_path):
+def test_wrong_input_is_reported_and_leaves_no_trace(run, tmp_path):
     done = run("--train.stepz", "5", "--revisions", "[5]", "--text.source", "dataset")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "error: 4 faults:"

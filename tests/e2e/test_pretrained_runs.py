@@ -507,7 +507,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_told_once_before_anything_is_written(
+def test_a_mistake_is_reported_once_before_anything_is_written(
     hub, on_hub, finetune, folders, done, tmp_path, case
 ):
     name, overrides, told = MISTAKES[case]

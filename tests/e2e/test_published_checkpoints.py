@@ -97,7 +97,7 @@ def test_a_pushed_adapter_names_its_base_on_the_hub_and_no_folder_of_this_disk(h
         assert not any(b"my secret folder" in data for data in files.values())
 
 
-def test_a_revision_that_is_not_published_is_told_with_those_that_are(hub, tmp_path, call_recipe):
+def test_a_revision_that_is_not_published_is_reported_with_those_that_are(hub, tmp_path, call_recipe):
     name = yaml.load((ROOT / "recipes/pythia/compare.yaml").read_text())["checkpoints"]["name_or_path"]
     repository = hub.store.create_repo("model", name)
     folder = checkpoints.write(tmp_path / "made", "pythia")

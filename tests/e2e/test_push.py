@@ -309,7 +309,7 @@ def test_a_model_of_generated_data_names_no_dataset(hub, tiny_run, waits):
         (["--push_to_hub", "org/c"], "down", "the Hub cannot be asked who you are: HfHubHTTPError"),
     ],
 )
-def test_mistakes_are_told_before_any_work(
+def test_mistakes_are_reported_before_any_work(
     run, hub, waits, tmp_path, monkeypatch, recipe, arguments, case, told
 ):
     if case == "none":
@@ -337,7 +337,7 @@ def test_mistakes_are_told_before_any_work(
         close_session()
 
 
-def test_a_client_that_is_told_to_stay_offline_is_told_once(run, hub, waits, tmp_path, monkeypatch):
+def test_a_client_that_is_told_to_stay_offline_is_reported_once(run, hub, waits, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     close_session()  # the client looks when it is made
     done = run("build_dataset.py", "--output", tmp_path / "out", "--push_to_hub", "org/c")
@@ -347,7 +347,7 @@ def test_a_client_that_is_told_to_stay_offline_is_told_once(run, hub, waits, tmp
     assert waits == []
 
 
-def test_nothing_of_a_token_is_told(hub, monkeypatch):
+def test_nothing_of_a_token_is_reported(hub, monkeypatch):
     token = hub.token
     for text in (
         f"Illegal header value b'Bearer {token}'",
@@ -566,7 +566,7 @@ def test_of_errors_without_a_class_only_those_of_an_upload_are_tried_again(hub, 
 @pytest.mark.parametrize(
     "answer", [[], "<html>", {}, {"name": "org", "orgs": [{}]}, {"name": "org", "auth": None}, {"orgs": None}]
 )
-def test_an_answer_that_does_not_say_who_asks_is_told(hub, monkeypatch, answer):
+def test_an_answer_that_does_not_say_who_asks_is_reported(hub, monkeypatch, answer):
     monkeypatch.setattr(HfApi, "whoami", lambda self: answer)
     with pytest.raises(PushError, match="the Hub's answer does not say who you are"):
         pushing.check_destination("org/c", None, "dataset")

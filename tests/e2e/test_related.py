@@ -159,7 +159,7 @@ def test_options_that_ask_for_longer_examples_are_heeded():
         ),
     ],
 )
-def test_every_mistake_is_told_before_anything_is_written(
+def test_every_mistake_is_reported_before_anything_is_written(
     related, tmp_path, target, candidates, settings, told
 ):
     done = related(target, candidates, "--name=tiny", *(f"--{setting}" for setting in settings))
@@ -183,7 +183,7 @@ def test_every_mistake_is_told_before_anything_is_written(
         (("--seed.init", "3"), "seed.init: say --seeds instead"),
     ],
 )
-def test_a_wrong_option_is_told(related, tmp_path, arguments, told):
+def test_a_wrong_option_is_reported(related, tmp_path, arguments, told):
     done = related("reverse", "string_copy", *arguments)
     assert done.returncode == 2
     assert told in done.stderr
@@ -270,7 +270,7 @@ def test_candidates_are_ranked_by_real_runs(related, tmp_path):
     assert "holds more than such an analysis" in spared.stderr
 
 
-def test_a_short_training_that_fails_is_told(related, tmp_path, monkeypatch):
+def test_a_short_training_that_fails_is_reported(related, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_lgt.experiments.launch.PATIENCE", 0.0)
     _, runs = plan_related(
         Question("capitalize_reverse", ("reverse",), 12, (0,), 2),
@@ -534,7 +534,7 @@ def test_two_rankings_of_one_pair_are_refused(sweep, rankings, tmp_path):
         find_pairs(sweep, [*rankings, tmp_path / "again"])
 
 
-def test_where_one_target_was_not_trained_alone_it_is_told(tmp_path, rankings):
+def test_where_one_target_was_not_trained_alone_it_is_reported(tmp_path, rankings):
     folder = lay_out(tmp_path, unfinished={("reverse", "target_alone", seed) for seed in (0, 1)})
     with pytest.raises(ConfigError, match=r"reverse \+ string_copy.* with and without"):
         find_pairs(folder, rankings)
@@ -549,7 +549,7 @@ def test_a_sweep_of_several_settings_is_refused(tmp_path, rankings, predict):
     assert not (folder / "analysis").exists()
 
 
-def test_too_few_pairs_in_common_are_told_with_those_there_are(sweep, rankings, predict, tmp_path):
+def test_too_few_pairs_in_common_are_reported_with_those_there_are(sweep, rankings, predict, tmp_path):
     done = predict(sweep, rankings[1:], "--output", tmp_path / "out")
     assert done.returncode == 2
     assert "fewer than 3 of its pairs of one target and one auxiliary are in --related" in done.stderr
@@ -558,7 +558,9 @@ def test_too_few_pairs_in_common_are_told_with_those_there_are(sweep, rankings, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_no_sweep_and_one_that_is_no_ranking_are_told_together(tmp_path, rankings, predict):
+def test_a_folder_that_is_no_sweep_and_one_that_is_no_ranking_are_reported_together(
+    tmp_path, rankings, predict
+):
     for name in ("nothing", "other"):
         (tmp_path / name).mkdir()
     done = predict(tmp_path / "nothing", [rankings[0], tmp_path / "other", tmp_path / "none"])
@@ -587,7 +589,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_ranking_is_told(sweep, rankings, predict, tmp_path, damage):
+def test_a_damaged_ranking_is_reported(sweep, rankings, predict, tmp_path, damage):
     text = (rankings[0] / "related.json").read_text()
     file = tmp_path / "related.json"
     file.write_text(DAMAGES[damage](text))
@@ -598,7 +600,7 @@ def test_a_damaged_ranking_is_told(sweep, rankings, predict, tmp_path, damage):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_run_of_the_sweep_is_told(rankings, predict, tmp_path):
+def test_a_damaged_run_of_the_sweep_is_reported(rankings, predict, tmp_path):
     folder = lay_out(tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
     damaged = (folder / manifest["runs"][0]["folder"] / "eval.jsonl").resolve()

@@ -158,7 +158,7 @@ def test_a_sweep_ends_complete_whatever_happens_to_its_jobs(tmp_path, cluster, c
         assert (run / file).read_bytes() == (undisturbed / file).read_bytes(), file
 
 
-def test_what_cannot_be_done_is_told_and_not_tried_for_ever(tmp_path, cluster, call_recipe):
+def test_what_cannot_be_done_is_reported_and_not_tried_for_ever(tmp_path, cluster, call_recipe):
     text = SWEEP.format(root=ROOT, arms="transfer")
     # refused by sbatch: nothing is written
     (tmp_path / "sweep.yaml").write_text(text.replace("cpus: 1", "cpus: 1, partition: nowhere"))

@@ -101,7 +101,7 @@ def test_a_sweep_runs_is_kept_and_only_adds_what_is_missing(sweep, tmp_path, mon
         (("--retries", "-1"), "'-1' must be an integer >= 0"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_written(sweep, tmp_path, arguments, told):
+def test_a_mistake_is_reported_before_anything_is_written(sweep, tmp_path, arguments, told):
     done = sweep(*arguments)
     assert done.returncode == 2
     assert told in done.stderr

@@ -80,7 +80,7 @@ def test_a_comparison_trains_its_seeds_together(call_recipe, tmp_path):
          "--together: train.precision: 'fp16' is not for runs"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together_is_told_and_nothing_is_written(
+def test_what_does_not_go_together_is_reported_and_nothing_is_written(
     call_recipe, tmp_path, recipe, arguments, told
 ):
     done = call_recipe(recipe, *arguments, f"--output_dir={tmp_path / 'runs'}")

@@ -42,7 +42,7 @@ def refused(request, tmp_path):
 
 
 @pytest.mark.real_processes
-def test_many_wrong_overrides_are_told_at_once(refused):
+def test_many_wrong_overrides_are_reported_at_once(refused):
     words = [
         "--train.stesp", "5",
         "--trian.steps", "5",
@@ -81,7 +81,7 @@ def test_many_wrong_overrides_are_told_at_once(refused):
         ("base: nowhere.yaml\n", "nowhere.yaml: No such file or directory"),
     ],
 )
-def test_a_config_file_that_cannot_be_read_is_told_by_its_name(refused, given_files, text, told):
+def test_a_config_file_that_cannot_be_read_is_reported_by_its_name(refused, given_files, text, told):
     path = given_files / "my.yaml"
     if text is not None:
         path.write_text(text)
@@ -91,7 +91,7 @@ def test_a_config_file_that_cannot_be_read_is_told_by_its_name(refused, given_fi
     assert len(message.splitlines()) == 2
 
 
-def test_the_faults_of_a_file_are_told_at_once(refused, given_files):
+def test_the_faults_of_a_file_are_reported_at_once(refused, given_files):
     path = given_files / "my.yaml"
     path.write_text(
         "name: 5\n"
@@ -123,17 +123,17 @@ def test_the_faults_of_a_file_are_told_at_once(refused, given_files):
         ("compare.py", ["demo", "--jobs", "0"], "'0' must be an integer >= 1"),
     ],
 )
-def test_words_that_are_no_command_line_are_told_with_the_usage(refused, recipe, words, told):
+def test_words_that_are_no_command_line_are_reported_with_the_usage(refused, recipe, words, told):
     message = refused(recipe, *words)
     assert message.startswith(f"usage: {recipe}")
     assert told in message.splitlines()[-1]
 
 
-def test_a_comparison_that_is_not_there_is_told(refused):
+def test_a_comparison_that_is_not_there_is_reported(refused):
     assert "comparison nowhere: No such file or directory" in refused("compare.py", "nowhere")
 
 
-def test_the_faults_of_all_arms_are_told_at_once(refused, given_files):
+def test_the_faults_of_all_arms_are_reported_at_once(refused, given_files):
     arms = ("one", "two")
     (given_files / "compare.yaml").write_text("name: c\narms: [one.yaml, two.yaml]\nseeds: [0]\n")
     for arm in arms:
@@ -144,7 +144,7 @@ def test_the_faults_of_all_arms_are_told_at_once(refused, given_files):
     ]
 
 
-def test_seeds_that_are_none_are_told(refused):
+def test_seeds_that_are_none_are_reported(refused):
     told = refused("compare.py", RECIPES / "demo", "--seeds", "0,x", "--output_dir", "out")
     assert "--seeds: [0, 'x'] must be a list of different integers >= 0" in told
 

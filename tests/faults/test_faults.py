@@ -61,14 +61,14 @@ def test_what_a_killed_command_moved_aside_is_back_before_the_next_looks(
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/mine.txt"]
 
 
-def test_damage_of_each_file_of_a_checkpoint_is_told_and_mended(tmp_path):
+def test_damage_of_each_file_of_a_checkpoint_is_reported_and_mended(tmp_path):
     report = report_of(tmp_path, "damage", "--once", "--positions", "20")
     assert {"model.safetensors", "optimizer.pt", "state.json", "manifest.json"} <= set(report["files"])
     assert report["recovered"] == report["damaged and resumed"] == len(report["files"])
     assert report["detected and named"] == report["looked at"] == 40 * len(report["files"])
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(tmp_path):
+def test_a_full_disk_is_reported_and_the_run_goes_on_once_there_is_room(tmp_path):
     if namespace() is None:
         pytest.skip("no tmpfs can be mounted here: neither root nor `unshare -mr` works")
     report = report_of(tmp_path, "disk", "--points", "3")

@@ -331,7 +331,7 @@ def test_a_token_reads_all_before_it_whatever_its_number(codec, models, family, 
     assert not torch.allclose(changed[0, -1], expected[0, -1], atol=1e-4)
 
 
-def test_models_that_do_not_read_the_numbers_are_told(models):
+def test_models_that_do_not_read_the_numbers_are_reported(models):
     check_positions(models["llama"].train())
     assert models["llama"].training
     models["llama"].eval()
@@ -374,7 +374,7 @@ def test_evaluate_takes_a_policy_and_refuses_a_model_that_does_not(codec, models
         ({"position_ids": "coupled", "position_range": 600}, 512, "600 is more than the 512 tokens"),
     ],
 )
-def test_a_range_that_a_model_does_not_have_is_told(settings, limit, told):
+def test_a_range_that_a_model_does_not_have_is_reported(settings, limit, told):
     with pytest.raises(ConfigError, match=told):
         numbering_of(ModelConfig(**settings), limit)
 

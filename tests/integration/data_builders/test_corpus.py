@@ -175,7 +175,7 @@ def test_any_number_of_processes_gives_the_same_rows(tmp_path, cache, num_proc):
         assert built[split].data.table.equals(rows.data.table)
 
 
-def test_a_killed_process_is_told(tmp_path, monkeypatch):
+def test_a_killed_process_is_reported(tmp_path, monkeypatch):
     here = os.getpid()
 
     def killed(self, index, *, held_out):
@@ -534,7 +534,7 @@ def test_sharing_code_with_the_corpus_left_the_training_batches_as_they_were():
     assert digest.hexdigest() == "49c20e39de2415daddb02d866548d6b8125c1e62e3eab13f05b1bccce86b0bff"
 
 
-def test_too_few_rows_for_every_task_are_told(tmp_path):
+def test_too_few_rows_for_every_task_are_reported(tmp_path):
     (tmp_path / "out").mkdir()
     mixture = Mixture([Component("reverse", "target", (1, 4)), Component("capitalize", "auxiliary", (1, 8))])
     told = r"train_examples is 1, which leaves (reverse|capitalize) without a row"

@@ -43,7 +43,7 @@ def test_an_error_reaches_the_process_that_asked_and_the_others_end():
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def test_a_killed_process_is_told():
+def test_a_killed_process_is_reported():
     with pytest.raises(ChildProcessError, match="one of the processes was killed") as caught:
         list(each(work, [1, 99, 3], 2))
     assert caught.value.filename == "num_proc"

@@ -161,7 +161,7 @@ def test_the_model_is_left_as_it_was(batch):
          "layers of full_attention, sliding_attention"),
     ],
 )  # fmt: skip
-def test_a_model_that_cannot_is_told_and_trained_with_padding(config, told, batch):
+def test_a_model_that_cannot_is_reported_and_trained_with_padding(config, told, batch):
     model = make(config)
     before = model.config._attn_implementation
     assert told in packing_fault(model)
@@ -190,7 +190,7 @@ def test_which_layout_is_taken():
         ("model.role_heads=shared", "model.role_heads"),
     ],
 )
-def test_what_packed_rows_do_not_go_with_is_told(more, key):
+def test_what_packed_rows_do_not_go_with_is_reported(more, key):
     with pytest.raises(ConfigError, match=rf"train\.layout: 'packed' does not go with {key}"):
         load_config(ROOT / "recipes/demo/transfer.yaml", ["train.layout=packed", more])
 

@@ -181,7 +181,7 @@ def fault(call, *arguments, **settings):
     return told
 
 
-def test_a_hub_that_stays_down_is_told_once_nothing_is_cached(hub, repo, waits):
+def test_a_hub_that_stays_down_is_reported_once_nothing_is_cached(hub, repo, waits):
     hub.fail_next("*", ".", 503, times=1000, message=f"with {hub.token}")
     told = fault(open_base_checkpoint, wanted())
     assert told.startswith(f"model.name_or_path: '{NAME}' is no folder here and not in the cache")
@@ -218,7 +218,7 @@ def test_a_download_that_was_cut_between_shards_is_completed(hub, repo, folders,
     assert all((folder / name).is_file() for name in shards)
 
 
-def test_weights_of_no_kind_that_may_be_read_are_told_before_any_is_fetched(hub, repo):
+def test_weights_of_no_kind_that_may_be_read_are_reported_before_any_is_fetched(hub, repo):
     repo.put_ref(repo.branches, "pickled", repo.resolve("main").sha)
     repo.commit("pickled", [("deletedFile", {"path": "model.safetensors"})], "the old format")
     repo.add({"pytorch_model.bin": b"x"}, branch="pickled")
@@ -230,7 +230,7 @@ def test_weights_of_no_kind_that_may_be_read_are_told_before_any_is_fetched(hub,
     assert hub.count("GET", "pytorch_model") == 0
 
 
-def test_a_folder_that_changed_since_a_run_began_is_told(tmp_path):
+def test_a_folder_that_changed_since_a_run_began_is_reported(tmp_path):
     folder = checkpoints.write(tmp_path / "base", "smollm", 0)
     config = wanted(name_or_path=str(folder))
     commit = open_base_checkpoint(config).checkpoint.commit
@@ -265,7 +265,7 @@ def test_offline_the_cache_is_read(hub, repo, folders, offline):
     assert len(hub.requests) == before
 
 
-def test_offline_weights_that_are_not_cached_are_told(hub, repo, offline):
+def test_offline_weights_that_are_not_cached_are_reported(hub, repo, offline):
     start = open_base_checkpoint(wanted())
     offline()
     told = fault(build_from_checkpoint, wanted(), start, Codec.of_pretrained(start.tokenizer), 0)
@@ -273,7 +273,7 @@ def test_offline_weights_that_are_not_cached_are_told(hub, repo, offline):
     build_from_checkpoint(wanted(init="random"), start, Codec.of_pretrained(start.tokenizer), 0)
 
 
-def test_no_network_and_nothing_cached_is_told(cache, waits, monkeypatch):
+def test_no_network_and_nothing_cached_is_reported(cache, waits, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     close_session()
     told = fault(open_base_checkpoint, wanted())
@@ -285,7 +285,7 @@ def test_no_network_and_nothing_cached_is_told(cache, waits, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["org/nowhere", "nobody/model", "gpt-nothing"])
-def test_a_model_that_the_hub_has_not_is_told(repo, name):
+def test_a_model_that_the_hub_has_not_is_reported(repo, name):
     told = fault(open_base_checkpoint, wanted(name_or_path=name))
     assert f"'{name}' is no folder here, and no model on the Hub that may be read (status 40" in told
     assert "HF_TOKEN" in told
@@ -300,13 +300,13 @@ def test_a_private_model_needs_a_token(hub, repo, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["./no/such", "/no/such/folder", "a/b/c", "x" * 5000, "a\0b", "", "~/m"])
-def test_a_path_that_is_not_there_is_told(repo, hub, name):
+def test_a_path_that_is_not_there_is_reported(repo, hub, name):
     before = len(hub.requests)
     assert fault(open_base_checkpoint, wanted(name_or_path=name)).startswith("model.name_or_path: ")
     assert len(hub.requests) == before
 
 
-def test_a_revision_that_is_not_there_is_told_with_those_that_are(repo):
+def test_a_revision_that_is_not_there_is_reported_with_those_that_are(repo):
     told = fault(open_base_checkpoint, wanted(revision="step-2"))
     assert "model.revision: " in told
     assert "did you mean step-20?" in told or "did you mean 'step-20'" in told
@@ -329,7 +329,7 @@ def test_a_folder_with_revisions_is_read_like_the_hub(folders, tmp_path):
     assert "known: main, step-10, step-20" in told
 
 
-def test_a_revision_of_a_plain_folder_is_told(folders):
+def test_a_revision_of_a_plain_folder_is_reported(folders):
     told = fault(open_base_checkpoint, wanted(name_or_path=str(folders["main"]), revision="step-10"))
     assert told.startswith("model.revision: 'step-10' is for the Hub, or a folder with refs/")
 
@@ -361,7 +361,7 @@ def test_without_a_fault_it_loads(broken):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"model_type": "no_such"}', "{}", "\xff", '"x"'])
-def test_a_config_that_is_garbage_is_told(broken, text):
+def test_a_config_that_is_garbage_is_reported(broken, text):
     (broken.folder / "config.json").write_bytes(text.encode("latin-1"))
     assert "cannot be loaded: " in broken.fault()
 
@@ -377,19 +377,19 @@ def test_a_config_that_is_garbage_is_told(broken, text):
         {"model_type": "clip"},
     ],
 )
-def test_a_config_that_makes_no_sense_is_told(broken, settings):
+def test_a_config_that_makes_no_sense_is_reported(broken, settings):
     broken.change("config.json", **settings)
     assert broken.fault().startswith("model.name_or_path: ")
 
 
-def test_an_encoder_decoder_is_told(broken):
+def test_an_encoder_decoder_is_reported(broken):
     broken.change("config.json", model_type="t5", is_encoder_decoder=True)
     assert "is an encoder-decoder, not a causal language model" in broken.fault()
 
 
 @pytest.mark.parametrize("init", ["pretrained", "random"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_model_that_reads_ahead_is_told(broken, init, dtype):
+def test_a_model_that_reads_ahead_is_reported(broken, init, dtype):
     """Which RoBERTa does unless its config says that it is a decoder."""
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     sizes["initializer_range"] = 0.1
@@ -414,7 +414,7 @@ def test_remote_code_is_not_run(broken):
     assert "needs Python code that comes with it; true runs it" in told
 
 
-def test_a_folder_without_a_model_is_told_with_a_hint(broken, tmp_path):
+def test_a_folder_without_a_model_is_reported_with_a_hint(broken, tmp_path):
     (tmp_path / "empty").mkdir()
     told = fault(open_base_checkpoint, wanted(name_or_path=str(tmp_path / "empty")))
     assert "is no model: it has no config.json" in told
@@ -448,7 +448,7 @@ def test_shards_outside_the_folder_are_not_read(broken):
     assert "has no weights in safetensors" in broken.fault()
 
 
-def test_truncated_weights_are_told(broken):
+def test_truncated_weights_are_reported(broken):
     file = broken.folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     assert "cannot be loaded: " in broken.fault()
@@ -526,25 +526,25 @@ def test_pickled_weights_of_the_hub_are_fetched_only_when_asked(hub, repo, folde
 # ---- tokenizers
 
 
-def test_a_tokenizer_without_an_end_token_is_told(broken):
+def test_a_tokenizer_without_an_end_token_is_reported(broken):
     broken.change("tokenizer_config.json", eos_token=None, bos_token=None, unk_token=None,
                   tokenizer_class="PreTrainedTokenizerFast")  # fmt: skip
     assert "has no end-of-sequence token" in broken.fault()
 
 
-def test_a_checkpoint_without_a_tokenizer_is_told(broken):
+def test_a_checkpoint_without_a_tokenizer_is_reported(broken):
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
         (broken.folder / name).unlink()
     assert broken.fault().startswith("model.name_or_path: ")
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"model": 3}'])
-def test_a_tokenizer_that_is_garbage_is_told(broken, text):
+def test_a_tokenizer_that_is_garbage_is_reported(broken, text):
     (broken.folder / "tokenizer.json").write_text(text)
     assert "cannot be loaded" in broken.fault()
 
 
-def test_a_slow_tokenizer_is_told(broken):
+def test_a_slow_tokenizer_is_reported(broken):
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         (broken.folder / name).unlink()
     broken.change("tokenizer_config.json", tokenizer_class="CanineTokenizer")
@@ -553,7 +553,7 @@ def test_a_slow_tokenizer_is_told(broken):
 
 @pytest.mark.parametrize("extra", [200, -200])
 @pytest.mark.parametrize("init", ["pretrained", "random"])
-def test_a_tokenizer_of_another_model_is_told(broken, extra, init):
+def test_a_tokenizer_of_another_model_is_reported(broken, extra, init):
     core = json.loads(checkpoints.core("smollm"))
     vocabulary = core["model"]["vocab"]
     if extra > 0:
@@ -588,7 +588,7 @@ def test_the_tokenizer_is_that_of_its_file_not_of_the_class_that_is_named(broken
 # ---- positions
 
 
-def test_more_positions_than_the_checkpoint_has_are_told(broken):
+def test_more_positions_than_the_checkpoint_has_are_reported(broken):
     told = broken.fault(max_positions=513)
     assert told.startswith("model.max_positions: 513 is more than the 512 tokens that ")
     assert open_base_checkpoint(wanted(name_or_path=str(broken.folder), max_positions=40)).limit == 40
@@ -601,7 +601,7 @@ def test_the_context_is_that_of_each_family(kind):
 
 
 @pytest.mark.parametrize("kind", checkpoints.KINDS)
-def test_lengths_beyond_the_context_are_told_before_any_work(kind, tmp_path):
+def test_lengths_beyond_the_context_are_reported_before_any_work(kind, tmp_path):
     folder = checkpoints.write(tmp_path / "c", kind)
     config = checkpoints.config(folder, tmp_path / "runs", "eval.lengths=[1,300]")
     with pytest.raises(ConfigError) as caught:
@@ -614,7 +614,7 @@ def test_lengths_beyond_the_context_are_told_before_any_work(kind, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_text_that_is_longer_than_the_context_is_told(folders, tmp_path):
+def test_a_text_that_is_longer_than_the_context_is_reported(folders, tmp_path):
     rows = [{"task": "t", "length": 1, "prompt": p, "target": "the"} for p in ("of a", "a " * 600)]
     data = f"data={{source: dataset, path: '{tmp_path / 'data'}'}}"
     for split in ("train", "test"):

@@ -500,7 +500,7 @@ def test_patching_keeps_to_the_halves_too():
         ),
     ],
 )
-def test_what_heads_by_role_cannot_have_is_told(policy, override, told):
+def test_what_heads_by_role_cannot_have_is_reported(policy, override, told):
     load_config(DEMO, [override])
     load_config(DEMO, [f"model.role_heads={policy}"])
     with pytest.raises(ConfigError) as caught:
@@ -508,7 +508,7 @@ def test_what_heads_by_role_cannot_have_is_told(policy, override, told):
     assert caught.value.faults == [told.format(policy)]
 
 
-def test_a_policy_that_is_none_is_told_with_those_that_are():
+def test_a_policy_that_is_none_is_reported_with_those_that_are():
     with pytest.raises(ConfigError) as caught:
         load_config(DEMO, ["model.role_heads=disjont"])
     assert caught.value.faults == ["model.role_heads: 'disjont' must be 'all', 'disjoint' or 'shared'"]
@@ -564,7 +564,7 @@ def test_a_comparison_has_the_arms_by_name(tmp_path):
         assert dataclasses.replace(p.config, name="mine", model=model) == first
 
 
-def test_halves_that_a_model_or_mapping_does_not_have_are_told(codec):
+def test_halves_that_a_model_or_mapping_does_not_have_are_reported(codec):
     one = model_of("llama", num_attention_heads=1)
     component = Component("reverse_add", "target", (1, 4))
     with pytest.raises(ValueError, match=r"halves: a layer of the model has 1 head, which makes no halves"):

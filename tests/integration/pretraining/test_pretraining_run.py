@@ -307,7 +307,7 @@ def test_an_interrupted_run_is_not_continued_on_another_text_or_config(done, tmp
         (["train.precision=fp16"], r"train\.precision: 'fp16' needs a GPU"),
     ],
 )
-def test_what_cannot_be_trained_is_told_before_a_file_is_written(tmp_path, overrides, words):
+def test_what_cannot_be_trained_is_reported_before_a_file_is_written(tmp_path, overrides, words):
     if overrides == ["train.precision=fp16"] and torch.cuda.is_available():
         return
     config = tiny_config(tmp_path, *overrides)

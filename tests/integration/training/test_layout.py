@@ -54,7 +54,7 @@ def test_fsdp_works_on_cpus_for_each_run_of_a_process(tmp_path, monkeypatch):
     assert found == [["FSDP", "no", 1], ["FSDP", "bf16", 1], ["FSDP", "no", 1]]
 
 
-def test_what_is_not_supported_is_told(tmp_path, monkeypatch):
+def test_what_is_not_supported_is_reported(tmp_path, monkeypatch):
     found = in_a_launch(tmp_path, monkeypatch, lambda make: make("train.compile=true"), **FSDP2)
     assert found == ["train.compile: is not for FSDP"]
     one = {**FSDP2, "FSDP_VERSION": "1"}
@@ -83,7 +83,7 @@ def test_processes_that_do_not_see_each_other_are_refused(tmp_path, monkeypatch)
         (RuntimeError("shape mismatch"), None),
     ],
 )
-def test_errors_between_processes_are_told_for_what_they_are(error, told):
+def test_errors_between_processes_are_reported_for_what_they_are(error, told):
     found = told_of_others(error)
     assert found is None if told is None else told in found
 

@@ -127,7 +127,7 @@ def test_the_row_of_padding_gets_no_gradient():
     assert [rows[0].nonzero().ravel().tolist(), rows[1].nonzero().ravel().tolist()] == [[2], [3]]
 
 
-def test_what_cannot_be_stacked_is_told():
+def test_what_cannot_be_stacked_is_reported():
     dropout = [make(GPTNeoXConfig(**SMALL, hidden_dropout=0.1), seed) for seed in range(2)]
     assert stacking_fault(dropout) == "GPTNeoXForCausalLM gives other logits that way, or has dropout"
     assert dropout[0].training == dropout[1].training
@@ -301,7 +301,7 @@ def test_a_run_that_goes_wrong_leaves_the_others_as_they_are(tiny, codec):
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_runs_that_go_wrong_are_told_and_the_others_are_finished(tiny, monkeypatch):
+def test_runs_that_go_wrong_are_reported_and_the_others_are_finished(tiny, monkeypatch):
     configs = three(tiny, "runs")
     real = build_model
 

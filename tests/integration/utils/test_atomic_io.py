@@ -108,7 +108,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pa
 
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("early", [False, True])
-def test_a_folder_that_appears_meanwhile_stays_and_the_new_one_is_told_of(
+def test_a_folder_that_appears_meanwhile_stays_and_the_new_one_is_reported_of(
     tmp_path, monkeypatch, replace, early
 ):
     path = tmp_path / "it"

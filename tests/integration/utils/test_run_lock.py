@@ -235,7 +235,7 @@ def test_links_to_a_run_lead_to_one_lock(tmp_path, monkeypatch):
         RunLock.acquire(tmp_path.relative_to(tmp_path) / "run")
 
 
-def test_a_place_where_nothing_can_be_written_is_told(tmp_path):
+def test_a_place_where_nothing_can_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     for run_dir in (tmp_path / "file/run", tmp_path / ("n" * 250), tmp_path / "file/a/b"):
         with pytest.raises(ConfigError, match=r"^output_dir: "):
@@ -333,7 +333,7 @@ def test_a_program_that_is_started_keeps_no_lock(tmp_path):
     child.communicate(b"\n")
 
 
-def test_a_process_is_told_from_another_of_its_pid(monkeypatch, tmp_path):
+def test_a_process_is_reported_from_another_of_its_pid(monkeypatch, tmp_path):
     with contenders(tmp_path / "run", 1) as (other,):
         for proc in (process_id._PROC, tmp_path):  # and a system without one
             monkeypatch.setattr(process_id, "_PROC", proc)

@@ -177,21 +177,21 @@ def test_overwrite_follows_a_link_to_another_disk(tiny, tiny_run, tmp_path):
     assert [p.name for p in (tmp_path / "disk").iterdir()] == ["run"]
 
 
-def test_a_config_of_the_run_that_was_cut_is_told_by_its_file(interrupted):
+def test_a_config_of_the_run_that_was_cut_is_reported_by_its_file(interrupted):
     file = interrupted.run_dir / "config.yaml"
     file.write_text(file.read_text()[:20])
     for overwrite in (False, True):
         assert faults_of(interrupted, overwrite=overwrite).startswith(str(file))
 
 
-def test_processes_that_see_different_folders_are_told():
+def test_processes_that_see_different_folders_are_reported():
     seen = [([], 6), ([], 0)]
     assert "they would resume from steps 6, 0" in _agreed("runs/x", seen)[0]
     assert _agreed("runs/x", [([], 6), (["name: taken"], 0)]) == ["name: taken"], "also of one process alone"
     assert _agreed("runs/x", [([], 6), ([], 6)]) == []
 
 
-def test_paths_that_are_no_checkpoint_are_told(tiny, tiny_run, tmp_path):
+def test_paths_that_are_no_checkpoint_are_reported(tiny, tiny_run, tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nothing", "loop", "a\0b"):
         assert "does not exist" in faults_of(tiny(), resume=f"{tmp_path}/{name}")

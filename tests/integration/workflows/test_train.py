@@ -305,7 +305,7 @@ def test_overwrite_spares_a_folder_with_somebody_elses_config(tiny):
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left"), RuntimeError("x: No space left"), Exception("No space left")]
 )
-def test_what_libraries_raise_on_a_full_disk_is_told(error):
+def test_what_libraries_raise_on_a_full_disk_is_reported(error):
     with (
         pytest.raises(
             CheckpointError, match=r"^model could not be written: .*No space left; nothing that was"

@@ -127,7 +127,7 @@ def test_a_whole_section_can_be_set_however_like_an_option_its_name_is(recipe, k
         (["folder", "--jobs", "\u00b2"], "must be an integer >= 1"),
     ],
 )
-def test_words_that_are_no_command_line_are_told(recipe, capsys, words, told):
+def test_words_that_are_no_command_line_are_reported(recipe, capsys, words, told):
     assert told in refused(recipe, capsys, *words)
 
 
@@ -214,7 +214,7 @@ def test_seeds_are_read(text, seeds):
 @pytest.mark.parametrize(
     "text", ["", ",", "0,", "a", "0,x", "-1", "1.5", "0,1,0", "0 1", "1e3", "²", "9" * 5000]
 )
-def test_what_is_no_list_of_different_seeds_is_told(text):
+def test_what_is_no_list_of_different_seeds_is_reported(text):
     with pytest.raises(ConfigError) as caught:
         cli.seeds(text)
     (fault,) = caught.value.faults

@@ -206,7 +206,7 @@ def test_an_override_can_make_a_section_that_the_file_has_not(file):
         ("base=other.yaml", "base: 'other.yaml' can only stand in a config file"),
     ],
 )
-def test_an_override_that_leads_nowhere_is_told(override, fault):
+def test_an_override_that_leads_nowhere_is_reported(override, fault):
     assert faults_of(DEMO, override) == [fault]
 
 
@@ -224,7 +224,7 @@ def test_an_override_without_a_value_is_not_taken_for_null(text):
 @pytest.mark.parametrize(
     "text", ["[1,", "{", '"a', "a: b: c", "!!bool x", "1" * 2000, "*x", "\t", "{a: 1, a: 2}"]
 )
-def test_an_override_whose_value_is_no_yaml_is_told(text):
+def test_an_override_whose_value_is_no_yaml_is_reported(text):
     (fault,) = faults_of(DEMO, f"train.steps={text}")
     assert fault.startswith(f"train.steps: the value {repr(text)[:8]}")
     assert "is not YAML: line 1" in fault
@@ -263,7 +263,7 @@ def test_a_base_may_be_an_absolute_path(file):
     assert load_config(file(f"base: {base}\nname: above\n", "deep/above.yaml")).name == "above"
 
 
-def test_files_that_are_each_others_base_are_told(file):
+def test_files_that_are_each_others_base_are_reported(file):
     file("base: b.yaml\n", "a.yaml")
     file("base: sub/../a.yaml\n", "b.yaml")
     (file("", "sub/empty")).unlink()
@@ -272,7 +272,7 @@ def test_files_that_are_each_others_base_are_told(file):
     assert "is based on itself" in fault
 
 
-def test_a_file_that_is_its_own_base_is_told(file):
+def test_a_file_that_is_its_own_base_is_reported(file):
     (fault,) = faults_of(file("base: config.yaml\n"))
     assert "is based on itself" in fault
 
@@ -304,13 +304,13 @@ def test_a_key_with_thousands_of_parts_is_refused(file, key):
         ("a" * 300, "File name too long"),
     ],
 )
-def test_a_base_that_is_no_config_file_is_told(file, base, told):
+def test_a_base_that_is_no_config_file_is_reported(file, base, told):
     (fault,) = faults_of(file(f"base: {base}\n" + LEAST))
     assert fault.startswith("base: ")
     assert told in fault
 
 
-def test_a_base_with_a_fault_of_its_own_is_told_by_its_name(file):
+def test_a_base_with_a_fault_of_its_own_is_reported_by_its_name(file):
     broken = file("train: [", "broken.yaml")
     (fault,) = faults_of(file("base: broken.yaml\n" + LEAST))
     assert fault.startswith(f"base: config file {broken} is not YAML: line 1")
@@ -338,7 +338,7 @@ def test_a_base_with_a_fault_of_its_own_is_told_by_its_name(file):
         (b"%PDF-1.7\n", "is not YAML"),
     ],
 )
-def test_a_file_that_is_no_config_is_told_by_its_name(tmp_path, content, told):
+def test_a_file_that_is_no_config_is_reported_by_its_name(tmp_path, content, told):
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     (fault,) = faults_of(path)
@@ -347,14 +347,14 @@ def test_a_file_that_is_no_config_is_told_by_its_name(tmp_path, content, told):
     assert "\n" not in fault
 
 
-def test_a_missing_file_is_told_by_its_name(tmp_path):
+def test_a_missing_file_is_reported_by_its_name(tmp_path):
     assert faults_of(tmp_path / "nowhere.yaml") == [
         f"config file {tmp_path / 'nowhere.yaml'}: No such file or directory"
     ]
     assert faults_of(tmp_path) == [f"config file {tmp_path} is a folder, not a file"]
 
 
-def test_a_link_that_leads_to_itself_is_told(tmp_path):
+def test_a_link_that_leads_to_itself_is_reported(tmp_path):
     path = tmp_path / "config.yaml"
     path.symlink_to(path)
     assert "symbolic links" in faults_of(path)[0]
@@ -510,7 +510,7 @@ def test_no_length_needs_more_memory_than_there_is():
 
 
 @pytest.mark.parametrize("option", ["queries", "query_width"])
-def test_options_that_no_array_holds_are_told(option):
+def test_options_that_no_array_holds_are_reported(option):
     options = f"{{{option}: 1000000000000000000000000}}"
     component = f"{{task: mqar, role: target, lengths: [3, 9], options: {options}}}"
     faults = faults_of(DEMO, f"mixture=[{component}]")
@@ -520,7 +520,7 @@ def test_options_that_no_array_holds_are_told(option):
     )
 
 
-def test_a_task_that_cannot_be_drawn_is_told():
+def test_a_task_that_cannot_be_drawn_is_reported():
     # no letter of 40 over {a, A} can be expected to occur once
     component = "{task: mqar, role: target, lengths: [2, 40], options: {alphabet: a, query_width: 1}}"
     faults = faults_of(DEMO, f"mixture=[{component}]", "eval.lengths=[2,3]")
@@ -529,13 +529,13 @@ def test_a_task_that_cannot_be_drawn_is_told():
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
-def test_a_tracker_that_is_not_installed_is_told_once_with_the_remedy(monkeypatch, tracker):
+def test_a_tracker_that_is_not_installed_is_reported_once_with_the_remedy(monkeypatch, tracker):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     faults = faults_of(DEMO, f"train.trackers=[{tracker}, {tracker}]")
     assert faults == [f"train.trackers: {tracker!r} is not installed; pip install {tracker}"]
 
 
-def test_bounds_are_told_as_one_writes_them():
+def test_bounds_are_reported_as_one_writes_them():
     assert faults_of(DEMO, "train.warmup=2") == ["train.warmup: 2 must be at most 1"]
     assert faults_of(DEMO, "train.min_lr_ratio=-0.5") == ["train.min_lr_ratio: -0.5 must be at least 0"]
 
@@ -830,7 +830,7 @@ def test_every_key_is_described_with_a_default_that_can_be_typed(file):
     assert load_config(path, typed) == load_config(path)
 
 
-def test_without_tags_tasks_whose_prompts_look_alike_are_told():
+def test_without_tags_tasks_whose_prompts_look_alike_are_reported():
     faults = faults_of(DEMO, "data.tags=false")
     assert [fault.split("the prompts of ")[1].split(" look")[0] for fault in faults] == [
         "capitalize_reverse and capitalize",
@@ -910,7 +910,7 @@ BLOOM = ("model.architecture=bloom", "model.positions=alibi")
         ),
     ],
 )
-def test_positions_that_do_not_fit_are_told(overrides, told):
+def test_positions_that_do_not_fit_are_reported(overrides, told):
     faults = faults_of(DEMO, *overrides)
     assert len(faults) == len(told)
     for fault, words in zip(faults, told, strict=True):
@@ -979,7 +979,7 @@ def test_a_checkpoint_and_adapters_are_read(file):
         (["model.init=pretrainde"], "model.init: 'pretrainde' must be "),
     ],
 )
-def test_keys_that_do_not_fit_a_checkpoint_are_told(file, overrides, told):
+def test_keys_that_do_not_fit_a_checkpoint_are_reported(file, overrides, told):
     faults = faults_of(file(START), *overrides)
     assert faults[0].startswith(told)
     assert len(keys_of(faults)) == (2 if "max_positions" in overrides[0] else 1)
@@ -988,7 +988,7 @@ def test_keys_that_do_not_fit_a_checkpoint_are_told(file, overrides, told):
 @pytest.mark.parametrize(
     "override", ["revision=main", "use_safetensors=false", "trust_remote_code=true", "tokenizer=text"]
 )
-def test_keys_of_a_checkpoint_without_one_are_told(file, override):
+def test_keys_of_a_checkpoint_without_one_are_reported(file, override):
     faults = faults_of(file(LEAST), f"model.{override}")
     assert any(
         f.startswith(f"model.{override.split('=')[0]}: ") and "model.name_or_path names none" in f

@@ -89,7 +89,7 @@ def test_a_split_that_is_not_there_is_named_with_those_that_are(stored):
     )
 
 
-def test_both_splits_are_told_at_once_and_may_have_any_name(tmp_path):
+def test_both_splits_are_reported_at_once_and_may_have_any_name(tmp_path):
     path = tmp_path / "saved"
     DatasetDict({"to-learn": Dataset.from_list(ROWS), "exam": Dataset.from_list(ROWS[:2])}).save_to_disk(path)
     faults = refused(path, train_split="train", test_split="test")
@@ -130,7 +130,7 @@ def test_a_path_that_may_be_a_hub_id_says_so(hub):
     assert "'hf auth login' or set HF_TOKEN" in fault
 
 
-def test_files_that_hold_no_rows_are_told(tmp_path):
+def test_files_that_hold_no_rows_are_reported(tmp_path):
     def told(name, content):
         (tmp_path / name).write_bytes(content)
         return refused(tmp_path / name)[0]
@@ -146,7 +146,7 @@ def test_files_that_hold_no_rows_are_told(tmp_path):
         assert "has no .csv, .tsv, .json, .jsonl, .ndjson, .parquet file" in refused(tmp_path / "folder")[0]
 
 
-def test_a_file_that_may_not_be_read_is_told(tmp_path):
+def test_a_file_that_may_not_be_read_is_reported(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", ROWS)
     path.chmod(0)
     if not os.access(path, os.R_OK):  # root reads everything
@@ -197,14 +197,14 @@ def test_lengths_in_a_csv_are_whole_numbers(tmp_path):
         ("loss_mask", [[1, 0], [1, 1]], "holds List(Value('int64')), not lists of true and false"),
     ],
 )
-def test_a_column_of_another_type_is_told_with_its_first_row(tmp_path, column, values, told):
+def test_a_column_of_another_type_is_reported_with_its_first_row(tmp_path, column, values, told):
     path = jsonl(tmp_path / "a.jsonl", [{**row, column: v} for row, v in zip(ROWS, values, strict=False)])
     (fault,) = refused(path)
     assert fault.startswith(f"data.columns: column {column!r} of train holds ")
     assert told in fault
 
 
-def test_a_nan_is_told_by_its_row(tmp_path):
+def test_a_nan_is_reported_by_its_row(tmp_path):
     Dataset.from_dict(
         {"task": ["rev"] * 2, "prompt": ["a"] * 2, "target": ["a"] * 2, "length": [1.0, float("nan")]}
     ).save_to_disk(tmp_path / "d")
@@ -372,7 +372,7 @@ def test_missing_columns_are_all_told_with_those_that_are_there(tmp_path):
         ("[prompt]", "data.columns: ['prompt'] must be a mapping of keys"),
     ],
 )
-def test_wrong_names_of_columns_are_told_with_the_config(columns, told):
+def test_wrong_names_of_columns_are_reported_with_the_config(columns, told):
     assert config_faults(f"data.columns={columns}")[0].startswith(told)
 
 

@@ -115,7 +115,7 @@ FAULTY = [
 
 
 @pytest.mark.parametrize(("columns", "told"), FAULTY)
-def test_a_faulty_row_is_told_by_number_and_column(columns, told):
+def test_a_faulty_row_is_reported_by_number_and_column(columns, told):
     faults = refused([row(), row(**columns)])
     assert len(faults) == 1
     assert faults[0].startswith("data.path: row 1 of train, column ")
@@ -129,12 +129,12 @@ def test_faulty_rows_of_tasks_that_are_not_used_are_not_checked(columns, told):
 
 @pytest.mark.parametrize("how", ["characters", "words", "tokens"])
 @pytest.mark.parametrize("prompt", [None, "", "  "])
-def test_a_row_without_a_prompt_is_told_though_its_length_would_not_be_used(how, prompt):
+def test_a_row_without_a_prompt_is_reported_though_its_length_would_not_be_used(how, prompt):
     (fault,) = refused([row(), row(prompt=prompt)], length=how)
     assert "row 1 of train, column 'prompt': is " in fault
 
 
-def test_a_null_task_is_told():
+def test_a_null_task_is_reported():
     assert refused([row(), row(task=None)]) == ["data.path: row 1 of train, column 'task': is null"]
 
 
@@ -143,7 +143,7 @@ def test_the_model_takes_exactly_its_positions():
     assert "takes 7 tokens with its target; model.max_positions is 6" in refused([row()], positions=6)[0]
 
 
-def test_the_first_faults_are_told_one_by_one_and_the_others_counted():
+def test_the_first_faults_are_reported_one_by_one_and_the_others_counted():
     faults = refused([row(prompt="zebra", target="zebra")] * 10_000)
     assert len(faults) == MOST_FAULTS + 1
     assert faults[-1] == f"data.path: and {20_000 - MOST_FAULTS} more such faults of train"
@@ -190,7 +190,7 @@ def test_a_loss_mask_says_what_is_scored():
         ([True, None], "holds null: [True, None]"),
     ],
 )
-def test_a_wrong_loss_mask_is_told(mask, told):
+def test_a_wrong_loss_mask_is_reported(mask, told):
     (fault,) = refused(masked(None, mask))
     assert fault.startswith("data.path: row 1 of train, column 'loss_mask': ")
     assert told in fault
@@ -218,7 +218,7 @@ def test_an_empty_table_has_no_rows():
     assert table.of("rev", 0, 99).tolist() == []
 
 
-def test_characters_that_a_checkpoints_tokenizer_drops_are_told():
+def test_characters_that_a_checkpoints_tokenizer_drops_are_reported():
     core = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "</s>": 2}, merges=[]))
     codec = TextCodec.of_pretrained(
         PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>"), tasks=["rev"]

@@ -172,7 +172,7 @@ def test_a_beginning_and_a_padding_token_of_its_own_are_kept():
     assert encoded.lengths.tolist() == [9, 12]
 
 
-def test_a_padding_that_is_the_end_token_is_told_apart_by_the_length():
+def test_a_padding_that_is_the_end_token_is_reported_apart_by_the_length():
     """The last token counts, what fills up the row after it does not."""
     codec = Codec.of_pretrained(checkpoints.tokenizer("smollm"), tasks=["reverse_add"])
     encoded = codec.encode(reverse_add(numbers(5, 5, 57, 68)), "reverse_add")
@@ -257,7 +257,7 @@ def test_prompt_and_target_never_merge_where_texts_are_tokens():
     assert [*prompt, *target] != codec.tokenize(["75"])[0]
 
 
-def test_symbols_of_a_kind_that_a_mixture_has_not_are_told():
+def test_symbols_of_a_kind_that_a_mixture_has_not_are_reported():
     codec = Codec.of_pretrained(checkpoints.tokenizer("smollm"), tasks=["reverse_add"])
     maze = get_task("shortest_path").sample(stream(0, "x"), 3, 1)
     with pytest.raises(ValueError, match=r"the tokenizer lacks <shortest_path>, \["):
@@ -276,7 +276,7 @@ def of_letters(*, pre_tokenizer=None, normalizer=None, known="abc7 ", merges=(),
     return TextCodec.of_pretrained(PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>"))
 
 
-def test_characters_that_are_dropped_are_told():
+def test_characters_that_are_dropped_are_reported():
     codec = of_letters(merges=[("b", "c")])
     assert codec.decode(codec.tokenize(["ab€c7"])) == ["abc7"], "the tokenizer is silent"
     texts = ["abc7", "ab€c7", "a\n😀b€", "", "7 a</s>"]
@@ -292,7 +292,7 @@ def test_space_that_a_tokenizer_leaves_out_is_no_fault(pre_tokenizer):
     assert codec.missing("a € b") == ["€"]
 
 
-def test_a_part_of_a_character_that_is_dropped_is_told():
+def test_a_part_of_a_character_that_is_dropped_is_reported():
     accents = of_letters(normalizer=normalizers.NFD(), known="ae")
     assert accents.missing("aéa") == ["é"]
     stripped = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
@@ -316,7 +316,7 @@ def test_a_byte_level_tokenizer_drops_nothing(kind, again):
         assert codec.missing("".join(texts)) == []
 
 
-def test_an_unknown_token_of_the_vocabulary_that_has_no_name_is_told_too():
+def test_an_unknown_token_of_the_vocabulary_that_has_no_name_is_reported_too():
     codec = of_letters(known=["a", "b", "<?>"], unk_token="<?>")
     assert codec.tokenizer.unk_token is None
     assert codec.missing("ab€") == ["€"]

@@ -76,7 +76,7 @@ def test_there_is_a_file_for_each_task_and_length_and_a_group_for_each_task_and_
     assert not {"task", "group"} & set(yaml.safe_load((folder / COMMON).read_text()))
 
 
-def test_a_task_that_counts_a_part_of_its_answer_is_left_out_and_that_is_told(write):
+def test_a_task_that_counts_a_part_of_its_answer_is_left_out_and_that_is_reported(write):
     folder, cells, told = write()
     assert told == ["mqar: left out, as it counts only a part of its answer, the harness all of it"]
     assert not any("mqar" in path.read_text() for path in folder.iterdir())
@@ -144,7 +144,7 @@ def test_a_name_that_is_a_number_or_a_word_of_yaml_stays_text(write):
     assert read(folder, "no")["group"] == "no"
 
 
-def test_the_corpus_is_where_it_is_told_on_its_branch(corpus, tmp_path):
+def test_the_corpus_is_where_it_is_reported_on_its_branch(corpus, tmp_path):
     cells = write_tasks(tmp_path, PLAN, "org/name", corpus=corpus, name="x", tags=True, revision="draft")
     for name in cells:
         found = read(tmp_path, name)

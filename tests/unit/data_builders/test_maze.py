@@ -245,7 +245,7 @@ def test_hand_made_answers(answer, path, trace):
 
 
 @both_tasks
-def test_spoilt_answers_are_told_apart(task):
+def test_spoilt_answers_are_reported_apart(task):
     found = Counter()
     for prompt, target in sample(task, 21, np.resize([2, 4, 7, 15], 120), 120, side=4).text():
         made = read(prompt)

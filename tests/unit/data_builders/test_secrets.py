@@ -174,7 +174,7 @@ def test_an_override_that_is_refused_for_a_secret_is_not_told_to_be_missing_too(
 
 
 @pytest.mark.parametrize("word", [HF, f"--{HF}", f"--seed.init={HF}", "--\x1b[31mx", "\x1b[31mx"])
-def test_words_on_the_command_line_are_told_without_secrets_and_controls(call_recipe, word):
+def test_words_on_the_command_line_are_reported_without_secrets_and_controls(call_recipe, word):
     done = call_recipe("finetune.py", word)
     assert done.returncode == 2
     assert "error:" in done.stderr

@@ -87,7 +87,7 @@ def test_the_smallest_corpus_leaves_something_to_train_on():
     assert len(made["train"]) == 6
 
 
-def test_every_wrong_number_is_told():
+def test_every_wrong_number_is_reported():
     with pytest.raises(TaskError) as caught:
         WordLists(train_examples=0, pairs=13, seed=-1, test_examples=True)
     assert str(caught.value).split("\n") == [
@@ -186,7 +186,7 @@ def test_a_damaged_corpus_is_not_pushed(build, tmp_path, pushes):
         (("--private",), "--private: is for --push_to_hub"),
     ],
 )
-def test_a_mistake_is_told_and_nothing_written(build, tmp_path, words, told):
+def test_a_mistake_is_reported_and_nothing_written(build, tmp_path, words, told):
     code, out, err = build("--output", tmp_path / "lists", *words)
     assert (code, out) == (2, "")
     assert told in err

@@ -137,7 +137,7 @@ def test_a_wrong_list_is_one_fault_that_names_its_key(folder, checkpoints, told)
     assert told in fault
 
 
-def test_repositories_whose_runs_would_share_folders_are_told(folder):
+def test_repositories_whose_runs_would_share_folders_are_reported(folder):
     same = (
         "[{name_or_path: one/m, revisions: [a, b]}, {name_or_path: two/m, revisions: [b], random_twin: %s}]"
     )
@@ -149,7 +149,7 @@ def test_repositories_whose_runs_would_share_folders_are_told(folder):
     assert len(faults_of(load_comparison, folder(same % "false"))) == 1
 
 
-def test_all_faults_are_told_at_once(folder):
+def test_all_faults_are_reported_at_once(folder):
     faults = faults_of(load_comparison, folder("{name: m, revisions: [1, 2], random_twin: no}", seeds="[]"))
     keys = [fault.split(": ")[0] for fault in faults]
     assert keys == [
@@ -162,7 +162,7 @@ def test_all_faults_are_told_at_once(folder):
     ]
 
 
-def test_an_arm_with_sizes_of_its_own_is_told_once_beside_the_other_s_faults(folder):
+def test_an_arm_with_sizes_of_its_own_is_reported_once_beside_the_other_s_faults(folder):
     path = folder(a="model: {layers: 2}\n", b="train: {stesp: 1}\n")
     faults = faults_of(read, path)
     assert len(faults) == 2
@@ -178,7 +178,7 @@ def test_an_override_of_what_the_comparison_sets_is_not_dropped_silently(folder,
     assert fault.startswith(override.split("=")[0] + ": ")
 
 
-def test_arms_of_one_name_are_told(folder):
+def test_arms_of_one_name_are_reported(folder):
     assert faults_of(read, folder(), ["name=x"]) == ["b: name: its runs would be those of a"]
 
 
@@ -191,7 +191,7 @@ def test_some_of_the_revisions_can_be_chosen_and_the_twin_stays_the_same_run(fol
     assert all(item in everything for item in kept)
 
 
-def test_unknown_revisions_are_told_with_those_that_are_there():
+def test_unknown_revisions_are_reported_with_those_that_are_there():
     lists = [CheckpointList("a", ("step-1", "step-2"), "step-1"), CheckpointList("b", ("main",), None)]
     faults = faults_of(choose, lists, "step-2,stp-1,9")
     assert len(faults) == 2

@@ -261,7 +261,7 @@ def test_one_seed_that_is_no_better_is_enough_not_to_beat_the_twin(planned):
     assert "1 of 3 checkpoints" in checkpoint_lines(sweep)[1]
 
 
-def test_a_task_that_was_not_learned_is_told_because_its_extrapolation_says_nothing(planned):
+def test_a_task_that_was_not_learned_is_reported_because_its_extrapolation_says_nothing(planned):
     write_run(planned[1], 2)  # the twin on seed 1
     for item in planned[2:4]:
         write_run(item, 1)
@@ -273,7 +273,7 @@ def test_a_task_that_was_not_learned_is_told_because_its_extrapolation_says_noth
     assert "not learned" not in learned
 
 
-def test_auxiliaries_that_were_not_learned_are_told(planned):
+def test_auxiliaries_that_were_not_learned_are_reported(planned):
     write_run(
         next(p for p in planned if (p.arm, p.checkpoint.label) == ("helped", "step100")), 8, auxiliary=1
     )
@@ -302,14 +302,14 @@ def test_without_a_twin_nothing_is_said_of_one(planned):
     assert "random weights" not in legend(save, 0)
 
 
-def test_a_revision_that_moved_between_seeds_is_told(planned):
+def test_a_revision_that_moved_between_seeds_is_reported(planned):
     path = planned[2].config.run_dir / "checkpoint.json"
     path.write_text(json.dumps({"commit": "d" * 40, "pretraining": None}))
     lines = checkpoint_lines(checkpoint_series(collect_checkpoints(planned))[0])
     assert lines[-1] == f"alone: step20 is not one model: {'c' * 40}, {'d' * 40}"
 
 
-def test_every_file_that_cannot_be_read_is_told(planned):
+def test_every_file_that_cannot_be_read_is_reported(planned):
     (planned[0].config.run_dir / "eval.jsonl").unlink()
     (planned[1].config.run_dir / "checkpoint.json").write_text("{")
     (planned[2].config.run_dir / "checkpoint.json").write_text("[]")

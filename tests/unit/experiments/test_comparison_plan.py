@@ -64,7 +64,7 @@ def test_arms_lie_beside_the_comparison_wherever_it_is_read_from(folder, tmp_pat
         (b"\xff\xfe", "is not UTF-8 text"),
     ],
 )
-def test_a_file_that_is_no_comparison_is_told_by_its_name(tmp_path, content, told):
+def test_a_file_that_is_no_comparison_is_reported_by_its_name(tmp_path, content, told):
     path = tmp_path / "compare.yaml"
     path.write_bytes(content)
     (fault,) = faults_of(load_comparison, tmp_path)
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_comparison_is_told_by_its_name(tmp_path, content, tol
     assert "\n" not in fault
 
 
-def test_a_missing_comparison_is_told_by_its_name(tmp_path):
+def test_a_missing_comparison_is_reported_by_its_name(tmp_path):
     nowhere = tmp_path / "nowhere"
     assert faults_of(load_comparison, nowhere) == [f"comparison {nowhere}: No such file or directory"]
     expected = f"comparison {tmp_path / 'compare.yaml'}: No such file or directory"
@@ -112,7 +112,7 @@ def test_a_wrong_value_is_one_fault_that_names_its_key(folder, key, value):
     assert fault.startswith(f"{key}: {yaml.load(value)!r} must be ")
 
 
-def test_all_faults_of_a_comparison_are_told_at_once(folder):
+def test_all_faults_of_a_comparison_are_reported_at_once(folder):
     path = folder(compare="nmae: c\narms: a.yaml\nseed: [0]\n")
     faults = faults_of(load_comparison, path)
     assert [fault.split(": ")[0] for fault in faults[2:]] == ["name", "arms", "seeds"]
@@ -150,7 +150,7 @@ def test_what_a_run_is_called_with_gives_the_config_that_was_checked(folder):
     assert load_config(known.config, overrides) == item.config
 
 
-def test_the_faults_of_all_arms_are_told_at_once_each_with_its_arm(folder):
+def test_the_faults_of_all_arms_are_reported_at_once_each_with_its_arm(folder):
     path = folder(
         compare="name: c\narms: [a.yaml, b.yaml, fine.yaml, nowhere.yaml]\nseeds: [0, 1, 2]\n",
         a="name: a\ntrain: {stesp: 5}\n" + ARM,
@@ -165,7 +165,7 @@ def test_the_faults_of_all_arms_are_told_at_once_each_with_its_arm(folder):
     assert not (path / "runs").exists()
 
 
-def test_arms_that_would_share_a_folder_are_told(folder):
+def test_arms_that_would_share_a_folder_are_reported(folder):
     path = folder(
         compare="name: c\narms: [a.yaml, b.yaml, c.yaml]\nseeds: [0, 1]\n",
         a="name: same\n" + ARM,
@@ -191,12 +191,12 @@ def test_arms_of_one_name_in_different_folders_are_different_runs(folder):
     assert {run.folder for run in runs} == {Path("A/c")}
 
 
-def test_the_same_arm_twice_is_told(folder):
+def test_the_same_arm_twice_is_reported(folder):
     path = folder(compare="name: c\narms: [a.yaml, a.yaml]\nseeds: [0, 1]\n", a="name: same\n" + ARM)
     assert faults_of(read, path) == ["arms: 2 files are named a; an arm has the name of its file"]
 
 
-def test_a_seed_that_a_config_does_not_take_is_told(folder):
+def test_a_seed_that_a_config_does_not_take_is_reported(folder):
     path = folder(compare=f"name: c\narms: [a.yaml]\nseeds: [0, {2**63}]\n", a="name: a\n" + ARM)
     (fault,) = faults_of(read, path)
     assert fault.startswith(f"a: seed.init: {2**63} must be below")
@@ -214,7 +214,7 @@ def test_finished_runs_of_the_same_config_are_no_fault(folder):
     assert len(read(path)) == 2
 
 
-def test_a_finished_run_of_another_config_is_told(folder):
+def test_a_finished_run_of_another_config_is_reported(folder):
     path = folder(compare="name: c\narms: [a.yaml]\nseeds: [0, 1]\n", a="name: a\n" + ARM)
     planned = read(path)
     finish(planned[0])
@@ -227,7 +227,7 @@ def test_a_misspelt_key_brings_the_closest_name(folder):
     assert "did you mean 'seeds'?" in fault
 
 
-def test_arms_whose_files_have_one_name_are_told(tmp_path):
+def test_arms_whose_files_have_one_name_are_reported(tmp_path):
     for place in ("one", "two"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "arm.yaml").write_text(f"name: {place}\n{ARM}", encoding="utf-8")
@@ -242,7 +242,7 @@ def test_an_override_of_the_seed_is_not_dropped_silently(folder):
         read(path, ["seed.init=7"])
 
 
-def test_an_unfinished_run_of_another_config_is_told_before_anything_runs(folder):
+def test_an_unfinished_run_of_another_config_is_reported_before_anything_runs(folder):
     path = folder(compare="name: c\narms: [a.yaml]\nseeds: [0]\n", a="name: a\n" + ARM)
     (item,) = read(path)
     finish(item)
@@ -274,7 +274,7 @@ def test_what_a_run_said_last_is_shown(tmp_path):
     assert last_error(log) == "  two\n  three\n  four"
 
 
-def test_a_dataset_that_cannot_be_opened_is_told_before_any_run(tmp_path, root):
+def test_a_dataset_that_cannot_be_opened_is_reported_before_any_run(tmp_path, root):
     arm = root / "recipes/word_lists/transfer.yaml"
     comparison = ExperimentSpec("x", arm.parent, (ArmSpec("transfer", file=arm),), (0, 1))
     overrides = [f"data.path={tmp_path / 'none.jsonl'}", f"output_dir={tmp_path / 'runs'}"]

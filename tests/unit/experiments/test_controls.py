@@ -138,7 +138,7 @@ def test_beside_mazes_a_string_copy_is_as_long_in_tokens():
          "{task: reverse, role: auxiliary, lengths: [1, 16]}]", "name an arm's mixture yourself"),
     ],
 )  # fmt: skip
-def test_what_a_config_cannot_have_is_told(arm, mixture, told):
+def test_what_a_config_cannot_have_is_reported(arm, mixture, told):
     config = load_config(STRINGS, [] if mixture is None else [f"mixture={mixture}"])
     with pytest.raises(ConfigError, match="arms: ") as caught:
         arm_settings(arm, config)
@@ -179,7 +179,7 @@ def test_a_comparison_adds_ready_arms_by_name(tmp_path):
         assert load_config(arguments[1], overrides) == p.config
 
 
-def test_a_ready_arm_that_is_none_is_told_with_the_others(tmp_path):
+def test_a_ready_arm_that_is_none_is_reported_with_the_others(tmp_path):
     (tmp_path / "a.yaml").write_text(f"base: {STRINGS}\nname: mine\n")
     (tmp_path / "compare.yaml").write_text("name: c\narms: [a.yaml, target_aloen]\nseeds: [0]\n")
     with pytest.raises(ConfigError, match="did you mean 'target_alone'"):

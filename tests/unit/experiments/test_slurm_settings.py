@@ -77,7 +77,7 @@ def test_a_fault_names_its_key(given, told):
     assert faults[0].startswith(told)
 
 
-def test_all_faults_are_told_at_once():
+def test_all_faults_are_reported_at_once():
     faults = faults_of({"gpu": 1, "minutes": -5, "runs_per_job": "x", "jobs_at_a_time": 4, "qos": ""})
     assert [fault.split(":")[0] for fault in sorted(faults)] == [
         "slurm.gpu",
@@ -93,7 +93,7 @@ def test_a_secret_is_not_repeated():
     assert token not in faults_of({"setup": [f"export HF_TOKEN={token}"]})[0]
 
 
-def test_what_is_not_installed_is_told_with_the_faults(monkeypatch):
+def test_what_is_not_installed_is_reported_with_the_faults(monkeypatch):
     monkeypatch.setattr(slurm_settings.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(slurm_settings.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError) as caught:

@@ -145,7 +145,7 @@ def test_a_ready_arm_with_a_config_is_still_that_arm(sweep):
     assert (len(run.config.mixture), run.config.train.steps) == (1, 9)
 
 
-def test_values_are_told_apart_by_all_their_digits(sweep):
+def test_values_are_reported_apart_by_all_their_digits(sweep):
     runs = sweep(LEAST + "grid: {train.learning_rate: [0.0010000001, 0.001]}\n")
     assert [run.point["train.learning_rate"] for run in runs] == ["0.0010000001", "0.001"]
 
@@ -231,7 +231,7 @@ def test_the_hash_is_kept_by_later_versions():
         (LEAST + "checkpoints: {revisions: [a]}\n", ["checkpoints.name_or_path: is missing"]),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_the_file_is_told(sweep, text, told):
+def test_what_is_wrong_with_the_file_is_reported(sweep, text, told):
     found = "\n".join(faults(sweep, text))
     assert all(words in found for words in told), found
 
@@ -253,7 +253,7 @@ def test_what_is_wrong_with_the_file_is_told(sweep, text, told):
          "the mixture has no task with role auxiliary"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_run_is_told_with_its_place(sweep, text, overrides, told):
+def test_what_is_wrong_with_a_run_is_reported_with_its_place(sweep, text, overrides, told):
     assert told in "\n".join(faults(sweep, text, *overrides))
 
 
@@ -276,7 +276,7 @@ def test_a_folder_is_no_sweep(tmp_path):
     assert "name a YAML file in it" in faults(load_sweep, tmp_path)[0]
 
 
-def test_a_folder_with_something_else_is_told(sweep, tmp_path):
+def test_a_folder_with_something_else_is_reported(sweep, tmp_path):
     (run,) = sweep(LEAST)
     run.run_dir.mkdir(parents=True)
     (run.run_dir / "thesis.txt").write_text("mine")
@@ -351,13 +351,13 @@ def test_what_killed_commands_left_in_an_experiment_goes_once_it_is_given_again(
         (lambda text: json.dumps({**json.loads(text), "runs": json.loads(text)["runs"] * 2}), "is damaged"),
     ],
 )
-def test_a_damaged_manifest_is_told(tmp_path, damage, told):
+def test_a_damaged_manifest_is_reported(tmp_path, damage, told):
     path = write_manifest(Manifest("n", (ENTRY,)), tmp_path)
     write_text(path, damage(path.read_text()))
     assert told in faults(read_manifest, tmp_path)[0]
 
 
-def test_a_missing_manifest_is_told(tmp_path):
+def test_a_missing_manifest_is_reported(tmp_path):
     assert "No such file" in faults(read_manifest, tmp_path)[0]
 
 
@@ -433,7 +433,7 @@ def test_values_that_cannot_be_told_apart_or_shown(sweep, grid, told):
     assert fault.startswith(told)
 
 
-def test_a_mixture_that_is_no_list_is_told(sweep):
+def test_a_mixture_that_is_no_list_is_reported(sweep):
     (fault,) = faults(sweep, LEAST + "groups: {a: {mixture: 3}}\ngrid: {target_length: [4]}\n")
     assert fault == "a, target_length 4: mixture: 3 must be a list of tasks"
 

@@ -207,7 +207,7 @@ def test_a_target_that_was_trained_longer_must_be_learned_itself(experiment):
     )
 
 
-def test_several_targets_are_told(experiment):
+def test_several_targets_are_reported(experiment):
     text = f"name: s\nconfig: {{base: {STRINGS}, mixture: ["
     text += "{task: capitalize, role: target, lengths: [1, 4]}, "
     text += "{task: reverse, role: target, lengths: [1, 4]}]}\nseeds: [0]\n"
@@ -216,7 +216,7 @@ def test_several_targets_are_told(experiment):
     assert "transfer: the target is capitalize; reverse is in the runs' eval.jsonl alone." in notes
 
 
-def test_all_damaged_files_are_told_at_once(experiment, tmp_path):
+def test_all_damaged_files_are_reported_at_once(experiment, tmp_path):
     manifest, cells, folder = experiment(ARMS, by_arm)
     for result in (cells[0].results[0], cells[1].results[1]):
         (result.run_dir / "eval.jsonl").write_text("nonsense\n")
@@ -247,7 +247,7 @@ def test_the_summary_has_means_intervals_and_success(arms):
     assert str(first["transfer region"]) == "0.250 (0.000–0.500)"
 
 
-def test_auxiliaries_that_were_not_learned_are_told(experiment):
+def test_auxiliaries_that_were_not_learned_are_reported(experiment):
     manifest, cells, _ = experiment(ARMS, lambda run: lambda task, length, step: step_at(3)(length))
     table = summary_table(manifest, cells)
     # a gap of two tasks that both fail is small, and is no transfer

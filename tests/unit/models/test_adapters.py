@@ -130,7 +130,7 @@ def test_adapters_of_another_model_are_refused(tmp_path, part):
 
 @pytest.mark.parametrize("kind", checkpoints.KINDS)
 @pytest.mark.parametrize("name", ["nothing_like_it", "embed_tokens", "lm_head", "norm", "layers", "proj", ""])
-def test_a_name_of_no_layer_between_embedding_and_output_is_told(kind, name):
+def test_a_name_of_no_layer_between_embedding_and_output_is_reported(kind, name):
     there = min(LAYERS[kind])
     config = PeftConfig(method="lora", target_modules=[there, name, "neither"])
     with pytest.raises(ConfigError) as caught:

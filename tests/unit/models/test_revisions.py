@@ -46,7 +46,7 @@ def test_a_commit_depends_on_names_and_contents_alone(repository, tmp_path):
     assert list(list_revisions(other)) == ["deep/z", "x", "y"]
 
 
-def test_an_unknown_revision_is_told_with_those_that_are_there(repository):
+def test_an_unknown_revision_is_reported_with_those_that_are_there(repository):
     with pytest.raises(
         ConfigError, match=r"model\.revision: .*'step-10'; did you mean .*known: main, step-20"
     ):

@@ -52,7 +52,7 @@ def test_both_recipes_are_valid_and_differ_in_architecture_and_digits():
     assert again == llama
 
 
-def test_every_fault_is_told_at_once_with_its_key(faults):
+def test_every_fault_is_reported_at_once_with_its_key(faults):
     told = faults(
         "model.heads=3",
         "train.stepz=5",
@@ -96,7 +96,7 @@ def test_every_fault_is_told_at_once_with_its_key(faults):
         (["mixture=[]"], "mixture: unknown key 'mixture'"),
     ],
 )  # fmt: skip
-def test_values_that_do_not_fit_are_told(faults, overrides, words):
+def test_values_that_do_not_fit_are_reported(faults, overrides, words):
     (fault,) = faults(*overrides)
     assert fault.startswith(words)
 
@@ -324,7 +324,7 @@ def test_the_same_documents_give_the_same_tokenizer(texts):
     assert one.backend_tokenizer.to_str() == two.backend_tokenizer.to_str()
 
 
-def test_too_little_text_for_the_vocabulary_is_told(texts):
+def test_too_little_text_for_the_vocabulary_is_reported(texts):
     with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size: the text gives \d+ tokens, not 5000"):
         make(texts, vocab_size=5000)
 

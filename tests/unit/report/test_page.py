@@ -224,7 +224,7 @@ def test_numbers_of_a_row_are_those_of_its_run(made):
     assert repr(result.reach) in sorts
 
 
-def test_what_is_not_finished_is_told(made):
+def test_what_is_not_finished_is_reported(made):
     text = words(made.page.all("body")[0])
     assert "3 of 4 runs are finished" in text
     entry = words(made.page.ids["run-demo-target-alone-seed-1"])
@@ -232,7 +232,7 @@ def test_what_is_not_finished_is_told(made):
     assert "1–5: 1.000" in entry
 
 
-def test_what_was_trained_is_told(made):
+def test_what_was_trained_is_reported(made):
     text = words(made.page.all("body")[0])
     for told in (
         "recipes/demo/compare.yaml",

@@ -94,7 +94,7 @@ def test_success_is_transfer_from_one_half(planned):
     assert lines[1].startswith("target_alone: transfer 0.000, success rate 0/2")
 
 
-def test_an_evaluation_that_lacks_a_task_or_length_is_told(planned):
+def test_an_evaluation_that_lacks_a_task_or_length_is_reported(planned):
     path = planned[2].config.run_dir / "eval.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
     with pytest.raises(ConfigError, match=r"lacks capitalize_reverse 19 and 1 more"):
@@ -116,7 +116,7 @@ def test_without_any_auxiliary_no_transfer_is_claimed(planned):
     assert cells(comparison_table(results))[1][-2:] == ["–", "–"]
 
 
-def test_unlearned_auxiliaries_are_told_because_their_small_gap_means_nothing(planned):
+def test_unlearned_auxiliaries_are_reported_because_their_small_gap_means_nothing(planned):
     config = planned[0].config
     lines = summary_lines(config, made_up(config, {c.task: 1 for c in config.mixture}))
     assert any("were not learned" in line for line in lines)
@@ -124,7 +124,7 @@ def test_unlearned_auxiliaries_are_told_because_their_small_gap_means_nothing(pl
     assert not any("were not learned" in line for line in learned)
 
 
-def test_small_test_sets_and_overlap_are_told(planned):
+def test_small_test_sets_and_overlap_are_reported(planned):
     config = planned[0].config
     records = made_up(config, {c.task: 16 for c in config.mixture})
     records[0] = dataclasses.replace(records[0], n=8, overlap=4)

@@ -114,7 +114,7 @@ def test_a_saved_model_with_such_sizes_is_built_by_no_recipe(tiny_run, tiny, cal
     "error",
     [MemoryError("Unable to allocate 16.0 GiB"), torch.OutOfMemoryError("CUDA out of memory."), None],
 )
-def test_too_little_memory_is_told_in_one_line(capsys, error):
+def test_too_little_memory_is_reported_in_one_line(capsys, error):
     def work():
         if error is None:
             torch.empty(2**60)

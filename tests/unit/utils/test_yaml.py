@@ -137,7 +137,7 @@ def test_what_an_alias_repeats_is_a_copy():
         ("%YAML 1." + "1" * 5000 + "\n---\na: 1", "line 1, column 9: the number of a character"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_one_line(text, told):
+def test_what_cannot_be_read_is_reported_in_one_line(text, told):
     with pytest.raises(yaml.YAMLError) as caught:
         yaml.load(text)
     message = str(caught.value)
