@@ -93,10 +93,10 @@ def _runs_foreign_code(argv):
     ("main", "why"),
     [
         (_raises, "KeyError: 'nobody caught this' at "),
-        (_refuses_and_writes, "stray files ['/deep/down/work/left']"),
-        (_refuses_and_changes, "stray files ['/deep/down/work/there']"),
+        (_refuses_and_writes, "stray files ['/deep/down/place/left']"),
+        (_refuses_and_changes, "stray files ['/deep/down/place/there']"),
         (_writes_elsewhere, "stray files ['/deep/down/stray']"),
-        (_leaves_a_draft, "stray files ['/deep/down/work/home/.file.1-0123abcd']"),
+        (_leaves_a_draft, "stray files ['/deep/down/place/home/.file.1-0123abcd']"),
         (_colours, "control characters"),
         (_turns, "control characters"),
         (_sleeps, "hangs: "),

@@ -29,7 +29,7 @@ MEMORY = 6 * 2**30
 """bytes that a case may use beyond those of the process that starts it"""
 LARGEST = 2**28
 """bytes of a file that a case may write"""
-WORK = Path("deep/down/work")
+WORK = Path("deep/down/place")
 """where a case runs, below its own folder: what climbs out of it is still seen"""
 MARKER = "a-stranger-was-here"
 """the file in a case's own folder that code and pickles of damaged folders write"""
