@@ -56,14 +56,6 @@ class Forked:
         given = [[*map(str, command[1:])], [*map(os.path.abspath, streams)], dict(env or os.environ), place]
         self._process = context.Process(target=_be, args=given)
         self._process.start()
-        self.pid = self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """Its status once it has ended, negative: the signal that ended it."""
-        return self._process.exitcode
-
-    poll = returncode.fget
 
     def wait(self, timeout: float | None = None) -> int:
         """Its status, once it has ended."""
