@@ -49,22 +49,28 @@ def opened_alike(open_at: Callable[[Any], T], version_of: Callable[[T], Any], ve
     return open_at(gathered(None)[0])
 
 
-_GONE = ("closed by peer", "reset by peer", "connection closed", "connection reset", "remote process exited")
-_GONE_NCCL = ("ncclremoteerror", "aborted")
+_GONE = ("closed by peer", "reset by peer", "connection closed", "connection reset")
+_GONE_NCCL = (*_GONE, "remote process exited", "ncclremoteerror", "aborted")
 
 
 def lost_process(error: BaseException) -> bool:
     """Whether an error says that another process of the launch is gone."""
+    if not torch.distributed.is_available():
+        return False
+    if isinstance(error, torch.distributed.DistNetworkError):
+        # of the store; until it has been reached, it is an address that is wrong or taken
+        return torch.distributed.is_initialized()
     told = str(error).lower()
-    if isinstance(error, getattr(torch.distributed, "DistError", ())):
-        return any(sign in told for sign in (*_GONE, *_GONE_NCCL))
-    return isinstance(error, RuntimeError) and "gloo" in told and any(sign in told for sign in _GONE)
+    # no type says which: NCCL raises one for all its errors, and gloo a plain RuntimeError
+    if isinstance(error, torch.distributed.DistBackendError):
+        return any(sign in told for sign in _GONE_NCCL)
+    return type(error) is RuntimeError and "gloo" in told and any(sign in told for sign in _GONE)
 
 
 def told_of_others(error: BaseException) -> str | None:
     """The message of an error in how processes work together; None: it is another error."""
     if lost_process(error):
         return LOST
-    if isinstance(error, getattr(torch.distributed, "DistError", ())):
+    if torch.distributed.is_available() and isinstance(error, torch.distributed.DistError):
         return f"the processes of this launch cannot work together: {' '.join(str(error).split())[:400]}"
     return None
