@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,13 @@ def _mappings(data: Any) -> Iterator[dict[str, Any]]:
 
 def told_of_memory(error: BaseException) -> str | None:
     """The message of an error that says that there was too little memory; None: it is another."""
+    torch = sys.modules.get("torch")  # not imported for the errors of what works without it
     text = " ".join(str(error).split())
-    # torch has a class of its own for devices alone
     if not (
         isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in text
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+        # no type says so on a CPU, where torch raises a plain RuntimeError
+        or (type(error) is RuntimeError and "can't allocate memory" in text)
     ):
         return None
     advice = "a smaller train.batch_size, eval.examples, eval.batch_tokens or model takes less"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from hf_lgt import ConfigError, train
 from hf_lgt.commands import cli
 from hf_lgt.utils import memory
-from hf_lgt.utils.memory import check_model_folder, require
+from hf_lgt.utils.memory import check_model_folder, require, told_of_memory
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +125,26 @@ def test_too_little_memory_is_reported_in_one_line(capsys, error):
     told = capsys.readouterr().err
     assert told.startswith("error: out of memory: ")
     assert told.endswith("a smaller train.batch_size, eval.examples, eval.batch_tokens or model takes less\n")
+
+
+class OutOfMemoryError(Exception):
+    """Has the name of torch's, and that is all."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("of something else"),
+        ValueError("can't allocate memory"),
+        NotImplementedError("can't allocate memory"),
+        RuntimeError("shape mismatch"),
+    ],
+)
+def test_other_errors_are_not_of_memory(error):
+    assert told_of_memory(error) is None
+
+
+def test_where_torch_is_not_loaded_its_errors_are_not_looked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it would fail
+    assert told_of_memory(MemoryError("16 GiB")).startswith("out of memory: 16 GiB")
+    assert told_of_memory(RuntimeError("shape mismatch")) is None
