@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -86,28 +87,32 @@ def again(work: Callable[[], Result], what: str, attempts: int) -> Result:
 
 def may_pass(error: BaseException) -> bool:
     """Whether another attempt may go well."""
-    if any(cls.__name__ == "LocalEntryNotFoundError" for cls in type(error).__mro__):
+    from huggingface_hub.errors import (  # type: ignore[attr-defined,unused-ignore]
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    if isinstance(error, LocalEntryNotFoundError):
         # the client looked into its cache after something else, which it may say
         return error.__cause__ is not None and may_pass(error.__cause__)
     response = getattr(error, "response", None)
     if response is not None:
         return getattr(response, "status_code", None) in TRANSIENT
-    # whichever HTTP library is in use, what it raises over a connection has such a name
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"OfflineModeIsEnabled", "LocalProtocolError", "UnsupportedProtocol", "PushError"}:
+    http: Any = sys.modules[HTTPError.__module__]  # httpx or httpx2, whichever the client uses
+    if isinstance(error, (OfflineModeIsEnabled, http.LocalProtocolError, http.UnsupportedProtocol)):
         return False
-    connection = {"TransportError", "ConnectionError", "RequestError", "TimeoutException", "TimeoutError"}
     # a gateway's page of HTML where the client expected JSON
-    if names & connection or "JSONDecodeError" in names:
+    if isinstance(error, (ConnectionError, TimeoutError, http.RequestError, json.JSONDecodeError)):
         return True
     if type(error) is not RuntimeError:
         return False
-    # the client wraps what went wrong with one file of several; hf_xet tells of all errors so
+    # the client wraps what went wrong with one file of several; hf_xet has no class for all of its errors
     return may_pass(error.__cause__) if error.__cause__ is not None else is_of_upload(error)
 
 
 def is_of_upload(error: BaseException) -> bool:
-    """Whether it was raised where the client hands files to hf_xet, which has no class for its errors."""
+    """Whether it was raised where the client hands files to hf_xet."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(frame.f_code.co_name == "_upload_xet_files" for frame in frames)
 
