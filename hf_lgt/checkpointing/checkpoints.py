@@ -231,16 +231,16 @@ def verify(path: Path) -> None:
         hashes = json.loads(text)
         weights = ADAPTED if ADAPTED & hashes.keys() else WHOLE
         if missing := (NEEDED | weights).difference(hashes):
-            raise ValueError(f"{MANIFEST} lacks {', '.join(sorted(missing))}")
+            lacks = ", ".join(sorted(missing))
+            raise CheckpointError(f"checkpoint {path} is not whole: {MANIFEST} lacks {lacks}")
         if text != _manifest(hashes):
-            raise ValueError(f"{MANIFEST} is not as it was written")
+            raise CheckpointError(f"checkpoint {path} is not whole: {MANIFEST} is not as it was written")
         wrong = [name for name, digest in hashes.items() if sha256(path / name) != digest]
     except OSError as error:
         lost = Path(error.filename or MANIFEST).name
         raise CheckpointError(f"checkpoint {path} is not whole: {lost}: {error.strerror}") from None
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        told = str(error) if str(error).startswith(MANIFEST) else f"{MANIFEST} cannot be read: {error}"
-        raise CheckpointError(f"checkpoint {path} is not whole: {told}") from None
+        raise CheckpointError(f"checkpoint {path} is not whole: {MANIFEST} cannot be read: {error}") from None
     if wrong:
         raise CheckpointError(
             f"checkpoint {path}: {', '.join(wrong)} changed since it was written, or {MANIFEST} did"

@@ -262,12 +262,20 @@ def test_a_damaged_checkpoint_is_written_anew_on_the_way(tiny, tiny_run):
     assert same_numbers(config.run_dir, tiny_run)
 
 
-@pytest.mark.parametrize("manifest", ["{}", "[]", "null", "{"])
-def test_a_manifest_that_lacks_files_is_not_whole(tiny_run, tmp_path, manifest):
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ("{}", "manifest.json lacks config.json, "),
+        ("[]", "manifest.json cannot be read: "),
+        ("null", "manifest.json cannot be read: "),
+        ("{", "manifest.json cannot be read: Expecting"),
+    ],
+)
+def test_a_manifest_that_lacks_files_is_not_whole(tiny_run, tmp_path, manifest, told):
     copy = tmp_path / "step-000012"
     shutil.copytree(tiny_run / "checkpoints/step-000012", copy)
     (copy / "manifest.json").write_text(manifest)
-    with pytest.raises(CheckpointError, match="is not whole"):
+    with pytest.raises(CheckpointError, match=f"is not whole: {told}"):
         verify(copy)
 
 
