@@ -97,7 +97,8 @@ def readable(place: ResolvedCheckpoint | Path) -> Iterator[None]:
         if isinstance(place, ResolvedCheckpoint):
             key, where = "model.name_or_path: ", f"{short(place.name)}{at_revision(place.revision)}"
         fault = f"{key}{where} cannot be loaded: {type(error).__name__}: {reason[:300]}"
-        if "trust_remote_code" in reason:
+        # no type says so: transformers raises a plain ValueError
+        if type(error) is ValueError and "trust_remote_code" in reason:
             fault = f"model.trust_remote_code: {where} needs Python code that comes with it; true runs it"
         raise ConfigError([fault]) from None
 

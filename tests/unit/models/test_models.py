@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from data_builders.tasks.arithmetic import numbers, reverse_add
 from hf_lgt.config.schema import ModelConfig, PeftConfig
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.adapters import add_adapters
-from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint
+from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint, readable
 from hf_lgt.models.build import build_from_checkpoint, build_model, parameter_count
 from hf_lgt.utils.errors import ConfigError
 from tests.support import checkpoints
@@ -347,3 +348,17 @@ def test_a_model_that_only_describes_pictures_is_refused(composite, tmp_path):
         start = open_base_checkpoint(ModelConfig(init=init, name_or_path=str(tmp_path / "x")))
         with pytest.raises(ConfigError, match=r"model\.name_or_path: .* cannot be loaded: .*LlavaConfig"):
             loaded(start, init=init)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("set trust_remote_code=True"), "model.trust_remote_code: m needs Python code"),
+        (KeyError("trust_remote_code"), "m cannot be loaded: KeyError: "),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, "trust_remote_code"), "cannot be loaded: UnicodeDecodeError"),
+    ],
+)
+def test_a_model_needs_code_only_where_transformers_refuses_to_run_it(error, told):
+    with pytest.raises(ConfigError) as caught, readable(Path("m")):
+        raise error
+    assert told in caught.value.faults[0]
