@@ -68,6 +68,7 @@ def launch_faults(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 def blamed(error: str, environment: Mapping[str, str] = os.environ) -> str:
     """What Accelerate raised, with the name of the variable whose value it quotes."""
+    # no type says which variable: it raises plain errors of several kinds, and none names it
     prefixes = ("ACCELERATE_", "FSDP_", "MASTER_", "PARALLELISM_CONFIG_")
     for name, value in environment.items():
         if name.startswith(prefixes) and value and value in error:

@@ -206,7 +206,7 @@ _REFUSALS = {
     "cpus, slurm.gpus, slurm.memory_gb": "node configuration is not available",
     "extra": "unrecognized option|unknown option|ambiguous|invalid|^.?reservation",
 }
-"""key -> what sbatch says where its value cannot be"""
+"""key -> what sbatch says where its value cannot be; no type does, as submitit has one error for all"""
 
 
 def sbatch_refusal(said: str) -> str | None:
