@@ -175,7 +175,7 @@ def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]
     from hf_lgt.analysis.ranking import Question
     from hf_lgt.analysis.relatedness import SCORES
     from hf_lgt.analysis.report.related import RELATED_FILES, write_related
-    from hf_lgt.commands.rank import check_apart, measure, plan_related
+    from hf_lgt.commands.rank import check_apart, check_finished, measure, plan_related
     from hf_lgt.utils.errors import ConfigError
 
     if known.by not in SCORES:
@@ -187,6 +187,7 @@ def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]
     out = Path(known.output) if known.output else runs[0].folder / "related"
     check_apart(out, runs)
     free_folder(out, RELATED_FILES, known.overwrite)
+    check_finished(question, runs)
     _train(spec, runs, known.jobs)
     tables = write_related(question, measure(question, runs), known.by, out, replace=known.overwrite)
     print(f"numbers and figure: {out}\n")

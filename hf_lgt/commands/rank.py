@@ -22,6 +22,7 @@ from hf_lgt.evaluation.trained_model import find_model, load_trained_model, test
 from hf_lgt.experiments.controls import TRANSFER, given, stand_in
 from hf_lgt.experiments.plan import PlannedRun, plan
 from hf_lgt.experiments.spec import ArmSpec, ExperimentSpec
+from hf_lgt.models.heads import find_heads
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.progress import bar
 
@@ -129,6 +130,23 @@ def ranges(config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(filter(fits, near)), tuple(filter(fits, far))
 
 
+def check_finished(question: Question, runs: Sequence[PlannedRun]) -> None:
+    """Read the short runs that are finished, so that a damaged one is reported before others are trained.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    faults: list[str] = []
+    for run in runs:
+        if run.finished:
+            try:
+                _opened(question, run)
+            except ConfigError as error:
+                faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+
+
 def measure(question: Question, runs: Sequence[PlannedRun], *, progress: bool = True) -> list[Measured]:
     """The scores of every finished short run.
 
@@ -138,15 +156,22 @@ def measure(question: Question, runs: Sequence[PlannedRun], *, progress: bool = 
     found = []
     for run in bar(iterable=runs, desc="scores", unit="run", visible=progress):
         near, far = ranges(run.config)
-        settings = [f"eval.lengths=[{near[0]},{far[-1]}]", f"eval.examples={question.examples}"]
-        settings += Consent.of(run.config.model).overrides()
-        where = find_model(run.run_dir, None, settings)
-        model, codec = load_trained_model(where)
-        tests = tests_of(where, codec, model)
+        model, tests = _opened(question, run)
         both = [[_batches(tests, c.task, lengths) for c in run.config.mixture] for lengths in (near, far)]
         scored = relatedness(model, *((a, b) for a, b in both), batch_tokens=question.batch_tokens)
         found.append(Measured(run.group, run.seed, run.id, near, far, scored))
     return found
+
+
+def _opened(question: Question, run: PlannedRun) -> tuple[Any, TestSets]:
+    """The model of a finished short run, and its test sets."""
+    near, far = ranges(run.config)
+    settings = [f"eval.lengths=[{near[0]},{far[-1]}]", f"eval.examples={question.examples}"]
+    settings += Consent.of(run.config.model).overrides()
+    where = find_model(run.run_dir, None, settings)
+    model, codec = load_trained_model(where)
+    find_heads(model)
+    return model, tests_of(where, codec, model)
 
 
 def _batches(tests: TestSets, task: str, lengths: Sequence[int]) -> list[Any]:

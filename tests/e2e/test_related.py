@@ -270,6 +270,24 @@ def test_candidates_are_ranked_by_real_runs(related, tmp_path):
     assert "holds more than such an analysis" in spared.stderr
 
 
+def test_damaged_short_runs_are_reported_before_any_training(related, tmp_path):
+    assert related("capitalize_reverse", "reverse,string_copy").returncode == 0
+    runs, place = tmp_path / "runs", tmp_path / "related"
+    damaged = sorted(runs.glob("*/seed-0/model"))
+    assert len(damaged) == 2
+    (damaged[0] / "model.safetensors").write_bytes(b"damaged")
+    (damaged[1] / "tokenizer.json").unlink()
+    before = sorted(runs.rglob("*"))
+    done = related("capitalize_reverse", "capitalize,reverse,string_copy", "--output", place)
+    assert done.returncode == 2
+    heading, *faults = done.stderr.splitlines()
+    assert heading == "error: 2 faults:"
+    for folder, fault in zip(damaged, sorted(faults), strict=True):
+        assert f"  {folder} cannot be loaded: " in fault
+    assert sorted(runs.rglob("*")) == before
+    assert not place.exists()
+
+
 def test_a_short_training_that_fails_is_reported(related, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_lgt.experiments.launch.PATIENCE", 0.0)
     _, runs = plan_related(
