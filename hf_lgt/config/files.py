@@ -19,6 +19,11 @@ SECRET = (
     "by HF_TOKEN, 'hf auth login' or a variable of the environment"
 )
 
+
+class SecretFault(str):
+    """A fault of something that holds a secret, beside which no other is reported: it might quote it."""
+
+
 DEEPEST = 20
 """parts of a key with dots"""
 MOST_BASES = 50
@@ -176,7 +181,7 @@ def set_key(data: dict[str, Any], override: str) -> str | None:
     """Set one key in place, as ``section.key=value`` says; gives the fault, if any."""
     key, equals, text = override.removeprefix("--").partition("=")
     if holds_secret(override):
-        return f"{'an override' if holds_secret(key) or not equals else key}: {SECRET}"
+        return SecretFault(f"{'an override' if holds_secret(key) or not equals else key}: {SECRET}")
     if not equals or not key or not key.isprintable():
         return f"override {override!r} is not of the form section.key=value"
     if key == "base":

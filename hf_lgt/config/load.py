@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_builders.registry import unknown
 from data_builders.texts import printable
 from hf_lgt.config.consent import consent_faults
-from hf_lgt.config.files import SECRET, read_file, secret_faults, set_key
+from hf_lgt.config.files import SecretFault, read_file, secret_faults, set_key
 from hf_lgt.config.schema import (
     NAME,
     SECTIONS,
@@ -188,8 +188,8 @@ def _printable() -> Iterator[None]:
 
 def _checked(form: ConfigSpec[C], data: dict[str, Any], faults: list[str]) -> C:
     data = plain_data(data)
-    if secret := [*(fault for fault in faults if fault.endswith(SECRET)), *secret_faults(data)]:
-        raise ConfigError(secret)  # and no other fault, which might quote it
+    if secret := [*(fault for fault in faults if isinstance(fault, SecretFault)), *secret_faults(data)]:
+        raise ConfigError(secret)
     faulty: set[str] = set()
     for repaired in (False, True):
         try:
