@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from data_builders.hub.push import DestinationError, PushError, check_destination
+from data_builders.hub.push import DestinationError, PushError
 from data_builders.redaction import redact
 from data_builders.texts import printable
 from hf_lgt.commands.arguments import count, folder, lengths, path, positive, seeds
+from hf_lgt.commands.options import add_hub_options, add_run_options, add_together_option, check_hub
 from hf_lgt.utils.atomic_io import disk_error, is_full
 from hf_lgt.utils.errors import ConfigError, RunError
 from hf_lgt.utils.startup import rare_collections
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hf_lgt.config.schema import Config
 
 __all__ = ["count", "folder", "lengths", "path", "positive", "seeds"]
+__all__ += ["add_hub_options", "add_run_options", "add_together_option", "check_hub"]
 
 RUN_ERROR = 1
 USER_ERROR = 2
@@ -242,60 +244,6 @@ def _tell_os_error(error: OSError) -> int:
         return _tell_faults([told])
     what = "free disk space" if is_full(error) else "put this right"
     return _tell_error(RunError(f"{told}; {what}, then rerun the same command"))
-
-
-def add_hub_options(arguments: argparse.ArgumentParser, what: str, *, branch: bool = True) -> None:
-    """``--push_to_hub``, ``--private`` and ``--revision``, the same wherever something is pushed.
-
-    Args:
-        arguments: where they are added.
-        what: is pushed, for the help.
-        branch: whether ``--revision`` is one of them.
-    """
-    arguments.add_argument("--push_to_hub", metavar="ORG/NAME", help=f"push {what} to this Hub repository")
-    arguments.add_argument("--private", action="store_true", help="make a new repository private")
-    if branch:
-        arguments.add_argument("--revision", metavar="BRANCH", help="branch to push to [the main one]")
-
-
-def add_run_options(arguments: argparse.ArgumentParser) -> None:
-    """``--overwrite`` and ``--resume``, the same for all that trains."""
-    arguments.add_argument("--overwrite", action="store_true", help="remove an earlier run of this name")
-    arguments.add_argument(
-        "--resume",
-        default="auto",
-        type=path,
-        metavar="auto|never|PATH",
-        help="auto: resume an interrupted run; never: refuse to; PATH: begin from this checkpoint [auto]",
-    )
-
-
-def add_together_option(arguments: argparse.ArgumentParser) -> None:
-    """``--together``, the same for all that trains many runs."""
-    arguments.add_argument(
-        "--together",
-        type=positive,
-        default=1,
-        metavar="RUNS",
-        help="runs of one shape that each process trains at once, their weights stacked [1]",
-    )
-
-
-def check_hub(known: argparse.Namespace, repo_type: str) -> None:
-    """Refuse, before any work, a push that could not go well.
-
-    Raises:
-        ConfigError: an option is given without ``--push_to_hub``.
-        DestinationError: the repository cannot be pushed to.
-        PushError: the Hub cannot be reached.
-    """
-    branch = getattr(known, "revision", None)
-    if known.push_to_hub is not None:
-        check_destination(known.push_to_hub, branch, repo_type)
-        return
-    given = [flag for flag, value in (("--private", known.private), ("--revision", branch)) if value]
-    if given:
-        raise ConfigError([f"{flag}: is for --push_to_hub, which is not given" for flag in given])
 
 
 def load_run_config(path: str, overrides: Sequence[str]) -> Config:

@@ -11,7 +11,7 @@ import pytest
 
 from data_builders import code_fingerprint as code
 from data_builders.hub import push as hub
-from hf_lgt.commands import cli
+from hf_lgt.commands import options
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes/demo/transfer.yaml"
@@ -51,7 +51,7 @@ def pushes(monkeypatch):
         made.append(("check", repo_id, revision))
 
     monkeypatch.setattr(hub, "push_folder", push)
-    monkeypatch.setattr(cli, "check_destination", check)
+    monkeypatch.setattr(options, "check_destination", check)
     return made
 
 
@@ -219,7 +219,7 @@ def test_a_destination_is_refused_before_any_work(run, tmp_path, monkeypatch):
     def refuse(repo_id, revision, repo_type):
         raise hub.DestinationError(f"--push_to_hub: {repo_id!r} is not yours")
 
-    monkeypatch.setattr(cli, "check_destination", refuse)
+    monkeypatch.setattr(options, "check_destination", refuse)
     done = run("--config", DEMO, *SMALL, "--output", tmp_path / "out", "--push_to_hub", "org/name")
     assert done.returncode == 2
     assert "'org/name' is not yours" in done.stderr

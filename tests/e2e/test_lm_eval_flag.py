@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from data_builders.hub import push as hub
-from hf_lgt.commands import cli
+from hf_lgt.commands import options
 
 SMALL = ["--train_examples", "300", "--eval.lengths", "[1,10]", "--eval.every", "3", "--eval.examples", "8"]
 
@@ -66,7 +66,7 @@ def test_a_corpus_without_tags_is_asked_without_them(run, tmp_path):
 
 
 def test_a_pushed_corpus_is_named_by_its_repository(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "check_destination", lambda *_: None)
+    monkeypatch.setattr(options, "check_destination", lambda *_: None)
     monkeypatch.setattr(hub, "push_folder", lambda *_, **__: "https://hub/org/name/commit/1")
     tasks = tmp_path / "tasks"
     done = run("--lm_eval", tasks, "--push_to_hub", "org/name", "--revision", "draft")
@@ -80,7 +80,7 @@ def test_tasks_do_not_name_a_corpus_whose_push_failed(run, tmp_path, monkeypatch
     def fail(*_, **__):
         raise hub.PushError("the line was cut")
 
-    monkeypatch.setattr(cli, "check_destination", lambda *_: None)
+    monkeypatch.setattr(options, "check_destination", lambda *_: None)
     monkeypatch.setattr(hub, "push_folder", fail)
     assert run("--lm_eval", tmp_path / "tasks", "--push_to_hub", "org/name").returncode == 1
     assert not (tmp_path / "tasks").exists()

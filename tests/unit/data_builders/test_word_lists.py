@@ -9,7 +9,7 @@ from data_builders import TaskError
 from data_builders import code_fingerprint as code
 from data_builders.corpus.word_lists import WordLists, build_word_lists
 from data_builders.hub import push as hub
-from hf_lgt.commands import cli
+from hf_lgt.commands import options
 from tests.conftest import ROOT
 
 PLAN = WordLists(
@@ -145,7 +145,7 @@ def pushes(monkeypatch):
     """What is pushed, instead of pushing it."""
     made = []
     monkeypatch.setattr(hub, "push_folder", lambda *given, **settings: made.append((given, settings)))
-    monkeypatch.setattr(cli, "check_destination", lambda *_, **__: None)
+    monkeypatch.setattr(options, "check_destination", lambda *_, **__: None)
     return made
 
 
