@@ -28,8 +28,9 @@ from hf_lgt.data.build import RunData, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
 from hf_lgt.training.accelerator import make_accelerator
-from hf_lgt.training.loop import Loop, TrainingRun
+from hf_lgt.training.loop import Loop
 from hf_lgt.training.stacked_trainer import StackedStep
+from hf_lgt.training.step import TrainingRun
 from hf_lgt.training.trainer import SingleStep
 from hf_lgt.utils import yaml
 from hf_lgt.utils.environment import describe_environment

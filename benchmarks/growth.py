@@ -83,7 +83,8 @@ def train_point(overrides: Sequence[str], parts: Sequence[str]) -> dict[str, flo
     from hf_lgt import load_config
     from hf_lgt.data.build import prepare_data
     from hf_lgt.evaluation.harness import evaluate_tests
-    from hf_lgt.training.loop import Loop, TrainingRun
+    from hf_lgt.training.loop import Loop
+    from hf_lgt.training.step import TrainingRun
     from hf_lgt.training.trainer import SingleStep
     from hf_lgt.workflows.setup import make_model
 

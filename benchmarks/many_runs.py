@@ -24,8 +24,9 @@ from hf_lgt import load_config
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
-from hf_lgt.training.loop import Loop, TrainingRun
+from hf_lgt.training.loop import Loop
 from hf_lgt.training.stacked_trainer import StackedStep
+from hf_lgt.training.step import TrainingRun
 from hf_lgt.training.trainer import SingleStep
 
 RUNS, STEPS, BATCH = 8, 200, 32

@@ -28,7 +28,7 @@ from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.batching import IGNORE, Batch
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
-from hf_lgt.training.loop import TrainingRun
+from hf_lgt.training.step import TrainingRun
 from hf_lgt.training.trainer import fit
 
 RECIPES = Path(__file__).parent.parent / "recipes"

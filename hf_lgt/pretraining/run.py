@@ -38,7 +38,7 @@ from hf_lgt.pretraining.validation import (
 )
 from hf_lgt.report.canvas import optional
 from hf_lgt.training.accelerator import flat_settings, make_accelerator
-from hf_lgt.training.loop import TrainingRun
+from hf_lgt.training.step import TrainingRun
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
 from hf_lgt.training.trainer import fit
 from hf_lgt.utils.atomic_io import clear_drafts

@@ -7,25 +7,20 @@ one run and several is a `Step`, which the loop is given: how gradients are take
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 
 from hf_lgt.checkpointing.checkpoints import CheckpointWriter, LoopState, load_checkpoint, reading
-from hf_lgt.config.load import Trained
-from hf_lgt.data.batch_sources import Source
-from hf_lgt.data.batching import Batch, Pass, pinned
-from hf_lgt.data.codec import TextCodec
+from hf_lgt.data.batching import Batch, pinned
 from hf_lgt.models.causal_attention import NAME as CAUSAL
 from hf_lgt.models.causal_attention import attention_named, causal_fault
-from hf_lgt.models.packing import PackedPass, choose_layout
+from hf_lgt.models.packing import choose_layout
 from hf_lgt.training.nonfinite_guard import NonfiniteGuard
 from hf_lgt.training.optimizers import make_schedule
+from hf_lgt.training.step import Passes, Step, TrainingRun
 from hf_lgt.training.train_log import TrainLog
 from hf_lgt.utils import prefetch
 from hf_lgt.utils.allocator import keep_freed_memory
@@ -37,62 +32,6 @@ from hf_lgt.utils.prefetch import Prefetcher
 from hf_lgt.utils.progress import bar
 from hf_lgt.utils.seeding import dropout_seed, seed_generators
 from hf_lgt.utils.signals import Interrupted, Signals
-
-Passes = Sequence[Pass | PackedPass]
-Evaluate = Callable[[torch.nn.Module, int], None]
-"""called with the bare model and the steps taken"""
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A run to be trained, its folder made ready."""
-
-    config: Trained
-    model: Any
-    """a causal language model of transformers, or one with adapters; with its initial weights"""
-    codec: TextCodec
-    """saved beside each checkpoint"""
-    source: Source
-    """gives the batch of a step; the same object where runs draw the same batches"""
-    evaluate: Evaluate
-    """called on all processes"""
-    resume_from: Path | None = None
-    """a checkpoint to resume from; of runs that are stacked all resume from the same step"""
-
-
-class Step(Protocol):
-    """What a step does with the models of some runs, and which part of its state is whose."""
-
-    isolated: bool
-    """whether what goes wrong in a run leaves the others as they are; else it ends the training"""
-    bare: Any
-    """the model that takes the passes, as transformers has it"""
-    optimizer: Any
-    """as Accelerate prepared it"""
-
-    def passes(self, batches: Sequence[Batch]) -> Passes:
-        """This process's passes, from a batch of each run."""
-        ...
-
-    def backward(self, batches: Sequence[Batch], passes: Passes) -> torch.Tensor:
-        """Add the gradients of a step; gives this process's part of each run's loss, [runs]."""
-        ...
-
-    def clip(self, most: float) -> torch.Tensor:
-        """Clip each run's gradient to a norm; gives the norms before, [runs] or a scalar of the only one."""
-        ...
-
-    def load_optimizer(self, states: Sequence[dict[str, Any]]) -> None:
-        """Set the optimizer to the states of the runs' checkpoints."""
-        ...
-
-    def optimizer_of(self, state: Mapping[str, Any], index: int) -> Mapping[str, Any]:
-        """One run's part of the optimizer's state, as if it had been trained alone."""
-        ...
-
-    def model_of(self, index: int) -> Any:
-        """One run's bare model with its weights as they are now."""
-        ...
 
 
 class Loop:

@@ -14,10 +14,11 @@ from accelerate import Accelerator
 
 from hf_lgt.data.batching import Batch
 from hf_lgt.models.packing import wants_packing
-from hf_lgt.training.loop import Loop, Passes, TrainingRun
+from hf_lgt.training.loop import Loop
 from hf_lgt.training.optimizers import make_optimizer
 from hf_lgt.training.stacked_batches import join_batches, packed_passes, padded_passes, run_losses
 from hf_lgt.training.stacking import stack, unstack
+from hf_lgt.training.step import Passes, TrainingRun
 from hf_lgt.utils.errors import RunError
 
 
@@ -48,7 +49,7 @@ def fit_together(
 
 
 class StackedStep:
-    """The step of several runs at once; see `hf_lgt.training.loop.Step`."""
+    """The step of several runs at once; see `hf_lgt.training.step.Step`."""
 
     isolated = True
 

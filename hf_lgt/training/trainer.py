@@ -18,8 +18,9 @@ from hf_lgt.data.batching import Batch, Pass, even_split, pass_tokens
 from hf_lgt.models.forward import answer_loss
 from hf_lgt.models.packing import MOST_TOKENS, pack_split, packed_loss, wants_packing
 from hf_lgt.training.accelerator import compiling
-from hf_lgt.training.loop import Loop, Passes, TrainingRun
+from hf_lgt.training.loop import Loop
 from hf_lgt.training.optimizers import make_optimizer
+from hf_lgt.training.step import Passes, TrainingRun
 from hf_lgt.utils.fsdp import load_optimizer, whole
 
 
@@ -59,7 +60,7 @@ def fit(
 
 
 class SingleStep:
-    """The step of one run; see `hf_lgt.training.loop.Step`."""
+    """The step of one run; see `hf_lgt.training.step.Step`."""
 
     isolated = False
 

@@ -24,7 +24,7 @@ from hf_lgt.report.canvas import optional
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import FIGURES, write_figures
 from hf_lgt.training.accelerator import flat_settings, make_accelerator
-from hf_lgt.training.loop import Evaluate, TrainingRun
+from hf_lgt.training.step import Evaluate, TrainingRun
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
 from hf_lgt.training.trainer import fit
 from hf_lgt.utils.atomic_io import atomic_directory, clear_drafts

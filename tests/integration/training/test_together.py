@@ -25,11 +25,11 @@ from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
 from hf_lgt.models.packing import pack_split
 from hf_lgt.training.accelerator import make_accelerator
-from hf_lgt.training.loop import TrainingRun
 from hf_lgt.training.optimizers import make_optimizer
 from hf_lgt.training.stacked_batches import join_batches, packed_passes, padded_passes, run_losses
 from hf_lgt.training.stacked_trainer import clip_each, fit_together
 from hf_lgt.training.stacking import UnstackableError, stack, stacking_fault, unstack
+from hf_lgt.training.step import TrainingRun
 from hf_lgt.utils.errors import TrainingError
 from hf_lgt.utils.run_lock import RunLock
 from tests.conftest import ROOT

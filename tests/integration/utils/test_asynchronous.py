@@ -14,7 +14,8 @@ from hf_lgt.data.batching import Pass, pinned
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.causal_attention import NAME, attention_named, causal_fault
-from hf_lgt.training.loop import Loop, TrainingRun
+from hf_lgt.training.loop import Loop
+from hf_lgt.training.step import TrainingRun
 from hf_lgt.training.trainer import SingleStep
 from hf_lgt.utils.prefetch import Prefetcher, asynchronous
 from tests.integration.models.test_packing import FAMILIES, SMALL
