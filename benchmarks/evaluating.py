@@ -51,7 +51,7 @@ def compare(quick: bool) -> Comparison:
         def one_pass() -> None:
             with inference(model):
                 for batch in batches:
-                    score_examples(model, batch, found.config.eval.batch_tokens)
+                    score_examples(model, batch, codec.eos_id, found.config.eval.batch_tokens)
 
         def generation() -> None:
             with inference(model):

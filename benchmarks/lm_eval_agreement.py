@@ -71,7 +71,7 @@ def ours(found: TrainedModel, corpus: Path, lengths: Sequence[int]) -> Scores:
     with inference(model):
         for cell in tests.cells:
             batch = tests.examples(cell).batch
-            exact, _, _ = score_examples(model, batch, again.config.eval.batch_tokens)
+            exact = score_examples(model, batch, codec.eos_id, again.config.eval.batch_tokens).exact
             prompts = [ids[:n].tolist() for ids, n in zip(batch.ids, answer_starts(batch), strict=True)]
             scores[cell.task, cell.length] = list(zip(prompts, exact.tolist(), strict=True))
     return scores

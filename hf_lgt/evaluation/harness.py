@@ -22,7 +22,7 @@ from hf_lgt.data.codec import Codec, TextCodec
 from hf_lgt.data.eval_sets import Classify, EvalCell, Examples, GeneratedTests, TestSets, classifier
 from hf_lgt.data.policies import USUAL, Policies
 from hf_lgt.evaluation.generation import sort_mistakes
-from hf_lgt.evaluation.metrics import score_tokens, wilson_interval
+from hf_lgt.evaluation.metrics import score_tokens, stopping_errors, wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
 from hf_lgt.models.forward import check_positions, inference, logits_of
 from hf_lgt.models.heads import find_heads
@@ -122,20 +122,20 @@ def evaluate_tests(
     progress: bool = False,
 ) -> list[EvalRecord]:
     """As `evaluate`, on test sets of any origin: one record a cell, in the order of `tests.cells`."""
-    counts: list[tuple[int, int, int, int]] = []
+    counts: list[tuple[int, ...]] = []
     overlaps: list[int | None] = []
     kinds: list[dict[str, int] | None] = []
     with inference(model):
         for cell in bar(iterable=tests.cells, desc="evaluate", leave=False, visible=progress):
             examples = tests.examples(cell)
-            exact, scored, right = score_examples(model, examples.batch, batch_tokens)
-            counts.append((len(exact), int(exact.sum()), int(scored.sum()), int(right.sum())))
+            found = score_examples(model, examples.batch, tests.codec.eos_id, batch_tokens)
+            counts.append((len(found.exact), *(int(part.sum()) for part in vars(found).values())))
             overlaps.append(examples.overlap)
             kinds.append(None)
             if mistakes and (classify := classifier(cell.task)) and examples.all_scored:
-                wrong = _share(len(examples.batch.lengths))[: len(exact)][~exact]
+                wrong = _share(len(examples.batch.lengths))[: len(found.exact)][~found.exact]
                 kinds[-1] = _sorted_mistakes(model, tests.codec, examples, wrong, mistakes, classify)
-    totals = _over_processes(np.array(counts, dtype=np.int64).reshape(-1, 4), model)
+    totals = _over_processes(np.array(counts, dtype=np.int64).reshape(len(counts), -1), model)
     return [
         _record(cell, row, step, overlap, kind)
         for cell, row, overlap, kind in zip(
@@ -144,13 +144,31 @@ def evaluate_tests(
     ]
 
 
-def score_examples(
-    model: Any, batch: Batch, batch_tokens: int
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-    """Score this process's share of a batch by one teacher-forced pass.
+@dataclass(frozen=True)
+class ExampleScores:
+    """How some examples were answered, each field [n]."""
 
-    Returns:
-        For each row of the share, in order: exact match, scored tokens, right tokens.
+    exact: NDArray[np.bool_]
+    """exact match"""
+    scored: NDArray[np.int64]
+    """scored tokens"""
+    right: NDArray[np.int64]
+    """right tokens among them"""
+    ends: NDArray[np.bool_]
+    """whether the end of the answer is scored"""
+    stopped_early: NDArray[np.bool_]
+    ran_on: NDArray[np.bool_]
+    """see `stopping_errors`"""
+
+
+def score_examples(model: Any, batch: Batch, end: int, batch_tokens: int) -> ExampleScores:
+    """Score this process's share of a batch by one teacher-forced pass; its rows are in order.
+
+    Args:
+        model: a causal language model.
+        batch: the examples of all processes.
+        end: id of the end-of-sequence token.
+        batch_tokens: of a forward pass, padding included.
     """
     n, share = len(batch.lengths), _share(len(batch.lengths))
     results: list[tuple[Any, ...]] = []
@@ -162,15 +180,16 @@ def score_examples(
         predicted = logits_of(model, work.to(device)).argmax(dim=-1).cpu().numpy()
         labels = work.labels.numpy()
         matches, hits, total = score_tokens(predicted, labels, labels != IGNORE)
-        results.append((matches[part < n], total[part < n], hits[part < n]))
-    exact, scored, right = map(np.concatenate, zip(*results, strict=True))
-    return exact, scored, right
+        stops = stopping_errors(predicted, labels, labels != IGNORE, end)
+        columns = (matches, total, hits, (labels == end).any(axis=1), *stops)
+        results.append(tuple(column[part < n] for column in columns))
+    return ExampleScores(*map(np.concatenate, zip(*results, strict=True)))
 
 
 def _record(
     cell: EvalCell, counts: list[int], step: int, overlap: int | None, mistakes: dict[str, int] | None
 ) -> EvalRecord:
-    n, exact, scored, right = counts
+    n, exact, scored, right, ends, stopped_early, ran_on = counts
     low, high = wilson_interval(exact, n)
     return EvalRecord(
         step=step,
@@ -184,6 +203,8 @@ def _record(
         token_accuracy=right / scored,
         overlap=overlap,
         mistakes=mistakes,
+        stopped_early=stopped_early if ends else None,
+        ran_on=ran_on if ends else None,
     )
 
 

@@ -29,6 +29,28 @@ def score_tokens(
     return right.sum(axis=1) == total, right.sum(axis=1), total
 
 
+def stopping_errors(
+    predicted: NDArray[np.int64], reference: NDArray[np.int64], scored: NDArray[np.bool_], end: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which wrong answers are right up to the place where they stop, or should.
+
+    The first wrong token says it, since up to there greedy decoding gives the reference.
+
+    Args:
+        predicted: int64 [n, K].
+        reference: int64 [n, K].
+        scored: bool [n, K], the tokens that count.
+        end: id of the end-of-sequence token.
+
+    Returns:
+        Whether each answer stops too early, and whether it runs on: bool [n] each.
+    """
+    wrong = (predicted != reference) & scored
+    first = wrong.argmax(axis=1)[:, None]  # 0 where nothing is wrong
+    got, due, missed = (np.take_along_axis(a, first, axis=1)[:, 0] for a in (predicted, reference, wrong))
+    return missed & (got == end), missed & (due == end)
+
+
 def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
     """Share of predictions that equal their reference, character by character.
 

@@ -40,6 +40,11 @@ class EvalRecord:
     mistakes: dict[str, int] | None = None
     """how many of some wrong answers are of which kind, None where the task has no kinds or none were
     asked for"""
+    stopped_early: int | None = None
+    """wrong answers that are right up to a place where they stop too early, None if not known or where the
+    end of the answer is not scored"""
+    ran_on: int | None = None
+    """wrong answers that are right up to the place where they should stop, and do not; None as above"""
 
     def to_json(self) -> str:
         """One line, without its end."""
@@ -80,7 +85,7 @@ def _parse(line: bytes, where: str) -> EvalRecord:
         all(isinstance(text, str) and not CONTROLS.search(text) for text in (record.task, record.role))
         and all(map(_is_count, counts))
         and all(type(v) in (int, float) and 0 <= v <= 1 for v in numbers)
-        and (record.overlap is None or _is_count(record.overlap))
+        and all(v is None or _is_count(v) for v in (record.overlap, record.stopped_early, record.ran_on))
         and (record.mistakes is None or _are_counts(record.mistakes))
     )
     if not fine:
@@ -94,6 +99,14 @@ def _is_count(value: Any) -> bool:
 
 def _are_counts(data: Any) -> bool:
     return isinstance(data, dict) and all(map(_is_count, data.values()))
+
+
+def grouped_by_step(records: Iterable[EvalRecord]) -> dict[int, list[EvalRecord]]:
+    """Step -> the records of its evaluation, in the order in which they come."""
+    steps: dict[int, list[EvalRecord]] = {}
+    for record in records:
+        steps.setdefault(record.step, []).append(record)
+    return steps
 
 
 def last_step(records: Iterable[EvalRecord]) -> list[EvalRecord]:

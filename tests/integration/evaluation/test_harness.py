@@ -73,6 +73,8 @@ def test_counts_are_those_of_a_model_with_known_mistakes(codec, batch_tokens):
     assert record.token_accuracy == pytest.approx(1 - 3 / batch.answer_tokens)
     assert record.ci_low < record.exact_match < record.ci_high
     assert record.overlap is None
+    # row 5 is right up to its end, where it goes on
+    assert (record.stopped_early, record.ran_on) == (0, 1)
 
 
 def in_processes(world, work, folder):
@@ -130,6 +132,7 @@ def test_given_query_characters_and_eos_do_not_count_for_mqar(codec):
     model = Oracle(batch, codec.vocab_size, unscored)
     (record,) = evaluate(model, codec, [component], [8], examples=10, seed=9)
     assert record.exact_match == record.token_accuracy == 1
+    assert record.stopped_early is record.ran_on is None
     hit = {(2, int(batch.scored[2].argmax()))}
     model = Oracle(batch, codec.vocab_size, hit)
     (record,) = evaluate(model, codec, [component], [8], examples=10, seed=9)

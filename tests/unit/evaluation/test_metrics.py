@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from hf_lgt.evaluation.metrics import exact_match, score_tokens, wilson_interval
+from hf_lgt.evaluation.metrics import exact_match, score_tokens, stopping_errors, wilson_interval
 from hf_lgt.evaluation.statistics import bootstrap_interval
 
 
@@ -37,6 +37,24 @@ def test_only_scored_tokens_count():
     assert exact.tolist() == [True, False, True]
     assert right.tolist() == [3, 2, 2]
     assert total.tolist() == [3, 3, 2]
+
+
+def test_the_first_wrong_token_says_whether_an_answer_stops_at_the_wrong_place():
+    end, ignored = 9, -100
+    reference = np.array([[1, 2, 3, 9]] * 5 + [[1, 9, ignored, ignored]])
+    predicted = np.array(
+        [
+            [1, 2, 3, 9],  # right
+            [1, 9, 5, 5],  # stops early
+            [1, 5, 9, 5],  # wrong before it stops early
+            [1, 2, 3, 5],  # runs on
+            [5, 2, 3, 5],  # wrong before it runs on
+            [1, 9, 9, 9],  # right, what does not count aside
+        ]
+    )
+    early, ran_on = stopping_errors(predicted, reference, reference != ignored, end)
+    assert early.tolist() == [False, True, False, False, False, False]
+    assert ran_on.tolist() == [False, False, False, True, False, False]
 
 
 def test_exact_match_is_the_share_of_equal_texts():

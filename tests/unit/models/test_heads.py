@@ -322,5 +322,6 @@ def test_the_score_is_that_of_the_evaluation(llama):
     other = batch_of(model, seed=1)
     ids = np.where(batch.scored, other.ids, batch.ids)
     mixed = Batch(ids, batch.lengths, batch.scored)
-    exact, scored, right = score_examples(model, mixed, 65_536)
-    assert score(model, mixed, batch_tokens=24) == (exact.mean(), right.sum() / scored.sum())
+    found = score_examples(model, mixed, 1, 65_536)
+    expected = (found.exact.mean(), found.right.sum() / found.scored.sum())
+    assert score(model, mixed, batch_tokens=24) == expected
