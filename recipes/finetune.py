@@ -35,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     known, overrides = cli.parse_options(arguments, argv)
 
     def work() -> int:
+        from hf_lgt.utils.threads import use_threads
+
         configs = _configs(known.config or [str(DEFAULT)], known.seeds, overrides)
+        use_threads(known.threads)
         if len(configs) > 1 or known.seeds is not None:
             _check_together(known)
             return _train_together(configs, known)

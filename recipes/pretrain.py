@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hf_lgt.pretraining.report import AGAIN, FIGURE, validation_table, write_figure
         from hf_lgt.pretraining.run import finished_pretraining, pretrain
         from hf_lgt.report.canvas import optional
+        from hf_lgt.utils.threads import use_threads
 
+        use_threads(known.threads)
         # a rerun completes a push that failed
         measured = finished_pretraining(config) if known.push_to_hub and not known.overwrite else None
         measured = measured or pretrain(config, overwrite=known.overwrite, resume=known.resume)

@@ -24,7 +24,7 @@ def add_hub_options(arguments: argparse.ArgumentParser, what: str, *, branch: bo
 
 
 def add_run_options(arguments: argparse.ArgumentParser) -> None:
-    """``--overwrite`` and ``--resume``, the same for all that trains."""
+    """``--overwrite``, ``--resume`` and ``--threads``, the same for all that trains."""
     arguments.add_argument("--overwrite", action="store_true", help="remove an earlier run of this name")
     arguments.add_argument(
         "--resume",
@@ -32,6 +32,12 @@ def add_run_options(arguments: argparse.ArgumentParser) -> None:
         type=path,
         metavar="auto|never|PATH",
         help="auto: resume an interrupted run; never: refuse to; PATH: begin from this checkpoint [auto]",
+    )
+    arguments.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="of each process on a CPU [all cores, divided among the processes; OMP_NUM_THREADS]",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from hf_lgt.experiments.plan import PlannedRun, todo
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.run_lock import RunLock
 from hf_lgt.utils.signals import PARENT
+from hf_lgt.utils.threads import available_cores
 
 _log = logging.getLogger(__name__)
 
@@ -80,10 +80,7 @@ def run_all(
     Returns:
         The runs that failed, with their logs.
     """
-    cores = _cores()
-    # a cluster that does not bind its jobs to cores tells only by this what a job may use
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    cores = min(cores, int(given)) if re.fullmatch("[1-9][0-9]{0,8}", given) else cores
+    cores = available_cores()
     waiting_for = [item for item in planned if not item.finished]
     at_once = max(1, min(jobs, len(waiting_for)))
     # a log is a file like any other, whatever the locale
@@ -160,11 +157,7 @@ def usual_jobs() -> int:
     """How many runs are trained at a time unless given: one a core, or one where there is a GPU."""
     import torch
 
-    return 1 if torch.cuda.is_available() else _cores()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else available_cores()
 
 
 def check_data(planned: Sequence[PlannedRun]) -> None:

@@ -32,6 +32,7 @@ from hf_lgt.utils.prefetch import Prefetcher
 from hf_lgt.utils.progress import bar
 from hf_lgt.utils.seeding import dropout_seed, seed_generators
 from hf_lgt.utils.signals import Interrupted, Signals
+from hf_lgt.utils.threads import log_threads
 
 
 class Loop:
@@ -97,6 +98,8 @@ class Loop:
             For each run what went wrong in it, None where nothing did: its model is trained.
         """
         train, count = self.train, len(self.runs)
+        if self.accelerator.device.type == "cpu":
+            log_threads()
         steps = bar(
             visible=progress and self.accelerator.is_main_process,
             total=train.steps,
