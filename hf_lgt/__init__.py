@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from hf_lgt.config.load import load_config
     from hf_lgt.config.schema import Config
     from hf_lgt.data.codec import Codec
-    from hf_lgt.evaluation.curves import generalization_gap, normalized_gap, transfer
     from hf_lgt.evaluation.harness import EvaluationOptions, evaluate
+    from hf_lgt.evaluation.measures import (
+        effective_length,
+        gain,
+        generalization_gap,
+        normalized_gap,
+        recovered_fraction,
+    )
     from hf_lgt.evaluation.records import EvalRecord
     from hf_lgt.utils.errors import ConfigError
     from hf_lgt.workflows.train import RunResult, train
@@ -26,9 +32,11 @@ _HOME = {
     "Config": "config.schema",
     "ConfigError": "utils.errors",
     "load_config": "config.load",
-    "generalization_gap": "evaluation.curves",
-    "normalized_gap": "evaluation.curves",
-    "transfer": "evaluation.curves",
+    "effective_length": "evaluation.measures",
+    "gain": "evaluation.measures",
+    "generalization_gap": "evaluation.measures",
+    "normalized_gap": "evaluation.measures",
+    "recovered_fraction": "evaluation.measures",
     "evaluate": "evaluation.harness",
     "EvalRecord": "evaluation.records",
     "EvaluationOptions": "evaluation.harness",
@@ -44,13 +52,15 @@ __all__ = [
     "EvalRecord",
     "EvaluationOptions",
     "RunResult",
+    "effective_length",
     "evaluate",
+    "gain",
     "generalization_gap",
     "load_config",
     "normalized_gap",
+    "recovered_fraction",
     "train",
     "train_together",
-    "transfer",
 ]
 
 

@@ -164,7 +164,7 @@ def _related_options(arguments: argparse.ArgumentParser) -> None:
         help=f"model, training and lengths are those of this run [{DEFAULT_CONFIG}]",
     )
     arguments.add_argument("--steps", type=cli.positive, default=500, help="of each short training [500]")
-    arguments.add_argument("--seeds", default="0,1,2", help="initialisation seeds [0,1,2]")
+    arguments.add_argument("--seeds", default="0,1,2", help="seeds of initialisation and data [0,1,2]")
     arguments.add_argument("--by", default="cka", help="the score that ranks [cka]")
     arguments.add_argument("--examples", type=cli.positive, default=128, help="a task and length [128]")
     arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores; 1 with a GPU]")

@@ -17,7 +17,7 @@ from hf_lgt.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Run every arm of a comparison over its seeds; table and figure.")
     arguments.add_argument("comparison", type=cli.path, help="folder with a compare.yaml, or such a file")
-    arguments.add_argument("--seeds", help="initialisation seeds instead of the file's, as 0,1,2")
+    arguments.add_argument("--seeds", help="seeds instead of the file's, as 0,1,2")
     arguments.add_argument(
         "--checkpoints", metavar="REVISIONS", help="some of the file's revisions, as step-1000,step-2000"
     )

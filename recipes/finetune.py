@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         help="YAML file [recipes/demo/transfer.yaml]; several are trained together in one process",
     )
-    arguments.add_argument("--seeds", help="initialisation seeds, as 0,1,2, trained together in one process")
+    arguments.add_argument(
+        "--seeds", help="seeds of initialisation and data, as 0,1,2, trained together in one process"
+    )
     cli.add_run_options(arguments)
     cli.add_hub_options(arguments, "the model, once it is trained,")
     known, overrides = cli.parse_options(arguments, argv)
@@ -52,9 +54,12 @@ def _configs(files: Sequence[str], seeds: str | None, overrides: Sequence[str]) 
     """The config of every run; the errors of all are reported together."""
     from hf_lgt.utils.errors import ConfigError
 
-    settings = [[]] if seeds is None else [[f"seed.init={seed}"] for seed in cli.seeds(seeds)]
-    if seeds is not None and any(o.split("=")[0] in ("seed", "seed.init") for o in overrides):
-        raise ConfigError(["seed.init: is set by --seeds too; give one of the two"])
+    keys = ("seed.init", "seed.data")
+    settings = [[]] if seeds is None else [[f"{key}={n}" for key in keys] for n in cli.seeds(seeds)]
+    if seeds is not None:
+        given = [key for key in dict.fromkeys(o.split("=")[0] for o in overrides) if key in ("seed", *keys)]
+        if given:
+            raise ConfigError([f"{key}: is set by --seeds too; give one of the two" for key in given])
     configs, faults = [], []
     for file in files:
         for own in settings:

@@ -1,7 +1,8 @@
 """Write one HTML page about experiments and runs: what was trained, figures, tables, every run's config.
 
 `python recipes/report.py runs`, or a comparison's or sweep's own folder, or a run's. The page needs no
-network.
+network. `python recipes/report.py --pages README.md` writes the results in files of numbers (`sweep.json`)
+into Markdown pages.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from hf_lgt.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Write a page about the runs below a folder.", keys=False)
     arguments.add_argument(
-        "runs", type=cli.path, metavar="RUNS_DIR", help="folder of runs or experiments, or one of them"
+        "runs",
+        type=cli.path,
+        nargs="?",
+        metavar="RUNS_DIR",
+        help="folder of runs or experiments, or one of them",
+    )
+    arguments.add_argument(
+        "--pages",
+        type=cli.path,
+        nargs="+",
+        metavar="FILE",
+        help="instead: Markdown files with marks as <!-- results sweep.json -->, to bring up to date",
     )
     arguments.add_argument(
         "--output",
@@ -26,7 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="folder to write, or an earlier report's [report/ in RUNS_DIR]",
     )
     known = arguments.parse_args(argv)
-    return cli.guard(lambda: _report(known))
+    if (known.runs is None) == (known.pages is None):
+        arguments.error("give RUNS_DIR or --pages, one of the two")
+    return cli.guard(lambda: _pages(known.pages) if known.pages else _report(known))
+
+
+def _pages(files: Sequence[str]) -> int:
+    from hf_lgt.experiments.report.pages import write_page
+
+    for file in files:
+        for figure in write_page(Path(file)):
+            print(f"figure: {figure}")
+        print(f"page: {file}")
+    return 0
 
 
 def _report(known: argparse.Namespace) -> int:

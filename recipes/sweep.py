@@ -17,7 +17,7 @@ from hf_lgt.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = cli.parser("Run a sweep over settings, arms and seeds; tables and figures.")
     arguments.add_argument("sweep", type=cli.path, help="YAML file, see recipes/paper")
-    arguments.add_argument("--seeds", help="initialisation seeds instead of the file's, as 0,1,2")
+    arguments.add_argument("--seeds", help="seeds instead of the file's, as 0,1,2")
     arguments.add_argument(
         "--executor", choices=("local", "slurm"), default="local", help="where it runs [local]"
     )

@@ -1,4 +1,4 @@
-"""Do scores of relatedness predict the transfer that is measured in the long run?
+"""Do scores of relatedness predict the gain that is measured in the long run?
 
 A pair is a target and one auxiliary. What matters to who chooses an auxiliary is the order of the candidates
 of one target; so, beside the correlation over all pairs, each score is judged target by target.
@@ -28,15 +28,15 @@ class Pair:
 
     target: str
     auxiliary: str
-    transfer: tuple[float, ...]
+    gains: tuple[float, ...]
     """measured, one a seed"""
     scores: Mapping[str, float | None]
     """mean over the seeds of the short runs, None where not known"""
 
     @property
     def mean(self) -> float:
-        """Measured transfer, the mean over seeds."""
-        return fmean(self.transfer)
+        """Measured gain, the mean over seeds."""
+        return fmean(self.gains)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Choice:
 
     target: str
     taken: str
-    transfer: float
+    gain: float
     """measured, of the candidate that was taken"""
     best: float
     """of the best candidate"""
@@ -68,7 +68,7 @@ class Predictor:
     within: Mapping[str, float | None]
     """target -> the correlation over its own candidates"""
     p: float | None
-    """two-sided, of `rho` against measured transfers shuffled among the candidates of each target"""
+    """two-sided, of `rho` against measured gains shuffled among the candidates of each target"""
     choices: tuple[Choice, ...]
 
     @property
@@ -80,7 +80,7 @@ class Predictor:
     @property
     def hits(self) -> int:
         """Targets for which the candidate that is taken is the best."""
-        return sum(choice.transfer >= choice.best for choice in self.choices)
+        return sum(choice.gain >= choice.best for choice in self.choices)
 
 
 def judge(pairs: Sequence[Pair], scores: Sequence[str]) -> list[Predictor]:

@@ -10,7 +10,9 @@ import numpy as np
 
 from data_builders.sampling import stream
 from hf_lgt.analysis.relatedness import Relatedness
-from hf_lgt.evaluation.statistics import RESAMPLES
+
+RESAMPLES = 10_000
+"""of the seeds, from which it is told how often a candidate comes first"""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from hf_lgt.checkpointing.checkpoints import list_checkpoints
 from hf_lgt.checkpointing.run_folder import is_finished, read_run_config
 from hf_lgt.config.consent import Consent
 from hf_lgt.config.schema import Config
-from hf_lgt.evaluation.curves import smallest_length, summarize, training_lengths
-from hf_lgt.evaluation.records import RecordError, read_records
+from hf_lgt.evaluation.curves import smallest_length, training_lengths
+from hf_lgt.evaluation.measures import Auxiliaries, summarize
+from hf_lgt.evaluation.records import RecordError, grouped_by_step, read_records
 from hf_lgt.evaluation.statistics import spearman, spearman_interval
 from hf_lgt.utils.errors import ConfigError
 
@@ -169,8 +170,8 @@ def gaps_of(subject: AnalyzedRun) -> dict[int, float | None]:
         return {}
     smallest = smallest_length(subject.config)
     return {
-        step: summarize([r for r in records if r.step == step], target, auxiliaries, smallest=smallest).gap
-        for step in dict.fromkeys(r.step for r in records)
+        step: summarize(own, target, Auxiliaries.of(own, auxiliaries), smallest).gap
+        for step, own in grouped_by_step(records).items()
     }
 
 

@@ -14,8 +14,9 @@ from hf_lgt.experiments.checkpoint_series import collect_checkpoints
 from hf_lgt.experiments.folder_lock import LOGS, experiment_lock
 from hf_lgt.experiments.launch import check_checkpoints, check_data, last_error, run_all, usual_jobs
 from hf_lgt.experiments.plan import PlannedRun, distinct, manifest_of, record_plan, todo
-from hf_lgt.experiments.report.outputs import write_checkpoint_comparison, write_comparison, write_sweep
-from hf_lgt.experiments.results import collect, collect_arms
+from hf_lgt.experiments.report.outputs import write_checkpoint_comparison, write_results
+from hf_lgt.experiments.report.stored import Results
+from hf_lgt.experiments.results import collect, read_evaluations
 from hf_lgt.experiments.slurm.settings import check_slurm
 from hf_lgt.experiments.slurm.submit import run_on_slurm
 from hf_lgt.experiments.spec import ExperimentSpec
@@ -118,10 +119,12 @@ def _results(spec: ExperimentSpec, every: Sequence[PlannedRun]) -> list[Any]:
     Raises:
         ConfigError: with every file that cannot be read.
     """
-    if spec.kind == "sweep":
-        return collect(manifest_of(spec, every), every[0].folder)
     finished = [run for run in every if run.finished]
-    return collect_checkpoints(finished) if spec.checkpoints else collect_arms(finished)
+    if spec.kind == "comparison":
+        if spec.checkpoints:
+            return collect_checkpoints(finished)
+        read_evaluations(finished)  # reports those that lack something
+    return collect(manifest_of(spec, every), every[0].folder)
 
 
 def _summarize(spec: ExperimentSpec, every: Sequence[PlannedRun]) -> None:
@@ -129,12 +132,13 @@ def _summarize(spec: ExperimentSpec, every: Sequence[PlannedRun]) -> None:
     results, folder = _results(spec, every), every[0].folder
     if not results:
         return
-    if spec.kind == "sweep":
-        tables, figures = write_sweep(manifest_of(spec, every), results, folder)
-        print(f"\n{tables[0].markdown()}\n\nall tables: {folder / 'sweep.md'}")
-    else:
-        write = write_checkpoint_comparison if spec.checkpoints else write_comparison
-        text, figures = write(spec.name, results, folder)
+    if spec.kind == "comparison" and spec.checkpoints:
+        text, figures = write_checkpoint_comparison(spec.name, results, folder)
         print(text)
+    else:
+        tables, figures = write_results(
+            spec.kind, Results(manifest_of(spec, every), results, spec.claims), folder
+        )
+        print(f"\n{tables[0].markdown()}\n\nall tables: {folder / f'{spec.kind}.md'}")
     for path in figures:
         print(f"figure: {path}")

@@ -1,8 +1,8 @@
-"""Measured transfer of pairs of tasks beside what short trainings said of them."""
+"""Measured gains of pairs of tasks beside what short trainings said of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hf_lgt.analysis.prediction import Pair
@@ -10,6 +10,7 @@ from hf_lgt.analysis.report.related import read_related
 from hf_lgt.config.schema import Config
 from hf_lgt.experiments.controls import TRANSFER
 from hf_lgt.experiments.manifest import read_manifest
+from hf_lgt.experiments.report.cells import GAIN, REACH, Measure, values_of
 from hf_lgt.experiments.results import SeedGroup, collect
 from hf_lgt.utils.errors import ConfigError
 
@@ -20,8 +21,8 @@ ALONE = "target_alone"
 def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
     """Every pair that the sweep measured and a ranking scored.
 
-    Measured is the exact match of the target in the transfer region, trained jointly with the auxiliary,
-    minus that of the arm `ALONE` of the same group and seed, where the sweep has it.
+    Measured is the gain of the target, or its exact match in the transfer region where the sweep has no arm
+    `ALONE`.
 
     Args:
         sweep: folder of a sweep, each of whose groups has one target and one auxiliary.
@@ -64,16 +65,8 @@ def find_pairs(sweep: Path, rankings: Sequence[Path]) -> list[Pair]:
         )
     if faults:
         raise ConfigError(faults)
-    alone = {cell.group: {own.seed: own.reach for own in cell.results} for cell in cells if cell.arm == ALONE}
-    has_alone = any(entry.arm == ALONE for entry in manifest.runs)
-    pairs = []
-    for pair in both:
-        cell = measured[pair]
-        before = (
-            alone.get(cell.group, {}) if has_alone else dict.fromkeys((r.seed for r in cell.results), 0.0)
-        )
-        pairs.append(Pair(*pair, _gained(cell, before), scores[pair]))
-    return pairs
+    measure = GAIN if any(entry.arm == ALONE for entry in manifest.runs) else REACH
+    return [Pair(*pair, _gained(measured[pair], measure), scores[pair]) for pair in both]
 
 
 def _pair(config: Config) -> tuple[str, str] | None:
@@ -82,12 +75,9 @@ def _pair(config: Config) -> tuple[str, str] | None:
     return (roles["target"], roles["auxiliary"]) if len(config.mixture) == 2 and len(roles) == 2 else None
 
 
-def _gained(cell: SeedGroup, before: Mapping[int, float | None]) -> tuple[float, ...]:
-    """What each seed gains by the auxiliary in the transfer region; `before` is what it has without."""
-    gained = []
-    for own in cell.results:
-        if own.reach is not None and (start := before.get(own.seed)) is not None:
-            gained.append(own.reach - start)
+def _gained(cell: SeedGroup, measure: Measure) -> tuple[float, ...]:
+    """What is measured of each seed."""
+    gained = values_of(cell, measure)
     if not gained:
         raise ConfigError([f"{cell.label}: no seed was evaluated in the transfer region, with and without"])
     return tuple(gained)

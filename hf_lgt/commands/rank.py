@@ -51,7 +51,7 @@ def plan_related(
         for name in given_names
         if name not in names
     ]
-    own_options = {"train.steps": "--steps", "seed.init": "--seeds"}
+    own_options = {"train.steps": "--steps", "seed.init": "--seeds", "seed.data": "--seeds"}
     faults += [f"{key}: say {option} instead" for key, option in own_options.items() if key in given_keys]
     if twice := [name for name in dict.fromkeys(question.candidates) if question.candidates.count(name) > 1]:
         faults.append(f"--candidates: {', '.join(twice)} is a duplicate")

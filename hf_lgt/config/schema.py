@@ -244,7 +244,7 @@ class TrainConfig:
         default=1, description="least number of passes that a step's batch is cut into, to save memory"
     )
     layout: Literal["padded", "packed", "auto"] = Field(
-        default="padded",
+        default="auto",
         description="padded: a batch sorted into length_buckets; packed: its examples in one row without "
         "padding (block-diagonal attention); auto: packed on a CPU where the model can, which is faster",
     )

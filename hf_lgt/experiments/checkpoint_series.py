@@ -13,7 +13,8 @@ from typing import Any
 from data_builders.reading import read_json
 from hf_lgt.checkpointing.run_folder import CHECKPOINT_FILE
 from hf_lgt.config.schema import Config
-from hf_lgt.evaluation.curves import Summary, curve, smallest_length, summarize, training_lengths
+from hf_lgt.evaluation.curves import curve, smallest_length, training_lengths
+from hf_lgt.evaluation.measures import Auxiliaries, Summary, summarize
 from hf_lgt.evaluation.records import EvalRecord, last_step
 from hf_lgt.evaluation.statistics import paired_difference, spearman
 from hf_lgt.experiments.plan import PlannedRun
@@ -31,7 +32,7 @@ class CheckpointResult:
     checkpoint: ListedCheckpoint
     config: Config
     summary: Summary
-    """after fine-tuning; gap and transfer are against the arm's own auxiliaries"""
+    """after fine-tuning, against the arm's own auxiliaries"""
     within: float | None
     """mean exact match over the evaluated lengths that the target was trained on"""
     extrapolation: float | None
@@ -164,7 +165,8 @@ def _result(item: PlannedRun, records: Sequence[EvalRecord], loaded: dict[str, A
     assert checkpoint is not None
     target = training_lengths(config, "target")[0]
     auxiliaries = training_lengths(config, "auxiliary")
-    summary = summarize(last_step(records), target, auxiliaries, smallest=smallest_length(config))
+    last = last_step(records)
+    summary = summarize(last, target, Auxiliaries.of(last, auxiliaries), smallest_length(config))
     first, longest = next(c.lengths for c in config.mixture if c.role == "target")
     within = [v for length, v in summary.curve.items() if first <= length <= longest]
     beyond = [v for length, v in summary.curve.items() if length > longest]

@@ -13,10 +13,9 @@ def _own_keys(spec: ExperimentSpec) -> dict[str, str]:
     """Keys that the experiment itself sets -> what is wrong where something else sets them."""
     fixed = {
         key: f"{key}: is set by the {spec.kind}'s seeds; --seeds 0,1,2 chooses them"
-        for key in ("seed", "seed.init")
+        for key in ("seed", "seed.init", "seed.data")
     }
     if spec.checkpoints:
-        fixed["seed.data"] = f"seed.data: is the run's seed where a {spec.kind} has checkpoints; see --seeds"
         more = "; --checkpoints chooses among them" if spec.kind == "comparison" else ""
         for key in ("model", "model.init", "model.name_or_path", "model.revision"):
             fixed[key] = f"{key}: is set by the {spec.kind}'s checkpoints{more}"

@@ -11,6 +11,7 @@ bound, and whether transfer needs heads that both roles can use.
 | ``only_TASK`` | with this auxiliary alone (paper, figure 14) |
 | ``unrelated`` | an unrelated task instead of the auxiliaries, at the same lengths and share (figure 8) |
 | ``target_alone_same_tokens`` | without the auxiliaries, for as many training tokens |
+| ``target_alone_same_examples`` | without the auxiliaries, for as many steps and examples of the target |
 | ``target_long`` | the target alone, trained on the auxiliaries' lengths: an upper bound |
 | ``disjoint_heads`` | half of each layer's heads for the target, the other half for the auxiliaries |
 | ``shared_heads`` | one half of each layer's heads for both: as many for each as ``disjoint_heads`` has |
@@ -94,6 +95,17 @@ def target_alone_same_tokens(config: Config) -> Settings:
     alone = dataclasses.replace(config, mixture=_targets(config))
     ratio = tokens_per_example(config) / tokens_per_example(alone)
     return {**settings, "train.steps": round(config.train.steps * ratio)}
+
+
+@arm
+def target_alone_same_examples(config: Config) -> Settings:
+    """The target alone, for as many steps of as many target examples: its share of each batch.
+
+    `target_alone` sees as many examples in all, more of them the target's.
+    """
+    _auxiliaries(config, "target_alone_same_examples")
+    share = sum(c.weight for c in _targets(config)) / sum(c.weight for c in config.mixture)
+    return {**target_alone(config), "train.batch_size": max(1, round(config.train.batch_size * share))}
 
 
 @arm

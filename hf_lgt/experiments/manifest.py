@@ -46,7 +46,7 @@ class Entry:
     """which target and auxiliaries, empty where there is only one such group"""
     arm: str
     seed: int
-    """initialisation seed"""
+    """of initialisation and data"""
     folder: str
     """the run's folder, relative to that of the manifest"""
     point: Mapping[str, str] = field(default_factory=dict)

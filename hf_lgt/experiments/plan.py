@@ -158,7 +158,7 @@ def _comparison_runs(
                 settings = _arm_overrides(arm, arm.file, overrides, start)
                 for seed in spec.seeds:
                     with faults.of(arm.name):
-                        own = [*settings, *_seed_overrides(seed, start)]
+                        own = [*settings, *_seed_overrides(seed)]
                         config = load_config(arm.file, own)
                         folder = Path(config.output_dir) / spec.name
                         arguments = ("--config", str(arm.file), *(f"--{override}" for override in own))
@@ -185,10 +185,9 @@ def _arm_overrides(
     return given_here if name == config.name else [*given_here, setting("name", name)]
 
 
-def _seed_overrides(seed: int, start: ListedCheckpoint | None) -> list[str]:
-    # the seed of a checkpoint's init draws only the rows of added tokens: the batches differ between seeds
-    # too, and are the same for all checkpoints, so that these can be paired
-    return [f"seed.init={seed}", *([f"seed.data={seed}"] if start else [])]
+def _seed_overrides(seed: int) -> list[str]:
+    # both, so that what differs between seeds is all that is random, and arms of one seed can be paired
+    return [f"seed.init={seed}", f"seed.data={seed}"]
 
 
 def _checked(run: PlannedRun) -> PlannedRun:
@@ -228,10 +227,10 @@ def _named(settings: Mapping[str, Any], arm: str, seed: int, start: ListedCheckp
         ConfigError: it has faults.
     """
     data = copy.deepcopy(dict(settings))
-    for override in _seed_overrides(seed, start):
+    for override in _seed_overrides(seed):
         set_key(data, override)
     config = config_from_dict(data)
-    digest = config_digest(config, data_follows_init=start is not None)
+    digest = config_digest(config)
     parts = [config.name, arm, *([] if start is None else [start.suffix])]
     kept = "-".join(parts)[: LONGEST_NAME - len(digest) - 1]
     name = f"{kept}-{digest}"
@@ -251,23 +250,17 @@ def _shared_places(spec: ExperimentSpec, runs: Sequence[PlannedRun]) -> Iterator
             yield f"{run.arm}: name: its runs would be those of {owner}"
 
 
-def config_digest(config: Config, *, data_follows_init: bool = False) -> str:
-    """Ten hexadecimal digits of what a run is, its name, place and initialisation seed aside.
+def config_digest(config: Config) -> str:
+    """Ten hexadecimal digits of what a run is, its name, place and seeds aside.
 
     Keys with their default value do not count, so that a key that is new in a later version changes nothing.
-
-    Args:
-        config: the run's.
-        data_follows_init: the data seed is the initialisation seed, whatever that is.
     """
     data = config.to_dict()
     kept: dict[str, Any] = {"mixture": [given(c) for c in config.mixture]}
     for section, cls in SECTIONS.items():
         usual = plain_data(dataclasses.asdict(cls()))
         kept[section] = {key: value for key, value in data[section].items() if value != usual[key]}
-    kept["seed"].pop("init", None)
-    if data_follows_init:
-        kept["seed"]["data"] = "init"
+    kept["seed"] = {"data": "init"}  # they are one number
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -1,11 +1,8 @@
 """What the runs of an experiment scored, read from the runs' folders.
 
-Arms that have no auxiliaries are measured against others' that have some, or there would be no curve that
-their target could follow. The two readers differ in which: in a sweep all arms of a setting are made of one
-config, and the first that has auxiliaries bounds the transfer region of all, also of an arm that trains its
-target longer (`collect`); the arms of a comparison come from files of their own, which need not share lengths
-or tasks, so that an arm with auxiliaries is measured by its own, and each by its own target's length
-(`collect_arms`).
+What "the transfer region" is must mean the same in every arm of a setting, or their numbers could not be
+compared. So the first arm that has auxiliaries says it for all arms with its target task: also for one
+without auxiliaries, and for one that trains its target longer.
 """
 
 from __future__ import annotations
@@ -14,26 +11,26 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from hf_lgt.checkpointing.run_folder import is_finished, read_run_config
 from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.curves import (
-    LEARNED,
     Regimes,
-    Summary,
     curve,
-    mean_curve,
     regimes,
     smallest_length,
-    summarize,
     training_lengths,
 )
-from hf_lgt.evaluation.records import EvalRecord, RecordError, last_step, read_records
-from hf_lgt.evaluation.statistics import bootstrap_interval
+from hf_lgt.evaluation.measures import Auxiliaries, Summary, gain, recovered_fraction, summarize
+from hf_lgt.evaluation.records import EvalRecord, RecordError, grouped_by_step, last_step, read_records
 from hf_lgt.experiments.manifest import Entry, Manifest, grouped
 from hf_lgt.experiments.plan import PlannedRun
 from hf_lgt.utils.errors import ConfigError
+
+FEWEST_EVALUATIONS = 3
+"""in the second half of training, whose changes are reported"""
 
 
 @dataclass(frozen=True)
@@ -41,18 +38,19 @@ class SeedResult:
     """One finished run."""
 
     entry: Entry
-    run_dir: Path
     config: Config
     records: tuple[EvalRecord, ...]
-    """of all evaluations"""
+    """of all evaluations; none where the result was read from a file of numbers"""
     summary: Summary
-    """of the last one, for the first target; measured against the group's auxiliaries, see `collect`"""
+    """of the last one, for the first target"""
     auxiliary_curve: Mapping[int, float]
     """mean of the run's own auxiliaries, empty without any"""
-    auxiliary_mean: float | None
-    """mean exact match, on their own lengths, of the auxiliaries that it is measured against; None without"""
     by_step: Mapping[int, Regimes]
     """step -> the target's mean exact match within its lengths, in the transfer region and beyond"""
+    alone: float | None = None
+    """reach of the target alone with this seed; None for that itself, and where it was not run"""
+    recovered: float | None = None
+    """recovered fraction, None also where no arm trains the target on the long lengths"""
 
     @property
     def arm(self) -> str:
@@ -61,29 +59,36 @@ class SeedResult:
 
     @property
     def seed(self) -> int:
-        """The initialisation seed."""
+        """Of initialisation and data."""
         return self.entry.seed
 
     @property
-    def comparable(self) -> bool:
-        """Whether gap and transfer mean anything: what was trained on the longer examples was learned.
-
-        These are the auxiliaries, which must be learned anyway, or the target where it is trained longer.
-        """
-        if self.auxiliary_mean is None or self.auxiliary_mean < LEARNED:
-            return False
-        within = self.summary.regimes.within
-        shorter = self.summary.target_length <= self.summary.auxiliary_length
-        return shorter or (within is not None and within >= LEARNED)
+    def gain(self) -> float | None:
+        """See `hf_lgt.evaluation.measures`."""
+        return gain(self.reach, self.alone)
 
     @property
     def reach(self) -> float | None:
-        """Mean exact match of the target in the transfer region: longer than it was trained on, up to the
-        longest length of the group's auxiliaries; without any, up to the longest length evaluated. It means
-        the same in every arm, also where an arm has no auxiliaries or trains the target long, where gap and
-        transfer do not.
+        """Mean exact match of the target in the transfer region; without any auxiliaries in its setting, at
+        all lengths beyond those that it was trained on.
         """
-        return self.summary.regimes.transfer
+        return self.summary.reach
+
+    def changes(self, regime: str) -> list[float]:
+        """Changes of exact match from one evaluation to the next, in the second half of training.
+
+        Args:
+            regime: a field of `Regimes`.
+
+        Returns:
+            None at all where the regime is missing or there are fewer than `FEWEST_EVALUATIONS` such
+            evaluations.
+        """
+        last = max(self.by_step)
+        values = [getattr(found, regime) for step, found in self.by_step.items() if step >= last / 2]
+        if len(values) < FEWEST_EVALUATIONS or None in values:
+            return []
+        return [after - before for before, after in pairwise(values)]
 
 
 @dataclass(frozen=True)
@@ -106,24 +111,9 @@ class SeedGroup:
         """What the arms of one setting share."""
         return self.group, tuple(self.point.items()), self.checkpoint
 
-    @property
-    def curve(self) -> dict[int, tuple[float, float, float]]:
-        """Length -> the target's mean exact match, lower and upper end of its 95 % interval over seeds, where
-        all seeds were evaluated.
-        """
-        curves = [result.summary.curve for result in self.results]
-        return {
-            length: (mean, *bootstrap_interval([own[length] for own in curves]))
-            for length, mean in mean_curve(curves).items()
-        }
-
 
 def collect(manifest: Manifest, folder: Path) -> list[SeedGroup]:
     """Read the finished runs of an experiment; those that are not are left out.
-
-    The first arm of a setting that has auxiliaries is what the others are measured against: its auxiliaries'
-    curve (of the same seed), and the training lengths of its target and auxiliaries, which bound the transfer
-    region.
 
     Args:
         manifest: the experiment's.
@@ -134,48 +124,52 @@ def collect(manifest: Manifest, folder: Path) -> list[SeedGroup]:
     """
     read = _read(manifest, folder)
     planned = _planned(manifest, folder, read)
-    cells = []
-    for own in grouped(manifest.runs, lambda entry: entry.cell).values():
-        first = own[0]
-        found = tuple(
-            _result(
-                entry,
-                manifest.run_dir(entry, folder),
-                *read[entry.id],
-                _reference(entry, manifest.runs, read, planned),
-            )
-            for entry in own
-            if entry.id in read
-        )
-        if found:
-            cells.append(SeedGroup(first.group, first.arm, first.point, first.checkpoint, found))
-    return cells
-
-
-def collect_arms(runs: Sequence[PlannedRun]) -> list[SeedResult]:
-    """Read the finished runs of a comparison.
-
-    An arm without auxiliaries is measured against the auxiliaries of the first arm that has some, of the same
-    seed.
-
-    Args:
-        runs: all finished.
-
-    Raises:
-        ConfigError: with every run whose records cannot be read, or lack something.
-    """
-    read = read_evaluations(runs)
-    with_auxiliaries = [run for run in runs if training_lengths(run.config, "auxiliary")]
     results = []
-    for run in runs:
-        other = run
-        if not training_lengths(run.config, "auxiliary"):
-            other = next((other for other in with_auxiliaries if other.seed == run.seed), run)
-        reference = _reference_of(other.config, read[other.run_dir])
-        length = training_lengths(run.config, "target")[0][1]
-        reference = dataclasses.replace(reference, target_length=length)
-        results.append(_result(run.entry, run.run_dir, run.config, read[run.run_dir], reference))
-    return results
+    for entry in manifest.runs:
+        if entry.id in read:
+            config, records = read[entry.id]
+            reference = _reference(entry, config, manifest.runs, read, planned)
+            results.append(_result(entry, config, records, reference))
+    return seed_groups(results)
+
+
+def seed_groups(results: Sequence[SeedResult]) -> list[SeedGroup]:
+    """Results by setting, each with what it gains over the target alone with the same seed."""
+    settings = grouped(results, lambda r: (r.entry.group, tuple(r.entry.point.items()), r.entry.checkpoint))
+    with_gains = {id(r): _with_gains(r, own) for own in settings.values() for r in own}
+    cells = grouped([with_gains[id(r)] for r in results], lambda r: r.entry.cell)
+    return [
+        SeedGroup(own[0].entry.group, own[0].arm, own[0].entry.point, own[0].entry.checkpoint, tuple(own))
+        for own in cells.values()
+    ]
+
+
+def _with_gains(result: SeedResult, setting: Sequence[SeedResult]) -> SeedResult:
+    """The result with gain and recovered fraction, from the other arms of its setting."""
+    alone = _trained_alone(result, setting, result.summary.target_length)
+    long = _trained_alone(result, setting, result.summary.auxiliary_length)
+    if alone is None or alone.arm == result.arm:
+        return result
+    return dataclasses.replace(
+        result,
+        alone=alone.reach,
+        recovered=None
+        if long is None or long.arm == result.arm
+        else recovered_fraction(result.reach, alone.reach, long.reach),
+    )
+
+
+def _trained_alone(result: SeedResult, setting: Sequence[SeedResult], longest: int) -> SeedResult | None:
+    """The run, of the same seed, of the first arm that trains the target alone up to a length."""
+    arm = None
+    for other in setting:
+        targets = training_lengths(other.config, "target")
+        if targets[0] != (result.summary.target, longest) or training_lengths(other.config, "auxiliary"):
+            continue
+        arm = arm or other.arm
+        if other.arm == arm and other.seed == result.seed:
+            return other
+    return None
 
 
 def read_evaluations(runs: Sequence[PlannedRun]) -> dict[Path, list[EvalRecord]]:
@@ -250,85 +244,59 @@ class _Reference:
     """What the runs of a setting are measured against."""
 
     target_length: int
-    auxiliaries: Sequence[tuple[str, int]]
-    """tasks and longest training lengths"""
+    auxiliaries: Auxiliaries
     smallest: int
-    curve: Mapping[int, float]
-    """mean of the auxiliaries, of the same seed; empty where that run is not finished"""
-    mean: float | None
-    """mean exact match of the auxiliaries, each on its own lengths; None where `curve` is empty"""
 
 
 def _reference(
-    entry: Entry, runs: Sequence[Entry], read: Read, planned: Mapping[str, Config]
+    entry: Entry, config: Config, runs: Sequence[Entry], read: Read, planned: Mapping[str, Config]
 ) -> _Reference | None:
-    """None where no arm of the setting has auxiliaries.
+    """None where no arm of the setting that has this target has auxiliaries.
 
     An arm that was begun counts before later ones that are finished, so that what the others are measured
     against does not change with the order in which runs end.
     """
-    found = None
+    task, found = training_lengths(config, "target")[0][0], None
     for other in runs:
         if (other.group, other.point, other.checkpoint) != (entry.group, entry.point, entry.checkpoint):
             continue
         if other.id not in planned or (found and other.arm != found[0]):
             continue
-        if not training_lengths(planned[other.id], "auxiliary"):
+        own = planned[other.id]
+        if not training_lengths(own, "auxiliary") or training_lengths(own, "target")[0][0] != task:
             continue
         records = read[other.id][1] if other.seed == entry.seed and other.id in read else []
-        reference = _reference_of(planned[other.id], records)
-        if found is None or reference.curve:
+        reference = _reference_of(own, records)
+        if found is None or reference.auxiliaries.curve:
             found = other.arm, reference
     return found[1] if found else None
 
 
 def _reference_of(config: Config, records: Sequence[EvalRecord]) -> _Reference:
     """What a run is to be measured against; `records` are its own, none where it is not finished."""
-    auxiliaries = training_lengths(config, "auxiliary")
-    target, smallest = training_lengths(config, "target")[0], smallest_length(config)
-    if not records:
-        return _Reference(target[1], auxiliaries, smallest, {}, None)
-    last = last_step(records)
-    against = mean_curve([curve(last, task) for task, _ in auxiliaries])
-    mean = summarize(last, target, auxiliaries, smallest=smallest).auxiliary_mean
-    return _Reference(target[1], auxiliaries, smallest, against, mean)
+    auxiliaries = Auxiliaries.of(last_step(records), training_lengths(config, "auxiliary"))
+    return _Reference(training_lengths(config, "target")[0][1], auxiliaries, smallest_length(config))
 
 
 def _result(
-    entry: Entry, run_dir: Path, config: Config, records: Sequence[EvalRecord], reference: _Reference | None
+    entry: Entry, config: Config, records: Sequence[EvalRecord], reference: _Reference | None
 ) -> SeedResult:
-    last = last_step(records)
-    target, longest = training_lengths(config, "target")[0]
-    own = training_lengths(config, "auxiliary")
-    own_curve = mean_curve([curve(last, task) for task, _ in own])
-    if own or reference is None:
-        summary = summarize(last, (target, longest), own, own_curve, smallest_length(config))
-    else:
-        summary = summarize(
-            last,
-            (target, reference.target_length),
-            reference.auxiliaries,
-            reference.curve,
-            reference.smallest,
-        )
-    auxiliary_mean = summary.auxiliary_mean if own or reference is None else reference.mean
-    far = config.eval.lengths[1]
-    if reference is not None:
-        longest, far = (
-            reference.target_length,
-            max((length for _, length in reference.auxiliaries), default=longest),
-        )
-    steps = sorted({r.step for r in records})
+    own = _reference_of(config, records)
+    task = training_lengths(config, "target")[0][0]
+    given = reference or own
+    # an arm's own auxiliaries, where it has some, are those that its target could follow
+    auxiliaries = own.auxiliaries if own.auxiliaries.lengths else given.auxiliaries
+    summary = summarize(last_step(records), (task, given.target_length), auxiliaries, given.smallest)
+    far = given.auxiliaries.longest or config.eval.lengths[1]
     by_step = {
-        step: regimes(curve([r for r in records if r.step == step], target), longest, far) for step in steps
+        step: regimes(curve(found, task), given.target_length, far)
+        for step, found in sorted(grouped_by_step(records).items())
     }
     return SeedResult(
         entry=entry,
-        run_dir=run_dir,
         config=config,
         records=tuple(records),
-        summary=dataclasses.replace(summary, regimes=by_step[steps[-1]]),
-        auxiliary_curve=own_curve,
-        auxiliary_mean=auxiliary_mean,
+        summary=dataclasses.replace(summary, regimes=list(by_step.values())[-1]),
+        auxiliary_curve=own.auxiliaries.curve,
         by_step=by_step,
     )

@@ -15,6 +15,7 @@ A sweep::
     seeds: [0, 1, 2]
     checkpoints: {...}                   # optional, see `hf_lgt.experiments.revisions`
     slurm: {partition: gpu, gpus: 1}     # optional, see `hf_lgt.experiments.slurm.submit`
+    claims: [...]                        # optional, see `hf_lgt.experiments.claims`
 
 A comparison has no grid, and each of its arms a config file of its own::
 
@@ -22,6 +23,7 @@ A comparison has no grid, and each of its arms a config file of its own::
     arms: [transfer.yaml, control.yaml, target_alone]  # files, or ready arms made of the first of them
     seeds: [0, 1, 2]
     checkpoints: {...}                   # optional
+    claims: [...]                        # optional
 
 Paths are relative to the file.
 """
@@ -37,14 +39,15 @@ from data_builders.registry import unknown
 from data_builders.texts import CONTROLS, printable
 from hf_lgt.config.files import merge, read_file, read_mapping, secret_faults
 from hf_lgt.config.schema import NAME, SECTIONS, short
+from hf_lgt.experiments.claims import Claim, read_claims, unknown_values
 from hf_lgt.experiments.controls import TRANSFER, is_ready
 from hf_lgt.experiments.revisions import CheckpointList, read_checkpoints
 from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import expanded
 from hf_lgt.utils.errors import ConfigError
 
-SWEEP_KEYS = ("name", "config", "groups", "arms", "grid", "seeds", "checkpoints", "slurm")
-COMPARISON_KEYS = ("name", "arms", "seeds", "checkpoints")
+SWEEP_KEYS = ("name", "config", "groups", "arms", "grid", "seeds", "checkpoints", "slurm", "claims")
+COMPARISON_KEYS = ("name", "arms", "seeds", "checkpoints", "claims")
 LENGTHS = {"target_length": "target", "auxiliary_length": "auxiliary"}
 """axes that set the longest training length of all tasks of a role"""
 
@@ -70,7 +73,7 @@ class ExperimentSpec:
     file: Path
     arms: tuple[ArmSpec, ...]
     seeds: tuple[int, ...]
-    """initialisation seeds; with checkpoints also the seeds of the data"""
+    """of initialisation and data both"""
     checkpoints: tuple[CheckpointList, ...] = ()
     """what every arm starts from; empty: what its config says"""
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -78,6 +81,8 @@ class ExperimentSpec:
     axes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """axis -> value as text -> what it sets: keys with dots, as ``train.steps``, or those of `LENGTHS`"""
     slurm: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    """what it is to show"""
 
     @property
     def kind(self) -> str:
@@ -104,9 +109,17 @@ def load_comparison(path: str | Path) -> ExperimentSpec:
     arms = _file_arms(data.get("arms"), file, faults)
     faults += seed_faults(data.get("seeds"))
     checkpoints = _checkpoints(data, faults)
+    claims = read_claims(data.get("claims", []), (), faults)
+    faults += unknown_values(claims, _places(arms, checkpoints))
     if faults:
         raise ConfigError(faults)
-    return ExperimentSpec(data["name"], file, arms, tuple(data["seeds"]), checkpoints)
+    return ExperimentSpec(data["name"], file, arms, tuple(data["seeds"]), checkpoints, claims=claims)
+
+
+def _places(arms: Sequence[ArmSpec], checkpoints: Sequence[CheckpointList]) -> dict[str, list[str]]:
+    """Values of the places that a claim can name in any experiment."""
+    labels = [checkpoint.label for own in checkpoints for checkpoint in own.checkpoints]
+    return {"arm": [arm.name for arm in arms], "checkpoint": labels}
 
 
 def _common_faults(
@@ -178,12 +191,16 @@ def load_sweep(path: str | Path) -> ExperimentSpec:
     arms = tuple(_arms(data.get("arms", [TRANSFER]), file, faults))
     axes = _axes(data.get("grid", {}), faults)
     checkpoints = _checkpoints(data, faults)
+    claims = read_claims(data.get("claims", []), list(axes), faults)
+    places = {**_places(arms, checkpoints), "group": list(groups)}
+    faults += unknown_values(claims, places | {axis: list(values) for axis, values in axes.items()})
     slurm = data.get("slurm", {})
     if not isinstance(slurm, dict):
         faults.append(f"slurm: {short(slurm)} must be a mapping of keys, as in {{partition: gpu}}")
     if faults:
         raise ConfigError([printable(fault) for fault in faults])
-    return ExperimentSpec(data["name"], file, arms, tuple(data["seeds"]), checkpoints, groups, axes, slurm)
+    seeds = tuple(data["seeds"])
+    return ExperimentSpec(data["name"], file, arms, seeds, checkpoints, groups, axes, slurm, claims)
 
 
 def _groups(data: dict[str, Any], file: Path, faults: list[str]) -> dict[str, dict[str, Any]]:

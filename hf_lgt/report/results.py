@@ -38,7 +38,7 @@ def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path, a
 
 
 def results_text(config: Config, records: Sequence[EvalRecord], zero_shot: Sequence[EvalRecord] = ()) -> str:
-    """Exact match by length, gap, transfer and remarks, kinds of mistakes: Markdown.
+    """Exact match by length, what it comes to, kinds of mistakes: Markdown.
 
     Args:
         config: the run.

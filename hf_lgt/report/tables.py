@@ -9,7 +9,8 @@ from tabulate import tabulate
 
 from data_builders.texts import plain
 from hf_lgt.config.schema import Config
-from hf_lgt.evaluation.curves import Summary, curve, smallest_length, summarize, training_lengths
+from hf_lgt.evaluation.curves import curve, smallest_length, training_lengths
+from hf_lgt.evaluation.measures import Auxiliaries, Summary, summarize
 from hf_lgt.evaluation.records import EvalRecord
 
 STYLE = "github"
@@ -22,10 +23,11 @@ def number(value: float | None) -> str:
 
 def summaries(config: Config, records: Sequence[EvalRecord]) -> list[Summary]:
     """One summary for each target of the mixture."""
-    auxiliaries = training_lengths(config, "auxiliary")
+    auxiliaries = Auxiliaries.of(records, training_lengths(config, "auxiliary"))
     smallest = smallest_length(config)
-    targets = training_lengths(config, "target")
-    return [summarize(records, target, auxiliaries, smallest=smallest) for target in targets]
+    return [
+        summarize(records, target, auxiliaries, smallest) for target in training_lengths(config, "target")
+    ]
 
 
 def regime(length: int, target_length: int, auxiliary_length: int) -> str:
@@ -57,25 +59,29 @@ def length_table(config: Config, records: Sequence[EvalRecord]) -> str:
 
 
 def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
-    """Gap, transfer and regimes of each target, and what the numbers cannot say."""
+    """What each target reaches, and what the numbers cannot say."""
     lines = []
     for s in summaries(config, records):
         means, target = s.regimes, plain(s.target)
         lines.append(
-            f"{target}: exact match within {number(means.within)}, transfer region "
-            f"{number(means.transfer)}, beyond {number(means.beyond)}; generalization gap "
-            f"{number(s.gap)}, normalised {number(s.normalized_gap)}, transfer {number(s.transfer)}"
+            f"{target}: exact match {number(means.within)} on trained lengths, {number(means.transfer)} in "
+            f"the transfer region, {number(means.beyond)} beyond; at .9 or above up to length "
+            f"{s.effective_length_90}, at .5 up to {s.effective_length_50}"
         )
-        if s.gap is None and s.learned:
-            far = max(s.target_length, s.auxiliary_length)
+        if s.errors is not None and (means.transfer or 0) < 1:
             lines.append(
-                f"{target}: no gap, because not all lengths from {smallest_length(config)} to {far} were "
-                f"evaluated ({_what_limits(config)})"
+                f"{target}: answers in the transfer region that stop too early "
+                f"{number(s.errors.stopped_early)}, that run on {number(s.errors.ran_on)}, "
+                f"with another wrong token {number(s.errors.content)}"
             )
-        if s.learned is False:
+        if s.auxiliaries:
+            known = f"{number(s.gap)}, normalised {number(s.normalized_gap)}"
+            told = known if s.gap_reason is None else f"– ({plain(s.gap_reason)})"
+            lines.append(f"{target}: the paper's generalization gap {told}")
+        if means.transfer is not None and s.auxiliaries:
             lines.append(
-                f"{target}: the auxiliaries themselves score {number(s.auxiliary_mean)} on their training "
-                "lengths; they were not learned, so there is no gap and no transfer"
+                f"{target}: whether its auxiliaries made it reach that far only a comparison with the target "
+                "alone tells (recipes/compare.py)"
             )
     small = [f"{plain(r.task)} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
     if small:
@@ -119,13 +125,3 @@ def mistake_table(config: Config, records: Sequence[EvalRecord]) -> str:
     ]
     headers = ["wrong answers of", "regime", "looked at", *map(plain, kinds)]
     return tabulate(rows, headers, tablefmt=STYLE, disable_numparse=True)
-
-
-def _what_limits(config: Config) -> str:
-    """What a user can change to evaluate more lengths."""
-    keys = "eval.lengths, eval.every"
-    return (
-        keys
-        if config.data.source == "generated"
-        else f"{keys}, and the rows of {plain(config.data.test_split)}"
-    )

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hf_lgt.checkpointing.run_folder import read_run_config
-from hf_lgt.evaluation.curves import summarize, training_lengths
+from hf_lgt.evaluation.curves import training_lengths
+from hf_lgt.evaluation.measures import Auxiliaries, summarize
 from hf_lgt.evaluation.records import read_records
 
 
@@ -27,7 +28,8 @@ def test_heads_of_a_run(tiny_run, call_recipe, tmp_path):
     arrays = np.load(out / "heads.npz")
     for checkpoint in run["checkpoints"]:
         records = [r for r in read_records(tiny_run / "eval.jsonl") if r.step == checkpoint["step"]]
-        gap = summarize(records, (_, first), training_lengths(config, "auxiliary")).gap if records else None
+        auxiliaries = Auxiliaries.of(records, training_lengths(config, "auxiliary"))
+        gap = summarize(records, (_, first), auxiliaries).gap if records else None
         assert checkpoint["gap"] == gap
         assert {m["length"] for m in checkpoint["maps"]} == {first, (first + last) // 2, last}
         assert {m["task"] for m in checkpoint["maps"]} == {c.task for c in config.mixture}

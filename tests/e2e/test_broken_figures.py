@@ -9,7 +9,8 @@ import pytest
 
 from hf_lgt import ConfigError, train
 from hf_lgt.experiments.manifest import read_manifest
-from hf_lgt.experiments.report.outputs import write_comparison, write_sweep
+from hf_lgt.experiments.report.outputs import write_results
+from hf_lgt.experiments.report.stored import Results
 from hf_lgt.experiments.results import collect
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
 from tests.conftest import ROOT
@@ -91,13 +92,14 @@ def test_a_pretraining_ends_well(call_recipe, broken, monkeypatch, caplog, tmp_p
 def test_comparisons_and_sweeps_keep_their_tables(broken, caplog, tmp_path):
     folder = write_grid(tmp_path)
     manifest = read_manifest(folder)
-    cells = collect(manifest, folder)
-    assert write_sweep(manifest, cells, folder)[1] == []
-    assert (folder / "sweep.md").is_file()
-    assert write_comparison("c", cells[0].results, tmp_path / "c")[1] == []
-    assert (tmp_path / "c" / "comparison.json").is_file()
+    results = Results(manifest, collect(manifest, folder))
+    for kind in ("sweep", "comparison"):
+        assert write_results(kind, results, folder)[1] == []
+        assert (folder / f"{kind}.md").is_file()
+        assert (folder / f"{kind}.json").is_file()
+    assert f"gap.png {WARNED} the same command draws it" in caplog.text
     assert f"comparison.png {WARNED} the same command draws it" in caplog.text
-    assert caplog.text.count("the same command draws them") > 1
+    assert f"stability.png {WARNED}" in caplog.text
 
 
 def test_a_report_says_which_figure_it_lacks_and_leaves_nothing(call_recipe, broken, tmp_path):

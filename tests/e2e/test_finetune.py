@@ -51,15 +51,22 @@ def test_compare_runs_every_arm_once_and_keeps_what_is_finished(run, tmp_path):
     assert first.returncode == 0, first.stderr
     assert "6 runs, 0 finished" in first.stdout
     table = [line for line in first.stdout.splitlines() if line.startswith("| ")]
-    cells = [[cell.strip() for cell in line.split("|")] for line in table[1:] if not line.startswith("| ---")]
-    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table]
+    header, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
     arms = ("transfer", "target_alone", "control")
-    assert rows[1:] == [[arm, what] for arm in arms for what in ("0", "3", "mean", "95 %")]
-    # 12 steps teach nothing, and the table says that its transfer is none
-    assert first.stdout.count("were not learned on any of 2 seeds, so there is no gap and no transfer") == 3
-    assert all(row[-3:-1] == ["–", "–"] for row in cells)
+    assert [row[:2] for row in rows] == [[arm, "2"] for arm in arms]
+    # 12 steps teach nothing, and the table says that there is no gap
+    assert first.stdout.count("no gap on 2 of 2 seeds (exact match on own lengths is below 0.95") == 3
+    assert "gap" not in header
+    assert [row[header.index("gain")] for row in rows][1] == "–"
+    assert [row[header.index("seeds with ≥ 0.5 there")] for row in rows] == ["0/2"] * 3
+    assert "A pilot: of some settings there are only 2 seeds, fewer than 5." in first.stdout
     assert is_png(tmp_path / "demo" / "comparison.png")
-    assert (tmp_path / "demo" / "comparison.md").read_text() in first.stdout
+    written = (tmp_path / "demo" / "comparison.md").read_text()
+    shown = first.stdout[first.stdout.index("**Exact match") : first.stdout.index("\n\nall tables: ")]
+    assert shown in written
+    for arm in arms:
+        assert [line.split("|")[2].strip() for line in written[written.index("**Every run") :].splitlines()
+                if line.startswith(f"| {arm} ")] == ["0", "3"]  # fmt: skip
     logs = sorted(p.name for p in (tmp_path / "demo" / "logs").iterdir())
     assert logs == sorted(f"{arm}-seed-{seed}.log" for arm in arms for seed in (0, 3))
 

@@ -104,7 +104,7 @@ def test_rows_stay_whole_when_they_are_sorted(browser):
 
 def test_what_has_no_value_is_last_either_way(browser):
     column = browser.run(
-        f"return [...{TABLE}.tHead.rows[0].cells].findIndex(c => c.innerText.startsWith('auxiliaries'))"
+        f"return [...{TABLE}.tHead.rows[0].cells].findIndex(c => c.innerText.startsWith('lowest auxiliary'))"
     )
     browser.run(f"{TABLE}.tHead.querySelectorAll('button')[{column}].id = 'auxiliaries-button'")
     for _ in range(2):

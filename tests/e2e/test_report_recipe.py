@@ -7,6 +7,7 @@ import pytest
 
 from hf_lgt import train
 from hf_lgt.experiments.manifest import Entry, Manifest, write_manifest
+from tests.conftest import ROOT, TINY
 from tests.support.report_runs import write_experiment, write_run
 
 
@@ -183,3 +184,68 @@ def test_a_mistyped_option(report, tmp_path):
     done = report(tmp_path, "--ouput", "x")
     assert done.returncode == 2
     assert "--ouput" in done.stderr
+
+
+MARKED = (
+    "# Results\n\n<!-- verdict sweep.json -->\n<!-- end -->\n\n<!-- results sweep.json -->\n<!-- end -->\n"
+)
+
+
+@pytest.fixture
+def swept(call_recipe, tmp_path):
+    """Folder of a sweep that was trained, with a page beside its numbers."""
+    (tmp_path / "sweep.yaml").write_text(
+        f"name: s\nconfig: {ROOT / 'recipes/demo/transfer.yaml'}\narms: [transfer, target_alone]\n"
+        "seeds: [0, 1]\nclaims: [{more: {arm: transfer}, than: {arm: target_alone}}]\n"
+    )
+    settings = [f"--{word}" for word in TINY if not word.startswith("name=")]
+    done = call_recipe("sweep.py", tmp_path / "sweep.yaml", *settings, f"--output_dir={tmp_path / 'runs'}")
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "runs").glob("*/sweep.json")
+    folder = file.parent
+    (folder / "page.md").write_text(MARKED)
+    return folder
+
+
+def test_pages_are_written_from_the_numbers_of_a_sweep(swept, report):
+    done = report("--pages", swept / "page.md")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"figure: {swept}/sweep_curves.png", f"page: {swept}/page.md"]
+    assert (swept / "sweep_curves.png").read_bytes()[:4] == b"\x89PNG"
+    text = (swept / "page.md").read_text(encoding="utf-8")
+    # two seeds are a pilot
+    assert "<!-- verdict sweep.json -->\n**Verdict: underpowered.**\n\n- transfer: arm transfer above" in text
+    assert "![Exact match of the target by length](sweep_curves.png)" in text
+    # what the sweep itself wrote, in the same words
+    written = (swept / "sweep.md").read_text(encoding="utf-8")
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(tables) > 6
+    assert set(tables) <= set(written.splitlines())
+    assert report("--pages", swept / "page.md", swept / "page.md").returncode == 0
+    assert (swept / "page.md").read_text(encoding="utf-8") == text
+
+
+def test_a_page_that_cannot_be_written_is_reported(swept, report):
+    (swept / "other.md").write_text(MARKED.replace("results sweep.json", "results nowhere.json"))
+    (fault,) = refused(report, "--pages", swept / "other.md")
+    assert fault == f"{swept}/nowhere.json: No such file or directory"
+    data = json.loads((swept / "sweep.json").read_text())
+    (swept / "sweep.json").write_text(json.dumps({**data, "format": 1}))
+    (fault,) = refused(report, "--pages", swept / "page.md")
+    assert fault.startswith(
+        f"{swept}/sweep.json is no file of results of format 2; run the recipe that made it"
+    )
+    del data["cells"][0]["runs"][0]["curve"]
+    (swept / "sweep.json").write_text(json.dumps(data))
+    (fault,) = refused(report, "--pages", swept / "page.md")
+    assert fault.startswith(f"{swept}/sweep.json is damaged (it lacks 'curve')")
+    assert (swept / "page.md").read_text() == MARKED
+    (fault,) = refused(report, "--pages", swept / "none.md")
+    assert fault == f"{swept}/none.md: No such file or directory"
+
+
+@pytest.mark.parametrize("arguments", [(), ("runs", "--pages", "page.md")])
+def test_a_report_is_of_runs_or_of_pages(report, arguments):
+    done = report(*arguments)
+    assert done.returncode == 2
+    assert "give RUNS_DIR or --pages, one of the two" in done.stderr

@@ -13,7 +13,7 @@ import numpy as np
 
 from hf_lgt.analysis.necessity import Necessity
 from hf_lgt.analysis.patching import PatchMap
-from hf_lgt.evaluation.statistics import bootstrap_interval, permutation_test
+from hf_lgt.evaluation.statistics import mean_interval, permutation_test
 from hf_lgt.report.blocks import Number, Row, Table
 from hf_lgt.report.canvas import AGAIN, empty_figure, optional
 from hf_lgt.report.figures import COLORS, TARGET_COLOR, literal, save_figure
@@ -46,11 +46,11 @@ class Patched:
     by_length: Mapping[int, PatchMap]
 
 
-def mean_with_interval(values: Sequence[float], digits: int = 3) -> Number:
-    """Mean over runs, with its bootstrap interval where there are several."""
+def mean_with_interval(values: Sequence[float], *, least: float = 0.0) -> Number:
+    """Mean over runs of what is from `least` to 1, with its interval where there are several."""
     if len(values) < 2:
-        return Number(values[0], digits=digits)
-    return Number(fmean(values), *bootstrap_interval(values), digits)
+        return Number(values[0])
+    return Number(fmean(values), *mean_interval(values, bounds=(least, 1.0)))
 
 
 def write_necessity(found: Sequence[Needed], folder: Path, *, replace: bool = False) -> list[Table]:
@@ -120,18 +120,17 @@ def _necessity_table(found: Sequence[Needed]) -> Table:
         each = [own.by_k[k] for own in found if k in own.by_k]
         lost, matched = [n.lost for n in each], [fmean(n.lost_matched) for n in each]
         p = Number(permutation_test(lost, matched)) if len(each) > 1 else None
-        effect = mean_with_interval([n.effect for n in each])
         whole = mean_with_interval([n.exact_match for n in each])
-        rows.append(
-            Row((k, len(each), whole, mean_with_interval(lost), mean_with_interval(matched), effect, p))
-        )
+        differences = ([n.effect for n in each], lost, matched)
+        effect, mean_lost, mean_matched = (mean_with_interval(v, least=-1.0) for v in differences)
+        rows.append(Row((k, len(each), whole, mean_lost, mean_matched, effect, p)))
     return Table(
         "necessity",
         "Exact match of the target beyond its training length, lost without k heads",
         ("k", "runs", "with all heads", "lost without the auxiliaries' k", "lost without k matched",
          "difference", "p"),
         tuple(rows),
-        ("Means over runs with 95 % bootstrap intervals. The k heads that the auxiliaries need most at the "
+        ("Means over runs with 95 % intervals. The k heads that the auxiliaries need most at the "
          "same lengths are ablated together; matched: as many heads of the same layers, the mean over the "
          "other sets. p: two-sided paired permutation test over runs.",),
     )  # fmt: skip
@@ -199,7 +198,7 @@ def _patching_table(found: Sequence[Patched]) -> Table:
         "Score of the receiver with heads of the donor",
         ("length", "heads of the donor in", "pairs", "exact match", "token accuracy"),
         tuple(rows),
-        ("Means over pairs of runs with 95 % bootstrap intervals. receiver, donor: as they are.",),
+        ("Means over pairs of runs with 95 % intervals. receiver, donor: as they are.",),
     )
 
 

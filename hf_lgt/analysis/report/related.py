@@ -1,4 +1,4 @@
-"""What comes of scores of relatedness: the ranking of candidates, and how well scores predict transfer."""
+"""What comes of scores of relatedness: the ranking of candidates, and how well scores predict gains."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hf_lgt.analysis.prediction import CHOSEN, Pair, Predictor
 from hf_lgt.analysis.ranking import Measured, Place, Question, rank
 from hf_lgt.analysis.relatedness import SCORES
 from hf_lgt.analysis.report.causes import mean_with_interval
+from hf_lgt.evaluation.statistics import student_interval
 from hf_lgt.report.blocks import Number, Row, Table, Value
 from hf_lgt.report.canvas import AGAIN, empty_figure, optional
 from hf_lgt.report.figures import COLORS, MARKERS, TARGET_COLOR, literal, save_figure
@@ -69,8 +70,7 @@ def _ranking_table(question: Question, rankings: Mapping[str, Sequence[Place]], 
     rows = []
     for i, name in enumerate(order):
         own = {score: _place(places, name) for score, places in rankings.items()}
-        values: list[Value] = [None if place is None else mean_with_interval(place.by_seed)
-                               for place in own.values()]  # fmt: skip
+        values: list[Value] = [None if place is None else _with_interval(place) for place in own.values()]
         ranked = own[by]
         sure = None if ranked is None else Number(ranked.first, digits=2)
         rows.append(Row((i + 1 if ranked else None, name, sure, *values)))
@@ -81,10 +81,18 @@ def _ranking_table(question: Question, rankings: Mapping[str, Sequence[Place]], 
         tuple(rows),
         (
             f"Ranked by {SCORES[by]}, larger is better. Means over {len(question.seeds)} seeds with 95 % "
-            "bootstrap intervals. Comes first: in this share of draws of the seeds its mean is the best; "
+            "Student's t intervals. Comes first: in this share of draws of the seeds its mean is the best; "
             f"{100 / max(1, len(rankings[by])):.0f} % is what chance gives.",
         ),
     )
+
+
+def _with_interval(place: Place) -> Number:
+    """Mean of a score over seeds, with its interval where there are several; scores are from -1 to 1."""
+    if len(place.by_seed) < 2:
+        return Number(place.mean)
+    low, high = student_interval(place.by_seed)
+    return Number(place.mean, max(-1.0, low), min(1.0, high))
 
 
 def _place(places: Sequence[Place], name: str) -> Place | None:
@@ -173,7 +181,7 @@ def write_prediction(
     }
     with atomic_directory(folder, replace=replace) as draft:
         (draft / "prediction.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        text = "\n\n".join(["# Predicted and measured transfer", *(table.markdown() for table in tables)])
+        text = "\n\n".join(["# Predicted and measured gains", *(table.markdown() for table in tables)])
         (draft / "prediction.md").write_text(text + "\n", encoding="utf-8")
         with optional("transfer.png", AGAIN):
             save_figure(_matrix_figure(pairs), draft / "transfer.png")
@@ -191,16 +199,16 @@ def _names(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:
 
 def _matrix_table(pairs: Sequence[Pair]) -> Table:
     targets, auxiliaries = _names(pairs)
-    found = {(pair.target, pair.auxiliary): mean_with_interval(pair.transfer) for pair in pairs}
+    found = {(pair.target, pair.auxiliary): mean_with_interval(pair.gains, least=-1.0) for pair in pairs}
     rows = [Row((target, *(found.get((target, name)) for name in auxiliaries))) for target in targets]
     return Table(
         "pairs",
-        "Measured transfer, rows: target, columns: auxiliary",
+        "Measured gain, rows: target, columns: auxiliary",
         ("target", *auxiliaries),
         tuple(rows),
         ("Exact match of the target in the transfer region, trained jointly with the auxiliary, minus that "
          "of the target alone with the same seed, where the sweep has it; means over seeds with 95 % "
-         "bootstrap intervals.",),
+         "intervals.",),
     )  # fmt: skip
 
 
@@ -212,7 +220,7 @@ def _predictor_table(predictors: Sequence[Predictor]) -> Table:
         rho = None if own.rho is None else Number(own.rho, low, high, digits=2)
         left = f"{min(without):.2f} to {max(without):.2f}" if without else None
         within = None if own.within_mean is None else Number(own.within_mean, digits=2)
-        columns = zip(*((c.transfer, c.best, c.average) for c in own.choices), strict=True)
+        columns = zip(*((c.gain, c.best, c.average) for c in own.choices), strict=True)
         gained: list[Value] = [Number(fmean(values)) for values in columns]
         gained = gained or [None] * 3
         rows.append(
@@ -221,14 +229,14 @@ def _predictor_table(predictors: Sequence[Predictor]) -> Table:
         )  # fmt: skip
     return Table(
         "predictors",
-        "Which score predicts measured transfer?",
+        "Which score predicts the measured gain?",
         ("score", "pairs", "Spearman", "p", "without one target", "within a target", "best one found",
-         "transfer of its choice", "of the best", "of all"),
+         "gain of its choice", "of the best", "of all"),
         tuple(rows),
         ("Spearman over all pairs with its 95 % bootstrap interval, whole targets drawn; p: two-sided, "
-         "against transfers shuffled among the candidates of each target. Without one target: least and most "
+         "against gains shuffled among the candidates of each target. Without one target: least and most "
          "over the target that is left out. Within a target: mean correlation over one target's candidates. "
-         "The last columns: measured transfer of the candidate that the score puts first, of the best one, "
+         "The last columns: measured gain of the candidate that the score puts first, of the best one, "
          "and of all on the mean. Chosen on the others: for each target the score that does best within the "
          "other targets.",),
     )  # fmt: skip
@@ -290,6 +298,6 @@ def _score_figure(pairs: Sequence[Pair], predictors: Sequence[Predictor]) -> Fig
     for axes in list(panels.flat)[len(shown) :]:
         axes.set_visible(False)
     for row in panels:
-        row[0].set_ylabel("measured transfer", fontsize=9)
+        row[0].set_ylabel("measured gain", fontsize=9)
     panels.flat[0].legend(title="target", fontsize=7, title_fontsize=7)
     return figure

@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
-from hf_lgt.evaluation.statistics import bootstrap_interval
+from hf_lgt.evaluation.statistics import mean_interval, paired_difference
 from hf_lgt.experiments.manifest import Manifest
 from hf_lgt.experiments.results import SeedGroup, SeedResult
 from hf_lgt.report.blocks import Number
 
-Measure = Callable[[SeedResult], "float | None"]
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of every run."""
+
+    name: str
+    of: Callable[[SeedResult], float | None]
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    """what it can be, which its interval needs; None: it has no interval"""
+    minus: Callable[[SeedResult], float | None] | None = None
+    """what is taken from `of`, both between 0 and 1: a paired difference; None: nothing"""
+
+    def value(self, result: SeedResult) -> float | None:
+        """The number of a run, None where it has none."""
+        first = self.of(result)
+        if first is None or self.minus is None:
+            return first
+        second = self.minus(result)
+        return None if second is None else first - second
 
 
-def reach_of(result: SeedResult) -> float | None:
-    """See `SeedResult.reach`."""
-    return result.reach
+WITHIN = Measure("within", lambda r: r.summary.regimes.within)
+REACH = Measure("transfer region", lambda r: r.reach)
+BEYOND = Measure("beyond", lambda r: r.summary.regimes.beyond)
+GAIN = Measure("gain", lambda r: r.reach, minus=lambda r: r.alone)
+RECOVERED = Measure("recovered", lambda r: r.recovered, None)
+EFFECTIVE_90 = Measure("effective length at .9", lambda r: r.summary.effective_length_90, None)
+EFFECTIVE_50 = Measure("at .5", lambda r: r.summary.effective_length_50, None)
+GAP = Measure("gap", lambda r: r.summary.gap)
 
 
-def gap_of(result: SeedResult) -> float | None:
-    """The generalization gap, None where the auxiliaries were not learned and it would mean nothing."""
-    return result.summary.gap if result.comparable else None
-
-
-def transfer_of(result: SeedResult) -> float | None:
-    """1 minus the normalised gap, None where `gap_of` is."""
-    return result.summary.transfer if result.comparable else None
+def at_length(length: int) -> Measure:
+    """The target's exact match at one length."""
+    return Measure(str(length), lambda r: r.summary.curve.get(length), None)
 
 
 def mean_of(cell: SeedGroup, measure: Measure) -> Number | None:
@@ -33,12 +52,19 @@ def mean_of(cell: SeedGroup, measure: Measure) -> Number | None:
     values = values_of(cell, measure)
     if not values:
         return None
-    return Number(fmean(values), *bootstrap_interval(values)) if len(values) > 1 else Number(values[0])
+    if len(values) == 1 or measure.bounds is None:
+        return Number(fmean(values))
+    if measure.minus is not None:
+        known = [r for r in cell.results if measure.value(r) is not None]
+        both = ([v for r in known if (v := of(r)) is not None] for of in (measure.of, measure.minus))
+        mean, interval = paired_difference(*both)
+        return Number(mean, *interval)
+    return Number(fmean(values), *mean_interval(values, bounds=measure.bounds))
 
 
 def values_of(cell: SeedGroup, measure: Measure) -> list[float]:
     """One number of every seed, without those that have none."""
-    return [value for result in cell.results if (value := measure(result)) is not None]
+    return [value for result in cell.results if (value := measure.value(result)) is not None]
 
 
 def names(

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from hf_lgt.evaluation.curves import mean_curve
-from hf_lgt.evaluation.statistics import bootstrap_interval
+from hf_lgt.evaluation.statistics import mean_interval
 from hf_lgt.experiments.checkpoint_series import CheckpointSeries
 from hf_lgt.experiments.report.checkpoint_tables import series_title
 from hf_lgt.experiments.revisions import repository_name
@@ -104,17 +104,15 @@ def _draw_extrapolation(axes: Any, series: CheckpointSeries) -> None:
     values = [p.known(lambda r: r.extrapolation) for p in series.points]
     if series.twin and (of_twin := series.twin.known(lambda r: r.extrapolation)):
         if len(of_twin) > 1:
-            axes.axhspan(*bootstrap_interval(of_twin), color=TWIN_COLOR, alpha=0.2, lw=0, zorder=0)
+            axes.axhspan(*mean_interval(of_twin), color=TWIN_COLOR, alpha=0.2, lw=0, zorder=0)
         axes.axhline(fmean(of_twin), color=TWIN_COLOR, ls="--", lw=1.8, label="random weights, 95 %")
     measured = [(x, v) for x, v in zip(series.positions, values, strict=True) if v]
     if not measured:
         return
     means = [fmean(v) for _, v in measured]
     # of one seed there is no interval
-    bounds = [
-        bootstrap_interval(v) if len(v) > 1 else (m, m) for (_, v), m in zip(measured, means, strict=True)
-    ]
-    # the resamples' quantiles may miss the mean by a rounding
+    bounds = [mean_interval(v) if len(v) > 1 else (m, m) for (_, v), m in zip(measured, means, strict=True)]
+    # means at a bound may miss it by a rounding
     below = [max(0.0, m - low) for m, (low, _) in zip(means, bounds, strict=True)]
     above = [max(0.0, high - m) for m, (_, high) in zip(means, bounds, strict=True)]
     several = max(map(len, values)) > 1

@@ -177,7 +177,9 @@ def _named(error: ConfigError, run_dir: Path) -> Iterator[str]:
 
 def _experiment(manifest: Manifest, place: Path) -> Experiment:
     cells = collect(manifest, place)
-    results = {result.run_dir: result for cell in reversed(cells) for result in cell.results}
+    results = {
+        manifest.run_dir(result.entry, place): result for cell in reversed(cells) for result in cell.results
+    }
     entries = grouped(manifest.runs, lambda entry: manifest.run_dir(entry, place))
     runs = []
     faults: list[str] = []

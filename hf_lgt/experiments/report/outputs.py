@@ -3,96 +3,65 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_lgt.experiments.checkpoint_series import CheckpointResult, checkpoint_series
-from hf_lgt.experiments.manifest import Manifest
 from hf_lgt.experiments.report.checkpoint_figures import checkpoint_figure
 from hf_lgt.experiments.report.checkpoint_tables import checkpoint_data, checkpoint_report
-from hf_lgt.experiments.report.comparison_figures import comparison_figure
-from hf_lgt.experiments.report.comparison_tables import comparison_table, success_lines
+from hf_lgt.experiments.report.comparison_figures import comparison_pictures
+from hf_lgt.experiments.report.stored import Results, results_data
 from hf_lgt.experiments.report.sweep_figures import sweep_pictures
-from hf_lgt.experiments.report.sweep_tables import sweep_tables
-from hf_lgt.experiments.results import SeedGroup, SeedResult
-from hf_lgt.report.blocks import Table
+from hf_lgt.experiments.report.verdict_tables import result_tables
+from hf_lgt.report.blocks import Picture, Table
 from hf_lgt.report.canvas import optional
 from hf_lgt.report.figures import save_figure
 from hf_lgt.utils.atomic_io import write_text
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+AGAIN = "the same command draws it"
 
 
-def write_comparison(name: str, results: Sequence[SeedResult], folder: Path) -> tuple[str, list[Path]]:
-    """Write the arms' tables and figure; gives the text and the paths of what could be drawn."""
-    text = "\n".join([comparison_table(results), "", *success_lines(results)])
-    rows = [{"arm": r.arm, "seed": r.seed, **asdict(r.summary)} for r in results]
-    _write(folder / "comparison", text, rows)
-    return text, _draw(folder, lambda: comparison_figure(name, results))
+def write_results(kind: str, results: Results, folder: Path) -> tuple[list[Table], list[Path]]:
+    """Write tables, numbers and figures of a sweep or comparison into its folder.
+
+    Args:
+        kind: ``sweep`` or ``comparison``, as its files are called.
+        results: its numbers, of at least one run.
+        folder: where its manifest lies.
+
+    Returns:
+        The tables, and the paths of the figures that could be drawn.
+    """
+    name, tables = results.manifest.name, result_tables(results)
+    text = "\n\n".join([f"# {name}", *(table.markdown() for table in tables)])
+    _write(folder / kind, text, results_data(results, folder))
+    draw = sweep_pictures if kind == "sweep" else comparison_pictures
+    return tables, _draw(folder, lambda: draw(results.manifest, results.cells))
 
 
 def write_checkpoint_comparison(
     name: str, results: Sequence[CheckpointResult], folder: Path
 ) -> tuple[str, list[Path]]:
-    """As `write_comparison`, for checkpoints; the text is without single seeds."""
+    """As `write_results`, for checkpoints; gives the text without single seeds."""
     series = checkpoint_series(results)
     _write(folder / "comparison", checkpoint_report(series), checkpoint_data(series))
-    return checkpoint_report(series, every_seed=False), _draw(folder, lambda: checkpoint_figure(name, series))
+
+    def pictures() -> list[Picture]:
+        return [Picture("comparison", "", "", checkpoint_figure(name, series))]
+
+    return checkpoint_report(series, every_seed=False), _draw(folder, pictures)
 
 
-def _draw(folder: Path, figure: Callable[[], Figure]) -> list[Path]:
-    with optional("comparison.png", "the same command draws it"):
-        return [save_figure(figure(), folder / "comparison.png")]
-    return []
-
-
-def write_sweep(
-    manifest: Manifest, cells: Sequence[SeedGroup], folder: Path
-) -> tuple[list[Table], list[Path]]:
-    """Write tables, numbers and figures of a sweep into its folder; gives tables and the figures' paths."""
-    tables = sweep_tables(manifest, cells)
-    text = "\n\n".join([f"# {manifest.name}", *(table.markdown() for table in tables)])
-    _write(folder / "sweep", text, sweep_data(manifest, cells))
+def _draw(folder: Path, pictures: Callable[[], Iterable[Picture]]) -> list[Path]:
     figures = []
-    with optional("figures", again := "the same command draws them"):
-        for picture in sweep_pictures(manifest, cells):
-            with optional(name := f"{picture.name}.png", again):
+    with optional("figures", AGAIN):
+        for picture in pictures():
+            with optional(name := f"{picture.name}.png", AGAIN):
                 figures.append(save_figure(picture.figure, folder / name))
-    return tables, figures
+    return figures
 
 
 def _write(path: Path, text: str, data: Any) -> None:
     write_text(path.with_name(f"{path.name}.md"), text + "\n")
     write_text(path.with_name(f"{path.name}.json"), json.dumps(data, indent=1) + "\n")
-
-
-def sweep_data(manifest: Manifest, cells: Sequence[SeedGroup]) -> dict[str, Any]:
-    """Every seed's last evaluation and the curves' intervals, as plain data."""
-    return {
-        "name": manifest.name,
-        "axes": {axis: list(values) for axis, values in manifest.axes.items()},
-        "cells": [
-            {
-                "group": cell.group,
-                "arm": cell.arm,
-                "point": dict(cell.point),
-                "checkpoint": cell.checkpoint,
-                "curve": cell.curve,
-                "runs": [
-                    {
-                        "id": r.entry.id,
-                        "seed": r.seed,
-                        **asdict(r.summary),
-                        "comparable": r.comparable,
-                        "auxiliary_curve": dict(r.auxiliary_curve),
-                        "regimes_by_step": {step: asdict(found) for step, found in r.by_step.items()},
-                    }
-                    for r in cell.results
-                ],
-            }
-            for cell in cells
-        ],
-    }

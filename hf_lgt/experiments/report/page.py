@@ -115,7 +115,7 @@ class _Page:
         self.taken: set[str] = set()
         self.runs: dict[Path, RunView] = {}
         self.configs: dict[str, RunView] = {}
-        """config without ``seed.init`` -> the first run that has it"""
+        """config without its seeds -> the first run that has it"""
         self.colors: set[str] = set()
 
     def render(self, found: ReportedFolder) -> str:
@@ -261,12 +261,12 @@ class _Page:
 
 
 def _configs(run: Run) -> tuple[str, str]:
-    """A run's config as others may see it, and the same without its initialisation seed."""
+    """A run's config as others may see it, and the same without its seeds."""
     if run.config is None:
         return "", ""
     public = public_config(run.config, recorded_data(run.run_dir), recorded_checkpoint(run.run_dir))
     whole = yaml.dump(public)
-    del public["seed"]["init"]
+    del public["seed"]
     return whole, yaml.dump(public)
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from statistics import fmean
 
 from hf_lgt.experiments.manifest import Manifest
 from hf_lgt.experiments.report.cells import Measure, mean_of, names, run_ids
-from hf_lgt.experiments.results import SeedGroup, SeedResult
+from hf_lgt.experiments.results import SeedGroup
 from hf_lgt.report.blocks import Row, Table
 
 REGIMES = {"within": "trained lengths", "transfer": "transfer region", "beyond": "beyond"}
 """regimes of the target's lengths, and how tables and figures call them"""
-FEWEST = 3
-"""evaluations in the second half of training, whose changes are reported"""
 
 
 def shared_steps(cell: SeedGroup) -> list[int]:
@@ -22,35 +19,18 @@ def shared_steps(cell: SeedGroup) -> list[int]:
     return sorted(set.intersection(*(set(r.by_step) for r in cell.results)))
 
 
-def swing(cell: SeedGroup, regime: str) -> Measure:
+def swing(regime: str) -> Measure:
     """A seed's mean absolute change of exact match between evaluations, in the second half of training.
 
     Args:
-        cell: the setting, whose shared steps count.
         regime: one of `REGIMES`.
-
-    Returns:
-        Of a result the change; None where the regime is missing or there are fewer than `FEWEST` such
-        evaluations.
     """
-    return lambda result: _mean([abs(b - a) for a, b in pairwise(_late(cell, result, regime))])
+    return Measure(regime, lambda r: fmean(map(abs, changes)) if (changes := r.changes(regime)) else None)
 
 
-def fall(cell: SeedGroup, regime: str) -> Measure:
+def fall(regime: str) -> Measure:
     """A seed's largest fall from one evaluation to the next; as `swing` otherwise."""
-    return lambda result: max(
-        (max(0.0, a - b) for a, b in pairwise(_late(cell, result, regime))), default=None
-    )
-
-
-def _late(cell: SeedGroup, result: SeedResult, regime: str) -> list[float]:
-    steps = shared_steps(cell)
-    values = [getattr(result.by_step[step], regime) for step in steps if step >= steps[-1] / 2]
-    return [] if len(values) < FEWEST or None in values else values
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+    return Measure(regime, lambda r: max((max(0.0, -change) for change in r.changes(regime)), default=None))
 
 
 def stability_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
@@ -58,9 +38,9 @@ def stability_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     headers, name = names(manifest, cells)
     rows = []
     for cell in cells:
-        changes = [mean_of(cell, swing(cell, regime)) for regime in REGIMES]
+        changes = [mean_of(cell, swing(regime)) for regime in REGIMES]
         if any(change is not None for change in changes):
-            values = (*name(cell), len(cell.results), *changes, mean_of(cell, fall(cell, "transfer")))
+            values = (*name(cell), len(cell.results), *changes, mean_of(cell, fall("transfer")))
             rows.append(Row(values, run_ids(cell)))
     return Table(
         "stability",

@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_lgt.evaluation.curves import mean_curve
 from hf_lgt.experiments.manifest import Manifest, grouped, setting_words
-from hf_lgt.experiments.report.cells import gap_of, mean_of, reach_of, values_of
+from hf_lgt.experiments.report.cells import GAP, REACH, mean_of, values_of
 from hf_lgt.experiments.report.stability import REGIMES, shared_steps, swing
 from hf_lgt.experiments.report.sweep_tables import gap_grids
 from hf_lgt.experiments.results import SeedGroup
@@ -54,7 +54,7 @@ def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
 
 
 def curves_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Picture]:
-    """The target's exact match by length: a panel a setting, a line an arm, with intervals over seeds.
+    """The target's exact match by length: a panel a setting, in bold an arm's mean, thin its seeds.
 
     Where there is one arm from a few checkpoints, these are the lines.
     """
@@ -95,12 +95,12 @@ def _draw_curves(
 ) -> None:
     style_length_axes(axes, [n for cell in own for r in cell.results for n in r.summary.curve])
     for cell in own:
-        curve = cell.curve
-        lengths, (mean, low, high) = list(curve), zip(*curve.values(), strict=True)
         color, marker = style[line(cell)]
         label = f"{literal(line(cell))} (n={len(cell.results)})"
-        axes.plot(lengths, mean, color=color, marker=marker, ms=3.5, lw=1.8, label=label)
-        axes.fill_between(lengths, low, high, color=color, alpha=0.15, linewidth=0)
+        for r in cell.results:
+            axes.plot(*zip(*r.summary.curve.items(), strict=True), color=color, lw=0.7, alpha=0.4)
+        mean = mean_curve([r.summary.curve for r in cell.results])
+        axes.plot(*zip(*mean.items(), strict=True), color=color, marker=marker, ms=3.5, lw=2.2, label=label)
     first = next((c for c in own if c.results[0].auxiliary_curve), None)
     if first is not None:
         auxiliary = mean_curve([r.auxiliary_curve for r in first.results if r.auxiliary_curve])
@@ -123,7 +123,7 @@ def _panel_words(own: Sequence[SeedGroup]) -> str:
 def _curves_alt(settings: Sequence[Sequence[SeedGroup]], line: Callable[[SeedGroup], str]) -> str:
     parts = []
     for own in settings:
-        numbers = [f"{line(cell)} {mean}" for cell in own if (mean := mean_of(cell, reach_of)) is not None]
+        numbers = [f"{line(cell)} {mean}" for cell in own if (mean := mean_of(cell, REACH)) is not None]
         words = _panel_words(own)
         parts.append(f"{words}: {'; '.join(numbers)}" if words else "; ".join(numbers))
     return (
@@ -138,7 +138,7 @@ def gap_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Pic
         gaps = np.full((len(rows), len(columns)), np.nan)
         for i, target in enumerate(rows):
             for j, auxiliary in enumerate(columns):
-                if (cell := grid.get((target, auxiliary))) and (values := values_of(cell, gap_of)):
+                if (cell := grid.get((target, auxiliary))) and (values := values_of(cell, GAP)):
                     gaps[i, j] = fmean(values)
         figure = empty_figure(1.9 + 0.75 * len(columns), 1.5 + 0.65 * len(rows))
         axes = figure.subplots()
@@ -166,7 +166,7 @@ def gap_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Pic
 
 def reach_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Picture]:
     """Exact match in the transfer region: a row a setting, a dot a seed, mean and interval in bold."""
-    known = [cell for cell in cells if values_of(cell, reach_of)]
+    known = [cell for cell in cells if values_of(cell, REACH)]
     if not 2 <= len(known) <= 60:
         return
     figure = empty_figure(8.2, 1.3 + 0.34 * len(known))
@@ -174,7 +174,7 @@ def reach_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[P
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     for row, cell in enumerate(known):
         color = ARM_COLORS[arms.index(cell.arm) % len(ARM_COLORS)]
-        values, mean = values_of(cell, reach_of), mean_of(cell, reach_of)
+        values, mean = values_of(cell, REACH), mean_of(cell, REACH)
         assert mean is not None, "it has values"
         axes.plot(values, [row] * len(values), ls="", marker="o", ms=5, mfc="none", mec=color, alpha=0.7)
         if mean.low is not None and mean.high is not None:
@@ -189,7 +189,7 @@ def reach_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[P
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.suptitle(literal(manifest.name), fontsize=10)
-    listed = [f"{cell.label}: {mean_of(cell, reach_of)}" for cell in known]
+    listed = [f"{cell.label}: {mean_of(cell, REACH)}" for cell in known]
     alt = f"Dot plot of every seed, mean and 95 % interval. {'; '.join(listed)}."
     yield Picture("reach", "Exact match in the transfer region, every seed", alt, figure)
 
@@ -226,9 +226,9 @@ def stability_pictures(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterat
 
 
 def _swing_words(cell: SeedGroup) -> str:
-    changes = [mean_of(cell, swing(cell, regime)) for regime in ("within", "transfer")]
+    changes = [mean_of(cell, swing(regime)) for regime in ("within", "transfer")]
     if None in changes:
-        return f"transfer region {mean_of(cell, reach_of)}"
+        return f"transfer region {mean_of(cell, REACH)}"
     return (
         f"in the second half of training, exact match changes by {changes[0]} between evaluations on "
         f"trained lengths and by {changes[1]} in the transfer region"

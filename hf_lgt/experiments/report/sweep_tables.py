@@ -1,16 +1,18 @@
 """The tables of an experiment: what every setting reached, how the arms differ, every seed's numbers.
 
-All are over seeds: means with 95 % bootstrap intervals and success rates with Wilson's. There is no summary
-of the best seed.
+All are over seeds: means with their intervals and success rates with Wilson's. There is no summary of the
+best seed. The measures are those of `hf_lgt.evaluation.measures`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from hf_lgt.evaluation.curves import LEARNED
+from hf_lgt.evaluation.measures import FOLLOWED, SUCCESS
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.statistics import (
+    holm,
+    least_p,
     paired_difference,
     permutation_test,
     seeds_for_rate_width,
@@ -18,33 +20,39 @@ from hf_lgt.evaluation.statistics import (
 )
 from hf_lgt.experiments.manifest import Manifest, setting_words
 from hf_lgt.experiments.report.cells import (
+    BEYOND,
+    EFFECTIVE_90,
+    GAIN,
+    GAP,
+    REACH,
+    RECOVERED,
+    WITHIN,
     Measure,
-    gap_of,
+    at_length,
     mean_of,
     names,
-    reach_of,
     run_ids,
-    transfer_of,
     values_of,
 )
 from hf_lgt.experiments.report.stability import stability_table
 from hf_lgt.experiments.results import SeedGroup
 from hf_lgt.report.blocks import Number, Row, Table, Value
 
-SUCCESS = 0.5
-"""mean exact match in the transfer region from which a seed counts as a success"""
+FEWEST_SEEDS = 5
+"""of an experiment that is no pilot"""
 WIDTH = 0.2
 """of an interval, for which the seeds needed are reported"""
 MOST_LENGTHS = 12
 """columns of a table by length"""
 
 _DEFINITIONS = (
-    "Means over seeds with 95 % bootstrap intervals (of 3 seeds: about least to most); success rate with its "
-    "Wilson interval. Regimes: lengths "
-    "that the target was trained on; longer ones up to the auxiliaries' longest; beyond all. Arms without "
-    "auxiliaries are measured against the regimes and the auxiliaries of the setting's first arm that has "
-    "some; where none has, the transfer region is every longer length. Success: at least "
-    f"{SUCCESS} in the transfer region."
+    "Means over seeds with 95 % intervals (normal, with 1.5 pseudo-observations at each bound); success rate "
+    "with its Wilson interval. Within: lengths that the target was trained on; transfer region: longer ones, "
+    "up to the auxiliaries' longest (of the first arm that has some; without any, every longer length); "
+    "beyond: all others. Gain: exact match in the transfer region minus that of the target alone with the "
+    "same seed; recovered: its share of what training the target on the long lengths gains. Success: at "
+    f"least {SUCCESS} in the transfer region. Gap: the paper's, a mean over the seeds on which every "
+    f"auxiliary is at {FOLLOWED} or more on its own lengths."
 )
 
 
@@ -64,36 +72,43 @@ def sweep_tables(manifest: Manifest, cells: Sequence[SeedGroup]) -> list[Table]:
 
 
 def summary_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
-    """A row a setting: the three regimes, gap, transfer and success."""
+    """A row a setting: the three regimes, what is gained, success, and the paper's gap."""
     headers, name = names(manifest, cells)
-    rows = []
-    for cell in cells:
-        reached = values_of(cell, reach_of)
-        won = sum(value >= SUCCESS for value in reached)
-        rows.append(
-            Row(
-                (
-                    *name(cell),
-                    len(cell.results),
-                    mean_of(cell, lambda r: r.summary.regimes.within),
-                    mean_of(cell, reach_of),
-                    mean_of(cell, lambda r: r.summary.regimes.beyond),
-                    mean_of(cell, gap_of),
-                    mean_of(cell, transfer_of),
-                    f"{won}/{len(reached)}" if reached else None,
-                    Number(won / len(reached), *wilson_interval(won, len(reached)), 2) if reached else None,
-                ),
-                run_ids(cell),
-            )
-        )
+    measures = (WITHIN, REACH, BEYOND, GAIN, RECOVERED, EFFECTIVE_90, GAP)
+    means = [[mean_of(cell, measure) for measure in measures] for cell in cells]
+    rates = [_success(cell) for cell in cells]
+    # a column that no setting has a number for says nothing
+    kept = [i for i in range(len(measures)) if any(row[i] is not None for row in means)]
+    rows = [
+        Row((*name(cell), len(cell.results), *(own[i] for i in kept), *rate), run_ids(cell))
+        for cell, own, rate in zip(cells, means, rates, strict=True)
+    ]
+    shown = [measures[i].name for i in kept]
     return Table(
         "summary",
-        "Exact match of the target by regime, gap and transfer",
-        (*headers, "seeds", "within", "transfer region", "beyond", "gap", "transfer",
-         f"seeds with ≥ {SUCCESS} there", "success rate"),
+        "Exact match of the target by regime, and what it gains",
+        (*headers, "seeds", *shown, f"seeds with ≥ {SUCCESS} there", "success rate"),
         tuple(rows),
-        (_DEFINITIONS, *_other_targets(cells), *_unlearned(cells), *_unfinished(manifest, cells)),
+        (_DEFINITIONS, *_pilot(cells), *_other_targets(cells), *_without_gap(cells),
+         *_unfinished(manifest, cells)),
     )  # fmt: skip
+
+
+def _success(cell: SeedGroup) -> tuple[Value, Value]:
+    """Seeds that succeed, and their share."""
+    reached = values_of(cell, REACH)
+    if not reached:
+        return None, None
+    won = sum(value >= SUCCESS for value in reached)
+    rate = Number(won / len(reached), *wilson_interval(won, len(reached)), 2)
+    return f"{won}/{len(reached)}", rate
+
+
+def _pilot(cells: Sequence[SeedGroup]) -> Iterator[str]:
+    """What few seeds are."""
+    fewest = min(len(cell.results) for cell in cells)
+    if fewest < FEWEST_SEEDS:
+        yield f"A pilot: of some settings there are only {fewest} seeds, fewer than {FEWEST_SEEDS}."
 
 
 def _other_targets(cells: Sequence[SeedGroup]) -> Iterator[str]:
@@ -108,21 +123,12 @@ def _other_targets(cells: Sequence[SeedGroup]) -> Iterator[str]:
             )
 
 
-def _unlearned(cells: Sequence[SeedGroup]) -> Iterator[str]:
-    """Settings with seeds whose gap says nothing."""
+def _without_gap(cells: Sequence[SeedGroup]) -> Iterator[str]:
+    """Settings with seeds that have no gap, and the first one's reason."""
     for cell in cells:
-        known = [r for r in cell.results if r.auxiliary_mean is not None and not r.comparable]
-        low = [r for r in known if r.auxiliary_mean is not None and r.auxiliary_mean < LEARNED]
-        kinds = (
-            (len(low), "the auxiliaries score", "their", "they were"),
-            (len(known) - len(low), "the target, trained longer, scores", "its", "it was"),
-        )
-        for count, who, whose, was in kinds:
-            if count:
-                yield (
-                    f"{cell.label}: on {count} of {len(cell.results)} seeds {who} below {LEARNED} on {whose} "
-                    f"own lengths; {was} not learned, so gap and transfer leave these seeds out."
-                )
+        reasons = [r.summary.gap_reason for r in cell.results if r.summary.gap_reason]
+        if reasons and cell.results[0].summary.auxiliaries:
+            yield f"{cell.label}: no gap on {len(reasons)} of {len(cell.results)} seeds ({reasons[0]})."
 
 
 def _unfinished(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[str]:
@@ -132,17 +138,13 @@ def _unfinished(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[str]
         yield f"{len(missing)} of {len(every)} runs are not finished and do not count."
 
 
-def _at_length(length: int) -> Measure:
-    return lambda result: result.summary.curve.get(length)
-
-
 def curve_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
-    """A row a setting, a column a length: mean exact match of the target."""
+    """A row a setting, a column a length: mean exact match of the target. The figure has the intervals."""
     headers, name = names(manifest, cells)
     lengths = chosen_lengths(cells)
     rows = tuple(
         Row(
-            (*name(cell), *(mean_of(cell, _at_length(n)) for n in lengths)),
+            (*name(cell), *(mean_of(cell, at_length(n)) for n in lengths)),
             run_ids(cell),
         )
         for cell in cells
@@ -170,7 +172,7 @@ def gap_tables(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[Table
         rows = []
         for target in manifest.axes["target_length"]:
             own = [grid.get((target, column)) for column in columns]
-            means: list[Value] = [None if c is None else mean_of(c, gap_of) for c in own]
+            means: list[Value] = [None if c is None else mean_of(c, GAP) for c in own]
             rows.append(Row((target, *means), tuple(i for c in own if c is not None for i in run_ids(c))))
         words = "Generalization gap, rows: target's training length, columns: auxiliaries'"
         yield Table("gap", f"{words}{title}", ("target ≤", *(f"≤ {c}" for c in columns)), tuple(rows))
@@ -196,29 +198,30 @@ def gap_grids(
 
 def difference_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     """Paired differences in the transfer region, see `pairs`."""
+    compared = [(cell, other, paired_values(cell, other, REACH)) for cell, other in pairs(manifest, cells)]
+    compared = [(cell, other, both) for cell, other, both in compared if both[0]]
+    p_values = [permutation_test(*both) for _, _, both in compared]
     rows = []
-    for cell, other in pairs(manifest, cells):
-        first, second = paired_values(cell, other, reach_of)
-        if not first:
-            continue
+    for (cell, other, (first, second)), p, adjusted in zip(compared, p_values, holm(p_values), strict=True):
         mean, (low, high) = paired_difference(first, second)
-        difference = Number(mean, low, high) if len(first) > 1 else Number(mean)
-        spread = [a - b for a, b in zip(first, second, strict=True)]
+        several = len(first) > 1
+        difference = Number(mean, low, high) if several else Number(mean)
         values: tuple[Value, ...] = (
             cell.label, other.label, len(first), difference,
-            Number(permutation_test(first, second)) if len(first) > 1 else None,
-            seeds_for_width(spread, WIDTH),
+            *((Number(p), Number(adjusted)) if several else (None, None)), Number(least_p(len(first))),
+            seeds_for_width([a - b for a, b in zip(first, second, strict=True)], WIDTH),
             seeds_for_rate_width(sum(v >= SUCCESS for v in first), len(first), WIDTH),
         )  # fmt: skip
         rows.append(Row(values, (*run_ids(cell), *run_ids(other))))
     return Table(
         "differences",
         "Paired differences in the transfer region",
-        ("setting", "minus", "seeds", "difference", "p", f"seeds for width {WIDTH}",
+        ("setting", "minus", "seeds", "difference", "p", "p, Holm", "least p", f"seeds for width {WIDTH}",
          f"seeds for success rate ± {WIDTH / 2}"),
         tuple(rows),
-        ("Exact match in the transfer region, the same seeds in both; p: two-sided paired permutation test, "
-         "which with n seeds cannot be below 2/2^n. Seeds needed are planned from the spread seen here.",),
+        ("Exact match in the transfer region, the same seeds in both; p: two-sided paired permutation test; "
+         f"Holm: corrected for the {len(rows)} comparisons of this table; least p: the least that so many "
+         "seeds can give. Seeds needed are planned from the spread seen here.",),
     )  # fmt: skip
 
 
@@ -247,8 +250,8 @@ def pairs(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[tuple[Seed
 
 def paired_values(cell: SeedGroup, other: SeedGroup, measure: Measure) -> tuple[list[float], list[float]]:
     """A number of both cells, for the seeds that both have, in one order."""
-    second = {r.seed: measure(r) for r in other.results}
-    both = [(measure(r), second.get(r.seed)) for r in cell.results]
+    second = {r.seed: measure.value(r) for r in other.results}
+    both = [(measure.value(r), second.get(r.seed)) for r in cell.results]
     known = [(a, b) for a, b in both if a is not None and b is not None]
     return [a for a, _ in known], [b for _, b in known]
 
@@ -259,13 +262,20 @@ def seed_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     rows = []
     for cell in cells:
         for r in cell.results:
-            regimes = (r.summary.regimes.within, r.reach, r.summary.regimes.beyond)
-            numbers = [*regimes, r.summary.gap, r.summary.transfer, r.auxiliary_mean]
-            values: list[Value] = [None if value is None else Number(value) for value in numbers]
-            rows.append(Row((*name(cell), r.seed, *values), (r.entry.id,)))
+            s = r.summary
+            numbers = [s.regimes.within, r.reach, s.regimes.beyond, r.gain, r.recovered, s.gap]
+            errors = [s.errors.stopped_early, s.errors.ran_on, s.errors.content] if s.errors else 3 * [None]
+            lowest = min(s.auxiliaries.values(), default=None) if r.auxiliary_curve else None
+            values = [None if value is None else Number(value) for value in (*numbers, lowest, *errors)]
+            lengths = (s.effective_length_90, s.effective_length_50)
+            rows.append(Row((*name(cell), r.seed, *values, *lengths), (r.entry.id,)))
     return Table(
         "seeds",
         "Every run",
-        (*headers, "seed", "within", "transfer region", "beyond", "gap", "transfer", "auxiliaries"),
+        (*headers, "seed", "within", "transfer region", "beyond", "gain", "recovered", "gap",
+         "lowest auxiliary", "stopped early", "ran on", "other errors", "effective length at .9", "at .5"),
         tuple(rows),
-    )
+        ("Lowest auxiliary: mean exact match on its own lengths. Errors: shares of all answers in the "
+         "transfer region, by their first wrong token. Effective length: the longest up to which exact match "
+         "stays at .9, at .5 or above.",),
+    )  # fmt: skip

@@ -34,7 +34,7 @@ class RunView:
     config: str
     """YAML, empty before the run was begun"""
     like: RunView | None
-    """an earlier run whose config differs in ``seed.init`` alone"""
+    """an earlier run whose config differs in its seeds alone"""
 
 
 @dataclass(frozen=True)

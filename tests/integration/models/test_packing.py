@@ -176,7 +176,8 @@ def test_which_layout_is_taken():
     model = make(FAMILIES["llama"])
     assert choose_layout(TrainConfig(layout="auto"), model, CPU)
     assert choose_layout(TrainConfig(layout="packed"), model, CPU)
-    assert not choose_layout(TrainConfig(), model, CPU)  # so that numbers stay what they were
+    assert choose_layout(TrainConfig(), model, CPU)
+    assert not choose_layout(TrainConfig(layout="padded"), model, CPU)
     assert not choose_layout(TrainConfig(layout="auto"), model, torch.device("cuda"))
     for key in ("compile", "gradient_checkpointing"):
         assert not choose_layout(TrainConfig(layout="auto", **{key: True}), model, CPU)

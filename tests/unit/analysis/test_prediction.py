@@ -1,4 +1,4 @@
-"""How well scores predict the transfer that was measured."""
+"""How well scores predict the gain that was measured."""
 
 import itertools
 from statistics import fmean
@@ -17,7 +17,7 @@ MEASURED = {
 
 
 def pairs_of(scores, measured=MEASURED):
-    """Pairs on which scores are functions of measured transfer and names."""
+    """Pairs on which scores are functions of measured gain and names."""
     found = []
     for (target, other), value in measured.items():
         said = {name: score(value, target, other) for name, score in scores.items()}
@@ -54,7 +54,7 @@ def test_a_perfect_score():
     assert (found.hits, found.within_mean) == (3, 1.0)
     assert set(found.without.values()) == set(found.within.values()) == {1.0}
     assert found.p == 1 / 6**3  # of 216 orders this one alone is as good, and none as bad
-    assert [choice.transfer for choice in found.choices] == pytest.approx([0.9, 0.8, 0.7])
+    assert [choice.gain for choice in found.choices] == pytest.approx([0.9, 0.8, 0.7])
     assert (chosen.score, chosen.hits) == (CHOSEN, 3)
 
 

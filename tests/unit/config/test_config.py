@@ -201,7 +201,7 @@ def test_an_override_can_make_a_section_that_the_file_has_not(file):
         ("mixture.-1.task=reverse", "mixture.-1.task: '-1' is no index of mixture, a list of 3, from 0"),
         ("mixture.first.task=x", "mixture.first.task: 'first' is no index of mixture, a list of 3, from 0"),
         ("mixture.3={}", "mixture.3: '3' is no index of mixture, a list of 3, from 0"),
-        ("model.layers.x=5", "model.layers.x: model.layers is 2, which has no keys"),
+        ("model.layers.x=5", "model.layers.x: model.layers is 3, which has no keys"),
         ("name.x.y=5", "name.x.y: name is 'demo-transfer', which has no keys"),
         ("base=other.yaml", "base: 'other.yaml' can only stand in a config file"),
     ],
@@ -456,7 +456,7 @@ WRONG = [
     ('output_dir="a\\0b"', "output_dir", ["must be the path of a folder"]),
     (f"output_dir=a/{'b' * 256}", "output_dir", ["must be the path of a folder"]),
     # keys that depend on each other
-    ("model.heads=3", "model.heads", ["3 does not divide model.hidden_size, 64"]),
+    ("model.heads=5", "model.heads", ["5 does not divide model.hidden_size, 96"]),
     ("model.kv_heads=3", "model.kv_heads", ["3 does not divide model.heads, 4"]),
     ("model.hidden_size=60", "model.heads", ["60", "15", "even", "model.positions 'rope'"]),
     ("model.position_range=99", "model.position_range", ["99 is for", "'coupled', not 'sequential'"]),
@@ -465,7 +465,7 @@ WRONG = [
     (
         "train.gradient_accumulation_steps=500",
         "train.gradient_accumulation_steps",
-        ["500 is more than train.batch_size, 128"],
+        ["500 is more than train.batch_size, 64"],
     ),
 ]
 
@@ -626,8 +626,8 @@ def test_many_faults_are_all_told_at_once_and_nothing_else(file):
     ],
 )
 def test_one_fault_does_not_hide_another(first):
-    faults = faults_of(DEMO, first, "model.heads=3", "seed.init=x")
-    assert "model.heads: 3 does not divide model.hidden_size, 64" in faults
+    faults = faults_of(DEMO, first, "model.heads=5", "seed.init=x")
+    assert "model.heads: 5 does not divide model.hidden_size, 96" in faults
     assert "seed.init: 'x' must be an integer" in faults
     assert len(faults) == 3
 
@@ -893,7 +893,7 @@ BLOOM = ("model.architecture=bloom", "model.positions=alibi")
         ),
         (
             (*BLOOM, "model.intermediate_size=200"),
-            ["model.intermediate_size: 200 must be 4 x model.hidden_size, 256, for model.architecture"],
+            ["model.intermediate_size: 200 must be 4 x model.hidden_size, 384, for model.architecture"],
         ),
         ((*BLOOM, "model.kv_heads=2"), ["model.kv_heads: 2 is for 'llama'; model.architecture is 'bloom'"]),
         (

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from hf_lgt.evaluation.metrics import exact_match, score_tokens, stopping_errors, wilson_interval
-from hf_lgt.evaluation.statistics import bootstrap_interval
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -63,19 +62,3 @@ def test_exact_match_is_the_share_of_equal_texts():
         exact_match([], [])
     with pytest.raises(ValueError, match="1 predictions and 2 references"):
         exact_match(["a"], ["a", "b"])
-
-
-def test_bootstrap_interval_is_fixed_and_covers_the_mean_as_often_as_it_says():
-    values = [0.1, 0.5, 0.4, 0.9, 0.7]
-    assert bootstrap_interval(values) == bootstrap_interval(values)
-    low, high = bootstrap_interval(values)
-    assert min(values) <= low < np.mean(values) < high <= max(values)
-    assert bootstrap_interval([0.3, 0.3, 0.3]) == pytest.approx((0.3, 0.3))
-    with pytest.raises(ValueError, match="at least one"):
-        bootstrap_interval([])
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(100):
-        low, high = bootstrap_interval(rng.normal(0, 1, 40).tolist())
-        hits += low < 0 < high
-    assert 85 <= hits <= 99

@@ -6,7 +6,7 @@ from scipy import stats
 
 from hf_lgt import ConfigError, EvalRecord
 from hf_lgt.evaluation.metrics import wilson_interval
-from hf_lgt.evaluation.statistics import bootstrap_interval
+from hf_lgt.evaluation.statistics import mean_interval, paired_difference
 from hf_lgt.experiments.checkpoint_series import checkpoint_series, collect_checkpoints, pretraining_step_of
 from hf_lgt.experiments.plan import plan
 from hf_lgt.experiments.report.checkpoint_figures import checkpoint_figure
@@ -201,7 +201,7 @@ def test_where_nothing_beyond_was_evaluated_nothing_is_claimed(planned):
 def test_differences_to_the_twin_are_of_the_same_seed(alone):
     # the twin: 0 and 1/8; each checkpoint, too, is right at one length more on seed 1
     assert alone.gain(of(alone, "step100")) == [6 / 8, 6 / 8]
-    assert alone.difference(of(alone, "step100")) == (6 / 8, (6 / 8, 6 / 8))
+    assert alone.difference(of(alone, "step100")) == paired_difference([6 / 8, 7 / 8], [0.0, 1 / 8])
     assert alone.gain(of(alone, "step0")) == [0.0, 0.0]
     assert alone.difference(alone.twin) is None
 
@@ -212,19 +212,23 @@ def test_the_table_has_a_row_a_checkpoint_the_twin_first(alone):
     assert header[4:] == [*map(str, range(5, 13)), "mean > 4", "minus twin's"]
     assert [row[0] for row in rows] == ["random", "step0", "step20", "step100"]
     assert rows[0][1:4] == ["–", "–", "1.000"]
+    # as in the data: the interval of both extrapolations, not of the differences
+    _, (low, high) = alone.difference(of(alone, "step20"))
     assert rows[2] == [
         "step20", "–", "0.083", "1.000", "1.000", "1.000", "0.500", *["0.000"] * 5,
-        "0.312 (0.250–0.375)", "+0.250 (+0.250 to +0.250)",
+        "0.312 (0.033–0.817)", f"+0.250 ({low:+.3f} to {high:+.3f})",
     ]  # fmt: skip
     assert rows[0][-1] == "–"
 
 
-def test_an_arm_with_auxiliaries_also_has_gap_and_transfer(planned):
-    helped = checkpoint_series(collect_checkpoints(planned))[1]
+def test_an_arm_with_auxiliaries_also_has_the_gap(planned):
+    alone, helped = checkpoint_series(collect_checkpoints(planned))
     header, *rows = cells(checkpoint_table(helped))
-    assert header[-2:] == ["gap", "transfer"]
-    # no transfer: 4 of 8 lengths differ, normalised by 1 - 4/8; on seed 1 it is 3 of 8
-    assert rows[0][-1] == "0.125 (0.000–0.250)"
+    assert header[-2:] == ["minus twin's", "gap"]
+    # the twin: 4 of 8 lengths differ; on seed 1 it is 3 of 8
+    low, high = mean_interval([4 / 8, 3 / 8])
+    assert rows[0][-1] == f"0.438 ({low:.3f}–{high:.3f})"
+    assert "gap" not in cells(checkpoint_table(alone))[0]
 
 
 def test_the_other_table_has_every_seed(alone):
@@ -277,8 +281,12 @@ def test_auxiliaries_that_were_not_learned_are_reported(planned):
     write_run(
         next(p for p in planned if (p.arm, p.checkpoint.label) == ("helped", "step100")), 8, auxiliary=1
     )
-    lines = checkpoint_lines(checkpoint_series(collect_checkpoints(planned))[1])
-    assert "auxiliaries themselves were not learned from step100 (0.562)" in lines[-1]
+    helped = checkpoint_series(collect_checkpoints(planned))[1]
+    assert checkpoint_lines(helped)[-1] == (
+        "helped, step100: no gap on 1 of 2 seeds (exact match on own lengths is below 0.95: reverse 0.125)"
+    )
+    # the gap is that of the other seed: both are right up to 8
+    assert cells(checkpoint_table(helped))[-1][-1] == "0.000"
 
 
 def test_one_seed_has_no_interval_and_the_report_says_so(planned):
@@ -286,6 +294,9 @@ def test_one_seed_has_no_interval_and_the_report_says_so(planned):
     made = checkpoint_series(collect_checkpoints(one))
     assert cells(checkpoint_table(made[0]))[3][-2:] == ["0.250", "+0.250"]
     assert "one seed, so there are no intervals" in checkpoint_report(made)
+    point = checkpoint_data(made)["checkpoints"][-1]
+    assert point["difference_to_twin"] is not None
+    assert (point["extrapolation_interval"], point["difference_interval"]) == (None, None)
 
 
 def test_one_checkpoint_has_no_trend(planned):
@@ -333,7 +344,7 @@ def test_the_data_hold_every_run_checkpoint_and_trend(alone):
     assert run["zero_shot_curve"]["1"] == 1.0
     point = data["checkpoints"][-1]
     assert point["extrapolation"] == 13 / 16
-    assert point["extrapolation_interval"] == list(bootstrap_interval([6 / 8, 7 / 8]))
+    assert point["extrapolation_interval"] == list(mean_interval([6 / 8, 7 / 8]))
     assert data["trends"] == [
         {
             "arm": "alone",

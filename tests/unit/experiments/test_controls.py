@@ -49,6 +49,14 @@ def test_as_many_tokens_are_trained_on():
     assert tokens[0] == pytest.approx(tokens[1], rel=0.001)
 
 
+@pytest.mark.parametrize(("weight", "expected"), [(1.0, 11), (2.0, 16), (0.01, 1)])
+def test_as_many_examples_of_the_target_are_trained_on(weight, expected):
+    before, after = changed("target_alone_same_examples", overrides=[f"mixture.0.weight={weight}"])
+    assert parts(after) == [("capitalize_reverse", "target", (1, 8), weight)]
+    assert (before.train.batch_size, after.train.batch_size) == (32, expected)
+    assert after.train.steps == before.train.steps
+
+
 def test_the_token_count_is_that_of_the_sequences():
     config = load_config(
         STRINGS, ["mixture.0.lengths=[4,4]", "mixture.1.lengths=[4,4]", "mixture.2.lengths=[4,4]"]
@@ -150,6 +158,12 @@ def test_controls_that_generate_refuse_a_dataset(arm):
     config = load_config(STRINGS, ["data.source=dataset", "data.path=org/name"])
     with pytest.raises(ConfigError, match=r"data\.source is 'dataset'"):
         arm_settings(arm, config)
+
+
+def test_as_many_examples_of_the_target_are_drawn_of_a_dataset_too():
+    overrides = ["data.source=dataset", "data.path=org/name"]
+    _, after = changed("target_alone_same_examples", overrides=overrides)
+    assert (after.train.batch_size, len(after.mixture)) == (11, 1)
 
 
 def test_the_names_are_listed():

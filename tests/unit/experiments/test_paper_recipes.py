@@ -1,20 +1,28 @@
-"""The pages of the paper's figures: each has its sweeps, and its numbers are those that were measured."""
+"""The pages of the paper's figures: each has its sweeps, and its text is that of the numbers beside it."""
 
 import json
 import re
 
 import pytest
 
-from hf_lgt.evaluation.statistics import bootstrap_interval
 from hf_lgt.experiments.plan import plan
-from hf_lgt.experiments.spec import load_sweep
-from hf_lgt.report.blocks import Number
+from hf_lgt.experiments.report.pages import MARK, page_text
+from hf_lgt.experiments.report.stored import read_results
+from hf_lgt.experiments.spec import load_comparison, load_sweep
 from tests.conftest import ROOT
 
 FIGURES = ("03", "04", "06", "07", "08", "09", "10", "11", "12", "14", "15")
-FOLDERS = [path for path in sorted((ROOT / "recipes" / "paper").glob("fig*")) if path.is_dir()]
-FOLDERS += [ROOT / "recipes" / "controls", ROOT / "recipes" / "positions"]
-VERDICT = re.compile(r"^\*\*Verdict: (reproduces|partly|does not reproduce|answered)\b", re.MULTILINE)
+RECIPES = ROOT / "recipes"
+FOLDERS = [path for path in sorted((RECIPES / "paper").glob("fig*")) if path.is_dir()]
+FOLDERS += [RECIPES / "controls", RECIPES / "positions"]
+PAGES = [page for page in sorted(RECIPES.rglob("README.md")) if MARK.search(page.read_text(encoding="utf-8"))]
+RESULTS = sorted(
+    path for path in RECIPES.rglob("*.json") if '"format": 2' in path.read_text(encoding="utf-8")[:100]
+)
+
+
+def name(path):
+    return path.relative_to(RECIPES).as_posix()
 
 
 def test_every_figure_has_a_folder():
@@ -22,36 +30,50 @@ def test_every_figure_has_a_folder():
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_a_page_has_both_scales_and_says_what_came_out(folder):
+def test_a_page_has_both_scales_and_what_came_out(folder):
     text = (folder / "README.md").read_text(encoding="utf-8")
-    for name in ("cpu.yaml", "paper.yaml"):
-        assert plan(load_sweep(folder / name))
-        assert f"python recipes/sweep.py {(folder / name).relative_to(ROOT).as_posix()}" in text
-    if (folder / "cpu.json").is_file():
-        assert VERDICT.search(text)
-    else:
-        assert "has not been run" in text
+    for file in ("cpu.yaml", "paper.yaml"):
+        assert plan(load_sweep(folder / file))
+        assert f"python recipes/sweep.py {(folder / file).relative_to(ROOT).as_posix()}" in text
+    marked = {(kind, file) for _, kind, file, _, _ in MARK.findall(text)}
+    for file in folder.glob("*cpu.json"):
+        assert {("verdict", file.name), ("results", file.name)} <= marked
     if not (folder / "paper.json").is_file():
         assert "was not run: no GPU was at hand" in text
     for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text):
         assert (folder / picture).is_file()
 
 
-MEASURED = sorted(path for folder in FOLDERS for path in folder.glob("*cpu.json"))
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_page_is_that_of_its_numbers(page):
+    """Verdicts by the rule, tables, what sets kept runs apart: `recipes/report.py --pages` writes them."""
+    assert page.read_text(encoding="utf-8") == page_text(page)
 
 
-@pytest.mark.parametrize("file", MEASURED, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_the_numbers_of_a_page_are_those_of_its_file(file):
-    """The transfer region of every setting, or its gap where the page is about that."""
-    text = (file.parent / "README.md").read_text(encoding="utf-8")
-    data = json.loads(file.read_text(encoding="utf-8"))
-    planned = {run.id for run in plan(load_sweep(file.with_suffix(".yaml")))}
-    assert {run["id"] for cell in data["cells"] for run in cell["runs"]} == planned
-    about_gap = "target_length" in data["axes"]
-    for cell in data["cells"]:
-        runs = [run for run in cell["runs"] if run["comparable"] or not about_gap]
-        values = [run["gap"] if about_gap else run["regimes"]["transfer"] for run in runs]
-        known = [value for value in values if value is not None]
-        if known:
-            mean = Number(sum(known) / len(known), *bootstrap_interval(known))
-            assert str(mean) in text, cell["arm"]
+@pytest.mark.parametrize("file", RESULTS, ids=name)
+def test_results_are_those_of_the_sweep_beside_them(file):
+    load = load_comparison if file.stem == "compare" else load_sweep
+    results, spec = read_results(file), load(file.with_suffix(".yaml"))
+    assert results.claims == list(spec.claims)
+    made = {r.entry.id for cell in results.cells for r in cell.results}
+    if not results.kept:
+        assert made == {run.id for run in plan(spec)}
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.json")), ids=name)
+def test_an_arm_that_fails_everywhere_shows_no_transfer(file):
+    """Whatever the file, also one of an analysis: no gain, recovered fraction or transfer above .1."""
+
+    def check(data):
+        if isinstance(data, list):
+            for item in data:
+                check(item)
+        elif isinstance(data, dict):
+            reach = (data.get("regimes") or {}).get("transfer")
+            if reach is not None and reach < 0.01:
+                found = {key: data.get(key) for key in ("gain", "recovered", "transfer")}
+                assert all((value or 0) <= 0.1 for value in found.values()), found
+            for item in data.values():
+                check(item)
+
+    check(json.loads(file.read_text(encoding="utf-8")))

@@ -64,7 +64,7 @@ def test_every_combination_is_a_run_in_a_fixed_order(sweep):
     for run in runs:
         assert run.config.model.rope_theta == float(run.point["model.rope_theta"])
         assert run.config.train.batch_size == int(run.point["train.batch_size"])
-        assert run.config.seed.init == run.seed
+        assert run.config.seed.init == run.config.seed.data == run.seed
 
 
 def test_length_axes_set_the_bounds_of_a_role_before_arms_are_made(sweep):
@@ -186,11 +186,11 @@ def test_the_target_alone_of_a_group_without_auxiliaries_is_not_run_a_second_tim
     assert [run.id for run in distinct(runs)] == [run.id for run in runs[:2]]
 
 
-def test_the_hash_knows_every_key_but_name_place_and_seed():
+def test_the_hash_knows_every_key_but_name_place_and_seeds():
     first = config_digest(load_config(STRINGS))
-    for same in ("name=x", "output_dir=/elsewhere", "seed.init=5"):
+    for same in ("name=x", "output_dir=/elsewhere", "seed.init=5", "seed.data=5"):
         assert config_digest(load_config(STRINGS, [same])) == first
-    for other in ("seed.data=1", "train.steps=1", "eval.seed=3", "mixture.0.weight=2.0", "model.layers=1",
+    for other in ("train.steps=1", "eval.seed=3", "mixture.0.weight=2.0", "model.layers=1",
                   "mixture.1.options.alphabet=ab", "eval.every=2", "train.log_every=7"):  # fmt: skip
         assert config_digest(load_config(STRINGS, [other])) != first, other
 
@@ -198,10 +198,9 @@ def test_the_hash_knows_every_key_but_name_place_and_seed():
 def test_the_hash_is_kept_by_later_versions():
     """What lies on disk by this name must be found again: keys with their default value do not count."""
     data = {"name": "x", "mixture": [{"task": "reverse", "role": "target", "lengths": [1, 4]}]}
-    assert config_digest(config_from_dict(data)) == "04cb68af71"
-    assert config_digest(config_from_dict({**data, "train": {"compile": False}})) == "04cb68af71"
-    follows = config_from_dict({**data, "seed": {"data": 7}})
-    assert config_digest(follows, data_follows_init=True) == "c2fc39a76e"
+    assert config_digest(config_from_dict(data)) == "c2fc39a76e"
+    assert config_digest(config_from_dict({**data, "train": {"compile": False}})) == "c2fc39a76e"
+    assert config_digest(config_from_dict({**data, "seed": {"data": 7}})) == "c2fc39a76e"
 
 
 # ---------------------------------------------------------------------------------- faults
@@ -403,7 +402,7 @@ def test_what_checkpoints_set_is_set_by_nothing_else(sweep):
         "arms: [{name: a, config: {seed: {data: 1}, model: {revision: b}}}]\n",
     )
     assert told == [
-        "arms.0.config: seed.data: is the run's seed where a sweep has checkpoints; see --seeds",
+        "arms.0.config: seed.data: is set by the sweep's seeds; --seeds 0,1,2 chooses them",
         "arms.0.config: model.revision: is set by the sweep's checkpoints",
     ]
 

@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import math
 from statistics import fmean
 
 import pytest
 
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.evaluation.statistics import mean_interval, paired_difference
 from hf_lgt.experiments.manifest import read_manifest
 from hf_lgt.experiments.plan import plan, record_plan
-from hf_lgt.experiments.report.cells import mean_of, reach_of
-from hf_lgt.experiments.report.outputs import write_sweep
+from hf_lgt.experiments.report.cells import GAIN, REACH, RECOVERED, Measure, mean_of
+from hf_lgt.experiments.report.outputs import write_results
 from hf_lgt.experiments.report.stability import fall, stability_table, swing
-from hf_lgt.experiments.report.sweep_figures import curves_pictures, sweep_pictures
+from hf_lgt.experiments.report.stored import Results
+from hf_lgt.experiments.report.sweep_figures import ARM_COLORS, curves_pictures, sweep_pictures
 from hf_lgt.experiments.report.sweep_tables import (
     chosen_lengths,
     curve_table,
@@ -99,24 +102,72 @@ def test_arms_are_measured_in_the_region_of_the_first_with_auxiliaries(arms):
     assert [r.reach for r in transfer.results] == [0.0, 0.25, 0.5]
     assert [r.reach for r in alone.results] == [0.0] * 3
     assert [r.reach for r in long.results] == [1.0] * 3
-    assert [r.summary.transfer for r in transfer.results] == pytest.approx([0.0, 0.25, 0.5])
-    assert [r.summary.transfer for r in alone.results] == pytest.approx([0.0] * 3)
+    assert [r.summary.normalized_gap for r in transfer.results] == pytest.approx([1.0, 0.75, 0.5])
+    assert [r.summary.normalized_gap for r in alone.results] == pytest.approx([1.0] * 3)
     assert [r.summary.regimes.within for r in long.results] == [1.0] * 3
     assert [r.summary.regimes.beyond for r in long.results] == [0.0] * 3
     assert transfer.results[0].auxiliary_curve
     assert not alone.results[0].auxiliary_curve
 
 
+def test_gains_and_recovered_fractions_are_over_the_target_alone_with_the_same_seed(experiment):
+    def exact(run):
+        ends = {"transfer": (12, 8), "target_alone": (10, 10), "target_long": (14, 12)}[run.arm]
+        return lambda task, length, step: step_at(ends[run.seed] if task == "capitalize_reverse" else 16)(
+            length
+        )
+
+    _, (transfer, alone, long), _ = experiment(ARMS.replace("[0, 1, 2]", "[0, 1]"), exact)
+    assert [r.alone for r in transfer.results] == [0.25, 0.25]
+    assert [r.gain for r in transfer.results] == [0.25, -0.25]
+    # on seed 0 from .25 to .5 where long training comes to .75; on seed 1 from .25 to 0, of .5
+    assert [r.recovered for r in transfer.results] == [0.5, -1.0]
+    assert [(r.alone, r.gain, r.recovered) for r in alone.results] == [(None, None, None)] * 2
+    # long training gains, and is itself what recovered fractions are shares of
+    assert [r.gain for r in long.results] == [0.5, 0.25]
+    assert [r.recovered for r in long.results] == [None, None]
+    pairs_of_seeds = [0.5, 0.0], [0.25, 0.25]
+    mean, interval = paired_difference(*pairs_of_seeds)
+    assert mean_of(transfer, GAIN) == Number(mean, *interval)
+
+
+def test_a_seed_without_its_twin_trained_alone_has_no_gain(experiment):
+    text = ARMS.replace("[0, 1, 2]", "[0, 1]")
+    undone = {("target_alone", 1), ("target_long", 0)}
+    _, (transfer, *_), _ = experiment(
+        text, lambda run: None if (run.arm, run.seed) in undone else by_arm(run)
+    )
+    assert [r.gain for r in transfer.results] == [0.0, None]
+    assert [r.recovered for r in transfer.results] == [None, None]
+    # of one seed there is a mean without an interval
+    assert mean_of(transfer, GAIN) == Number(0.0)
+    assert mean_of(transfer, RECOVERED) is None
+
+
+def test_without_any_arm_that_trains_the_target_alone_there_is_no_gain(experiment):
+    manifest, cells, _ = experiment(ARMS.replace("target_alone, target_long", "unrelated"), by_unrelated)
+    assert [r.gain for cell in cells for r in cell.results] == [None] * 6
+    assert not {"gain", "recovered"} & set(summary_table(manifest, cells).headers)
+
+
+def by_unrelated(run):
+    return lambda task, length, step: step_at(8)(length)
+
+
 def test_an_arm_without_auxiliaries_is_measured_against_those_of_its_own_seed(experiment):
     def exact(run):
-        # the auxiliaries reach 16 on seed 0, and 12 on seed 1
-        good = 16 if run.seed == 0 else 12
+        # the auxiliaries reach 16 on seed 0, and all but that on seed 1
+        good = 16 if run.seed == 0 else 15.5
         return lambda task, length, step: step_at(8 if task == "capitalize_reverse" else good)(length)
 
     text = f"name: s\nconfig: {STRINGS}\narms: [transfer, target_alone]\nseeds: [0, 1]\n"
     _, (_, alone), _ = experiment(text, exact)
-    assert [r.summary.gap for r in alone.results] == [0.5, 0.25]
-    assert alone.results[0].summary.auxiliary_mean is None
+    assert [r.summary.gap for r in alone.results] == [0.5, None]
+    assert alone.results[1].summary.gap_reason == (
+        "exact match on own lengths is below 0.95: capitalize 0.938, reverse 0.938"
+    )
+    assert alone.results[0].summary.auxiliaries == {"capitalize": 1.0, "reverse": 1.0}
+    assert alone.results[0].auxiliary_curve == {}
 
 
 def test_points_have_references_of_their_own(experiment):
@@ -166,7 +217,10 @@ def test_an_arm_that_still_runs_stays_what_the_others_are_measured_against(exper
     # of lengths 9 to 16, not of 9 to 12; there is no curve yet to measure a gap against
     assert [cell.results[0].reach for cell in (far, alone)] == [0.5, 0.5]
     assert alone.results[0].summary.gap is None
-    assert alone.results[0].auxiliary_mean is None
+    assert alone.results[0].summary.gap_reason == "the run with the auxiliaries is not finished"
+    # with auxiliaries of its own, an arm has a gap to these
+    assert far.results[0].summary.gap == 0
+    assert far.results[0].summary.auxiliary_length == 12
 
 
 def test_without_auxiliaries_every_longer_length_counts(experiment):
@@ -191,7 +245,11 @@ def test_each_auxiliary_is_learned_on_its_own_lengths(experiment):
         "{task: reverse, role: auxiliary, lengths: [1, 16]}]}\narms: [transfer, target_alone]\nseeds: [0]\n"
     )
     _, (own, alone), _ = experiment(text, lambda run: lambda task, length, step: step_at(4)(length))
-    assert own.results[0].auxiliary_mean == alone.results[0].auxiliary_mean == (1 + 4 / 16) / 2
+    means = {"capitalize": 1.0, "reverse": 0.25}
+    assert own.results[0].summary.auxiliaries == alone.results[0].summary.auxiliaries == means
+    for result in (own.results[0], alone.results[0]):
+        assert result.summary.gap is None
+        assert result.summary.gap_reason == "exact match on own lengths is below 0.95: reverse 0.250"
 
 
 def test_a_target_that_was_trained_longer_must_be_learned_itself(experiment):
@@ -199,12 +257,18 @@ def test_a_target_that_was_trained_longer_must_be_learned_itself(experiment):
     manifest, (cell,), _ = experiment(text, lambda run: lambda task, length, step: step_at(2)(length))
     # both reach 2: the same curve, and nothing was learned
     assert cell.results[0].summary.gap is None
-    assert not cell.results[0].comparable
-    (note,) = summary_table(manifest, [cell]).notes[1:]
+    (note,) = summary_table(manifest, [cell]).notes[2:]
     assert note.endswith(
-        "on 1 of 1 seeds the target, trained longer, scores below 0.5 on its own lengths; it was not "
-        "learned, so gap and transfer leave these seeds out."
+        "no gap on 1 of 1 seeds (exact match on own lengths is below 0.95: "
+        "the target, trained longer, 0.125)."
     )
+
+
+def test_one_poor_auxiliary_is_enough_for_no_gap(experiment):
+    """Also where the mean of all is high."""
+    ends = {"capitalize_reverse": 8, "capitalize": 16, "reverse": 14}
+    _, (cell, *_), _ = experiment(ARMS, lambda run: lambda task, length, step: step_at(ends[task])(length))
+    assert cell.results[0].summary.gap_reason == "exact match on own lengths is below 0.95: reverse 0.875"
 
 
 def test_several_targets_are_reported(experiment):
@@ -218,9 +282,10 @@ def test_several_targets_are_reported(experiment):
 
 def test_all_damaged_files_are_reported_at_once(experiment, tmp_path):
     manifest, cells, folder = experiment(ARMS, by_arm)
-    for result in (cells[0].results[0], cells[1].results[1]):
-        (result.run_dir / "eval.jsonl").write_text("nonsense\n")
-    (cells[2].results[2].run_dir / "config.yaml").unlink()
+    first, second, third = (manifest.run_dir(cells[i].results[i].entry, folder) for i in range(3))
+    for run_dir in (first, second):
+        (run_dir / "eval.jsonl").write_text("nonsense\n")
+    (third / "config.yaml").unlink()
     with pytest.raises(ConfigError) as caught:
         collect(manifest, folder)
     assert len(caught.value.faults) == 3
@@ -239,23 +304,39 @@ def test_the_summary_has_means_intervals_and_success(arms):
     assert table.headers[:3] == ("arm", "seeds", "within")
     first = dict(zip(table.headers, table.rows[0].values, strict=True))
     assert first["seeds"] == 3
-    assert first["transfer region"] == Number(0.25, 0.0, 0.5)
+    # of 0, 0.25 and 0.5: with the pseudo-observations 6 of mean 0.375 and sum of squares 0.96875
+    half = 1.959964 * math.sqrt(0.96875 / 5 / 6)
+    region = first["transfer region"]
+    assert (region.value, region.low, region.high) == pytest.approx((0.25, 0.375 - half, 0.375 + half))
     assert first["seeds with ≥ 0.5 there"] == "1/3"
     rate = first["success rate"]
     assert (rate.low, rate.high) == pytest.approx((0.0615, 0.7923), abs=1e-3)
     assert table.rows[0].runs == tuple(f"{cells[0].results[0].config.name}/seed-{s}" for s in range(3))
-    assert str(first["transfer region"]) == "0.250 (0.000–0.500)"
+    assert str(first["transfer region"]) == "0.250 (0.023–0.727)"
 
 
 def test_auxiliaries_that_were_not_learned_are_reported(experiment):
     manifest, cells, _ = experiment(ARMS, lambda run: lambda task, length, step: step_at(3)(length))
     table = summary_table(manifest, cells)
-    # a gap of two tasks that both fail is small, and is no transfer
-    gap, transfer = (table.headers.index(name) for name in ("gap", "transfer"))
-    assert [row.values[gap] for row in table.rows] == [None] * 3
-    assert [row.values[transfer] for row in table.rows] == [None] * 3
-    notes = table.notes
-    assert any(note.startswith("transfer: on 3 of 3 seeds the auxiliaries score below 0.5") for note in notes)
+    # a gap of two tasks that both fail is small, and is no transfer: no setting has one, so no column
+    assert "gap" not in table.headers
+    reason = "exact match on own lengths is below 0.95: capitalize 0.188, reverse 0.188"
+    for arm in ("transfer", "target_alone", "target_long"):
+        assert f"{arm}: no gap on 3 of 3 seeds ({reason})." in table.notes
+    gap = seed_table(manifest, cells).headers.index("gap")
+    assert [row.values[gap] for row in seed_table(manifest, cells).rows] == [None] * 9
+
+
+def test_a_gap_of_some_seeds_is_their_mean_and_the_others_are_reported(experiment):
+    def exact(run):
+        good = 16 if run.seed else 12
+        return lambda task, length, step: step_at(8 if task == "capitalize_reverse" else good)(length)
+
+    manifest, cells, _ = experiment(ARMS, exact)
+    table = summary_table(manifest, cells)
+    first = dict(zip(table.headers, table.rows[0].values, strict=True))
+    assert str(first["gap"]) == str(Number(0.5, *mean_interval([0.5, 0.5])))
+    assert sum("no gap on 1 of 3 seeds" in note for note in table.notes) == 3
 
 
 def test_differences_are_paired_by_seed_with_an_exact_test(arms):
@@ -379,36 +460,40 @@ def test_many_evaluations_make_the_stability_figure(experiment):
     text = f"name: s\nconfig: {STRINGS}\nseeds: [0, 1]\n"
     manifest, (cell,), _ = experiment(text, exact, range(50, 401, 50))
     (picture,) = [p for p in sweep_pictures(manifest, [cell]) if p.name == "stability"]
-    found = [measure(cell, regime)(r) for measure in (swing, fall) for regime in ("within", "transfer")
+    found = [measure(regime).value(r) for measure in (swing, fall) for regime in ("within", "transfer")
              for r in cell.results]  # fmt: skip
     assert found == pytest.approx([0, 0, 0.4, 0.4, 0, 0, 0.4, 0.4])
     (row,) = stability_table(manifest, [cell]).rows
-    assert [str(value) for value in row.values] == ["transfer", "2", *(
-        f"{v} ({v}–{v})" for v in ("0.000", "0.400", "0.400", "0.400")
+    assert [str(value) for value in row.values] == ["transfer", "2", "0.000 (0.000–0.749)", *(
+        ["0.400 (0.077–0.843)"] * 3
     )]  # fmt: skip
-    assert "by 0.400 (0.400–0.400) in the transfer region" in picture.alt
+    assert "by 0.400 (0.077–0.843) in the transfer region" in picture.alt
     lines = picture.figure.axes[0].get_lines()
     assert len(lines) == 3 * (2 + 1)
     assert list(lines[2].get_ydata()) == [1.0] * 8
 
 
-def test_the_curve_has_the_mean_and_its_interval(arms):
+def test_the_curve_has_the_mean_and_every_seed(arms):
     manifest, cells, _ = arms
     picture = next(p for p in sweep_pictures(manifest, cells) if p.name == "curves")
     axes = picture.figure.axes[0]
-    line = next(line for line in axes.get_lines() if line.get_label() == "transfer (n=3)")
-    assert list(line.get_ydata())[8:12] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3])
-    assert "transfer 0.250 (0.000–0.500)" in picture.alt
+    mean = next(line for line in axes.get_lines() if line.get_label() == "transfer (n=3)")
+    assert list(mean.get_ydata())[8:12] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3])
+    assert "transfer 0.250 (0.023–0.727)" in picture.alt
+    seeds = [line for line in axes.get_lines() if line.get_color() == ARM_COLORS[0] and line is not mean]
+    assert [sum(own.get_ydata()) for own in seeds] == [8.0, 10.0, 12.0]
 
 
 def test_all_is_written_and_the_numbers_are_there_to_read(arms):
     manifest, cells, folder = arms
-    tables, figures = write_sweep(manifest, cells, folder)
+    tables, figures = write_results("sweep", Results(manifest, cells), folder)
     assert [table.name for table in tables] == ["summary", "lengths", "differences", "seeds"]
     assert all(path.stat().st_size > 5000 for path in figures)
     data = json.loads((folder / "sweep.json").read_text())
     transfer = data["cells"][0]
-    assert transfer["curve"]["9"] == pytest.approx([2 / 3, 0.0, 1.0])
+    assert [run["curve"]["9"] for run in transfer["runs"]] == [0.0, 1.0, 1.0]
+    assert [run["gain"] for run in transfer["runs"]] == [run["recovered"] for run in transfer["runs"]]
+    assert "seed" not in transfer["config"]
     runs = transfer["runs"]
     assert [run["regimes"]["transfer"] for run in runs] == [0.0, 0.25, 0.5]
     assert runs[2]["regimes_by_step"]["200"]["transfer"] == 0.5
@@ -420,6 +505,7 @@ def test_all_is_written_and_the_numbers_are_there_to_read(arms):
 def test_a_mean_of_one_seed_has_no_interval(arms):
     _, cells, _ = arms
     one = dataclasses.replace(cells[0], results=cells[0].results[:1])
-    assert mean_of(one, reach_of) == Number(0.0)
-    assert mean_of(cells[0], reach_of).value == fmean([0.0, 0.25, 0.5])
-    assert mean_of(cells[0], lambda r: None) is None
+    assert mean_of(one, REACH) == Number(0.0)
+    assert mean_of(cells[0], REACH).value == fmean([0.0, 0.25, 0.5])
+    assert mean_of(cells[0], Measure("none", lambda r: None)) is None
+    assert mean_of(cells[0], RECOVERED) == Number(0.25)

@@ -236,8 +236,8 @@ def test_what_was_trained_is_reported(made):
     text = words(made.page.all("body")[0])
     for told in (
         "recipes/demo/compare.yaml",
-        "llama, 1 layer, hidden size 64, 4 heads, positions rope",
-        "12 steps of 128 examples",
+        "llama, 1 layer, hidden size 96, 4 heads, positions rope",
+        "12 steps of 64 examples",
         "initialisation 0–1; data 0",
         "commit 0123456789ab with changes",
         "Python 3.11.7, hf-lgt 0.1.0, torch 2.13.0",
@@ -315,7 +315,7 @@ def test_a_page_that_would_be_too_large_gives_up_figures_and_then_configs(tmp_pa
     assert index.stat().st_size < page.LARGEST
     assert len(shared.all("svg")) == len(whole.all("svg"))
     assert len(shared.all("pre")) == 2
-    assert "but for seed.init: 4" in words(shared.ids["run-demo-transfer-seed-4"])
+    assert "but for its seeds: 4" in words(shared.ids["run-demo-transfer-seed-4"])
 
     monkeypatch.setattr(page, "LARGEST", everything - configs - svgs // 2)
     index, fewer = report(tmp_path)

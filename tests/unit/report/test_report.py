@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from statistics import fmean
 
 import pytest
 import yaml
@@ -11,14 +12,18 @@ from matplotlib.text import Text
 from hf_lgt import ConfigError, EvalRecord, load_config
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import RecordError, last_step, read_records
+from hf_lgt.evaluation.statistics import mean_interval, paired_difference
+from hf_lgt.experiments.manifest import Manifest
 from hf_lgt.experiments.plan import PlannedRun
-from hf_lgt.experiments.report.comparison_figures import comparison_figure
-from hf_lgt.experiments.report.comparison_tables import comparison_table, success_lines
-from hf_lgt.experiments.results import collect_arms
+from hf_lgt.experiments.report.comparison_figures import comparison_pictures
+from hf_lgt.experiments.report.sweep_tables import seed_table, summary_table, sweep_tables
+from hf_lgt.experiments.results import collect, read_evaluations
+from hf_lgt.report.blocks import Number
 from hf_lgt.report.figures import curves_figure, literal, mistakes_figure, save_figure
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import results_text
 from hf_lgt.report.tables import length_table, mistake_table, summary_lines
+from hf_lgt.utils.yaml import dump as dumped
 from tests.conftest import ROOT
 from tests.unit.data_builders.test_texts import rendered
 
@@ -43,12 +48,19 @@ def planned(root, tmp_path):
     items = []
     for arm, reaches in {"transfer": (12, 16), "target_alone": (8, 8), "control": (8, 9)}.items():
         for seed, target in enumerate(reaches):
-            overrides = [f"seed.init={seed}", f"output_dir={tmp_path}", "eval.examples=100"]
+            overrides = [
+                f"seed.init={seed}",
+                f"seed.data={seed}",
+                f"output_dir={tmp_path}",
+                "eval.examples=100",
+            ]
             config = load_config(root / f"recipes/demo/{arm}.yaml", overrides)
             reach = {c.task: target if c.role == "target" else 16 for c in config.mixture}
             config.run_dir.mkdir(parents=True)
             lines = [r.to_json() + "\n" for r in made_up(config, reach)]
             (config.run_dir / "eval.jsonl").write_text("".join(lines))
+            (config.run_dir / "config.yaml").write_text(dumped(config.to_dict()))
+            (config.run_dir / "model").mkdir()
             items.append(PlannedRun("", arm, {}, seed, config, None, tmp_path / "demo"))
     return items
 
@@ -57,71 +69,139 @@ def cells(table):
     return [[c.strip() for c in row.strip("|").split("|")] for row in table.splitlines() if row[:2] != "|-"]
 
 
+def collected(planned):
+    """Manifest and settings of these runs."""
+    manifest = Manifest("demo", tuple(item.entry for item in planned))
+    return manifest, collect(manifest, planned[0].folder)
+
+
 def test_collected_results_measure_every_arm_against_auxiliaries_of_the_same_seed(planned):
-    results = {(r.arm, r.seed): r for r in collect_arms(planned)}
-    transfer = {key: r.summary.transfer for key, r in results.items()}
-    # no transfer: 8 of 16 lengths differ, normalised by 1 - 8/16
-    assert transfer == pytest.approx(
+    results = {(r.arm, r.seed): r for cell in collected(planned)[1] for r in cell.results}
+    # nothing of lengths 9 to 16: 8 of 16 lengths differ, normalised by 1 - 8/16
+    assert {key: r.summary.normalized_gap for key, r in results.items()} == pytest.approx(
         {
             ("transfer", 0): 0.5,
-            ("transfer", 1): 1.0,
-            ("target_alone", 0): 0.0,
-            ("target_alone", 1): 0.0,
-            ("control", 0): 0.0,
-            ("control", 1): 0.125,
+            ("transfer", 1): 0.0,
+            ("target_alone", 0): 1.0,
+            ("target_alone", 1): 1.0,
+            ("control", 0): 1.0,
+            ("control", 1): 0.875,
         }
     )
+    assert {key: r.gain for key, r in results.items()} == {
+        ("transfer", 0): 0.5,
+        ("transfer", 1): 1.0,
+        ("target_alone", 0): None,
+        ("target_alone", 1): None,
+        ("control", 0): 0.0,
+        ("control", 1): 0.125,
+    }
     assert results["target_alone", 0].auxiliary_curve == {}
     assert results["target_alone", 0].summary.regimes.transfer == 0
 
 
-def test_the_comparison_table_has_every_seed_and_the_mean_with_its_interval(planned):
-    header, *rows = cells(comparison_table(collect_arms(planned)))
-    assert header[:3] == ["arm", "seed", "worst ≤ 8"]
-    assert header[3:-3] == [str(n) for n in range(9, 17)]
-    assert header[-3:] == ["mean > 16", "gap", "transfer"]
-    assert [row[:2] for row in rows[:4]] == [["transfer", s] for s in ("0", "1", "mean", "95 %")]
-    by_name = {tuple(row[:2]): row for row in rows}
-    assert by_name["transfer", "0"][3:-3] == ["1.000"] * 4 + ["0.000"] * 4
-    assert by_name["transfer", "mean"][-1] == "0.750"
-    assert by_name["transfer", "95 %"][-1] == "0.50–1.00"
-    assert by_name["transfer", "95 %"][2] == "1.00–1.00"
+def columns(table):
+    return [dict(zip(table.headers, row.values, strict=True)) for row in table.rows]
 
 
-def test_success_is_transfer_from_one_half(planned):
-    lines = success_lines(collect_arms(planned))
-    assert lines[0].startswith("transfer: transfer 0.750, success rate 2/2 seeds (95 % 0.34–1.00)")
-    assert lines[1].startswith("target_alone: transfer 0.000, success rate 0/2")
+def test_the_tables_have_every_seed_and_the_mean_with_its_interval(planned):
+    manifest, settings = collected(planned)
+    rows = columns(seed_table(manifest, settings))
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        (arm, seed) for arm in ("transfer", "target_alone", "control") for seed in (0, 1)
+    ]
+    assert [str(row["transfer region"]) for row in rows[:2]] == ["0.500", "1.000"]
+    first, alone, _ = columns(summary_table(manifest, settings))
+    for name, both in {"transfer region": [0.5, 1.0], "within": [1.0, 1.0], "gap": [0.25, 0.0]}.items():
+        assert first[name] == Number(fmean(both), *mean_interval(both))
+    # the target alone is at 0 on both seeds
+    mean, interval = paired_difference([0.5, 1.0], [0.0, 0.0])
+    assert first["gain"] == Number(mean, *interval)
+    assert alone["gain"] is None
+
+
+def test_one_seed_has_no_interval(planned):
+    manifest, settings = collected([item for item in planned if item.seed == 0])
+    rows = columns(summary_table(manifest, settings))
+    for row in rows:
+        assert row["seeds"] == 1
+        for name in ("within", "transfer region", "beyond", "gain", "gap"):
+            assert row[name] is None or (row[name].low, row[name].high) == (None, None)
+    assert rows[0]["gain"] == Number(0.5)
+
+
+def test_success_is_one_half_of_the_transfer_region(planned):
+    first, alone, control = columns(summary_table(*collected(planned)))
+    assert (first["seeds with ≥ 0.5 there"], str(first["success rate"])) == ("2/2", "1.00 (0.34–1.00)")
+    assert (alone["seeds with ≥ 0.5 there"], str(alone["success rate"])) == ("0/2", "0.00 (0.00–0.66)")
+    assert control["seeds with ≥ 0.5 there"] == "0/2"
 
 
 def test_an_evaluation_that_lacks_a_task_or_length_is_reported(planned):
     path = planned[2].config.run_dir / "eval.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
     with pytest.raises(ConfigError, match=r"lacks capitalize_reverse 19 and 1 more"):
-        collect_arms(planned)
+        read_evaluations(planned)
+    assert len(read_evaluations(planned[:2])) == 2
 
 
 def test_an_evaluation_of_a_part_of_the_lengths_has_no_gap_and_says_why(planned):
     config = planned[0].config
     records = [r for r in made_up(config, {c.task: 16 for c in config.mixture}) if r.length >= 9]
     text = "\n".join(summary_lines(config, records))
-    assert "generalization gap –" in text
-    assert "not all lengths from 1 to 16 were evaluated" in text
+    assert (
+        "the paper's generalization gap – (the gap needs both curves from length 1; they start at 9)" in text
+    )
 
 
-def test_without_any_auxiliary_no_transfer_is_claimed(planned):
-    alone = [item for item in planned if item.arm == "target_alone"]
-    results = collect_arms(alone)
-    assert success_lines(results) == ["target_alone: no transfer can be measured (no auxiliary to follow)"]
-    assert cells(comparison_table(results))[1][-2:] == ["–", "–"]
+def test_without_any_auxiliary_there_is_neither_gap_nor_gain(planned):
+    manifest, settings = collected([item for item in planned if item.arm == "target_alone"])
+    table = summary_table(manifest, settings)
+    assert not {"gap", "gain", "recovered"} & set(table.headers)
+    assert not any("no gap on" in note for note in table.notes)
+    (row, _) = columns(seed_table(manifest, settings))
+    assert (row["gap"], row["gain"], row["lowest auxiliary"]) == (None, None, None)
+    config = planned[2].config
+    text = "\n".join(summary_lines(config, made_up(config, {"capitalize_reverse": 8})))
+    assert "gap" not in text
+    assert "auxiliaries" not in text
 
 
 def test_unlearned_auxiliaries_are_reported_because_their_small_gap_means_nothing(planned):
     config = planned[0].config
+    gap = "capitalize_reverse: the paper's generalization gap"
     lines = summary_lines(config, made_up(config, {c.task: 1 for c in config.mixture}))
-    assert any("were not learned" in line for line in lines)
+    reason = "exact match on own lengths is below 0.95: capitalize 0.062, reverse 0.062"
+    assert f"{gap} – ({reason})" in [line.replace("\\", "") for line in lines]
     learned = summary_lines(config, made_up(config, {c.task: 16 for c in config.mixture}))
-    assert not any("were not learned" in line for line in learned)
+    assert f"{gap} 0.000, normalised 0.000" in learned
+
+
+def test_a_run_alone_claims_no_transfer(planned):
+    config = planned[0].config
+    lines = summary_lines(config, made_up(config, {c.task: 16 for c in config.mixture}))
+    assert lines[0] == (
+        "capitalize_reverse: exact match 1.000 on trained lengths, 1.000 in the transfer region, 0.000 "
+        "beyond; at .9 or above up to length 16, at .5 up to 16"
+    )
+    (line,) = [line for line in lines if "only a comparison with the target alone tells" in line]
+    assert "recipes/compare.py" in line
+
+
+def test_stopping_errors_are_reported_where_they_were_counted(planned):
+    config = planned[0].config
+    records = made_up(config, {c.task: 8 for c in config.mixture})
+    assert not any("stop too early" in line for line in summary_lines(config, records))
+    counted = [
+        dataclasses.replace(r, stopped_early=(r.length > 8) * 60, ran_on=(r.length > 8) * 10) for r in records
+    ]
+    (line,) = [line for line in summary_lines(config, counted) if "stop too early" in line]
+    assert line == (
+        "capitalize_reverse: answers in the transfer region that stop too early 0.600, that run on 0.100, "
+        "with another wrong token 0.300"
+    )
+    right = [dataclasses.replace(r, exact_match=1.0, stopped_early=0, ran_on=0) for r in counted]
+    assert not any("stop too early" in line for line in summary_lines(config, right))
 
 
 def test_small_test_sets_and_overlap_are_reported(planned):
@@ -163,7 +243,11 @@ def test_the_run_figure_shows_every_task_and_its_training_lengths(planned, tmp_p
 
 
 def test_the_comparison_figure_has_a_panel_an_arm_and_a_line_a_seed(planned):
-    figure = comparison_figure("demo", collect_arms(planned))
+    pictures = {picture.name: picture for picture in comparison_pictures(*collected(planned))}
+    assert list(pictures) == ["comparison", "reach"]
+    reached = Number(0.75, *mean_interval([0.5, 1.0]))
+    assert f"transfer {reached}; target_alone 0.000" in pictures["comparison"].alt
+    figure = pictures["comparison"].figure
     assert [axes.get_title() for axes in figure.axes] == ["transfer", "target alone", "control"]
     curves = [[line for line in axes.lines if len(line.get_xdata()) == 20] for axes in figure.axes]
     assert [len(lines) for lines in curves] == [4, 3, 4]  # two seeds, their mean, the auxiliaries
@@ -190,17 +274,17 @@ def test_a_task_s_name_cannot_break_a_table(planned):
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(config.mixture) + 4}
 
 
-def test_transfer_from_auxiliaries_that_were_not_learned_is_no_success(planned):
-    results = collect_arms(planned)
-    nothing = {"learned": False, "gap": None, "normalized_gap": None, "transfer": None}
-    unlearned = [dataclasses.replace(r, summary=dataclasses.replace(r.summary, **nothing)) for r in results]
-    lines = success_lines(unlearned)
-    assert all("not learned on any of" in line and "no gap and no transfer" in line for line in lines)
-    # a seed on which they were not learned counts among those without success
-    own = [r for r in results if r.arm == results[0].arm]
-    (line,) = success_lines([*own, unlearned[0]])
-    assert f"of the {len(own)} whose auxiliaries were learned, success rate" in line
-    assert f"/{len(own) + 1} seeds" in line
+def test_a_reach_counts_whether_the_auxiliaries_were_learned_or_not(planned):
+    """What a target reaches is no less for that; it has no gap, and the table says so."""
+    config = planned[1].config
+    reach = {c.task: 16 if c.role == "target" else 1 for c in config.mixture}
+    lines = [r.to_json() + "\n" for r in made_up(config, reach)]
+    (config.run_dir / "eval.jsonl").write_text("".join(lines))
+    table = summary_table(*collected(planned))
+    first = columns(table)[0]
+    assert (first["seeds with ≥ 0.5 there"], str(first["gap"])) == ("2/2", "0.250")
+    reason = "exact match on own lengths is below 0.95: capitalize 0.062, reverse 0.062"
+    assert f"transfer: no gap on 1 of 2 seeds ({reason})." in table.notes
 
 
 ODD = ["<script>", "a|b", "$\\frac$", "$", "_x", "a\nb", "\x1b[31m", "`" * 3, "](javascript:a)", "漢\u202e"]
@@ -212,9 +296,11 @@ def renamed(config, names):
     return dataclasses.replace(config, mixture=named)
 
 
-def of_arm(result, name):
-    """A result of an arm with this name."""
-    return dataclasses.replace(result, entry=dataclasses.replace(result.entry, arm=name))
+def of_arm(cell, name):
+    """A setting whose arm has this name."""
+    entries = [dataclasses.replace(r.entry, arm=name) for r in cell.results]
+    results = [dataclasses.replace(r, entry=e) for r, e in zip(cell.results, entries, strict=True)]
+    return dataclasses.replace(cell, arm=name, results=tuple(results))
 
 
 @pytest.mark.parametrize("at", range(0, len(ODD) - 1, 3))
@@ -224,9 +310,11 @@ def test_names_are_drawn_literally(planned, tmp_path, at):
     records = made_up(config, dict.fromkeys(names, 4))
     records = [dataclasses.replace(r, mistakes={ODD[0]: 1, ODD[2]: 2}) for r in records]
     figures = [curves_figure(config, records), mistakes_figure(config, records)]
-    results = collect_arms(planned)
-    odd = [of_arm(r, names[i % 3]) for i, r in enumerate(results)]
-    figures.append(comparison_figure(names[0], odd))
+    manifest, settings = collected(planned)
+    odd = [of_arm(cell, name) for cell, name in zip(settings, names, strict=True)]
+    pictures = comparison_pictures(dataclasses.replace(manifest, name=names[0]), odd)
+    figures += [picture.figure for picture in pictures]
+    assert len(figures) == 4
     for i, figure in enumerate(figures):
         save_figure(figure, tmp_path / f"{i}.png")
     drawn = [text.get_text() for text in figures[0].findobj(Text)]
@@ -242,9 +330,14 @@ def test_a_name_in_a_figure_is_no_formula():
 
 
 def test_names_of_arms_and_kinds_of_mistakes_cannot_break_a_table(planned):
-    results = [of_arm(r, f"{ODD[1]} {ODD[0]}") for r in collect_arms(planned)]
-    lines = comparison_table(results).splitlines()
-    assert len({len(line.replace("\\|", "").split("|")) for line in lines}) == 1
+    manifest, settings = collected(planned)
+    odd = [of_arm(cell, f"{ODD[1]} {ODD[0]} {i}") for i, cell in enumerate(settings)]
+    tables, lines = sweep_tables(manifest, odd), []
+    assert [table.name for table in tables] == ["summary", "lengths", "differences", "seeds"]
+    for table in tables:
+        own = [line for line in table.markdown().splitlines() if line.startswith("|")]
+        assert len({len(line.replace("\\|", "").split("|")) for line in own}) == 1
+        lines += table.markdown().splitlines()
     config = planned[0].config
     records = [
         dataclasses.replace(r, mistakes={"<b>|\n": 1})
@@ -252,7 +345,7 @@ def test_names_of_arms_and_kinds_of_mistakes_cannot_break_a_table(planned):
     ]
     (head, *rest) = mistake_table(config, records).splitlines()
     assert {line.replace("\\|", "").count("|") for line in (head, *rest)} == {5}
-    for text in (*lines, *success_lines(results), head):
+    for text in (*lines, head):
         assert "<" not in text
 
 
