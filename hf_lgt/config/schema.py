@@ -228,6 +228,11 @@ class TrainConfig:
     warmup: Fraction = Field(default=0.1, description="share of the steps with rising rate")
     decay: Fraction = Field(default=0.4, description="share of the steps with falling rate (cosine)")
     min_lr_ratio: Fraction = Field(default=0.01, description="last learning rate / highest")
+    average: Fraction = Field(
+        default=0.0,
+        description="share of the steps, the last ones, over which the weights are averaged: what is "
+        "evaluated from then on, and saved as the model; 0: the last step's weights",
+    )
     betas: Betas = Field(default=(0.9, 0.98), description="AdamW's averaging coefficients")
     weight_decay: StrictFloat = Field(
         default=0.01, ge=0, description="AdamW's weight decay, on matrices only"

@@ -18,6 +18,7 @@ from hf_lgt.config.schema import LARGEST, NAME, ComponentConfig, Config, DataCon
 from hf_lgt.config.validate_model import (
     RANGE_KEYS,
     Fault,
+    average_faults,
     checkpoint_faults,
     head_faults,
     layout_faults,
@@ -35,6 +36,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from position_faults(config)
     yield from head_faults(config)
     yield from layout_faults(config)
+    yield from average_faults(config)
     yield from _train_faults(config.train)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)
@@ -52,6 +54,7 @@ def training_faults(config: Any) -> Iterator[Fault]:
     """
     yield from _name_faults(config)
     yield from model_faults(config.model)
+    yield from average_faults(config)
     yield from _train_faults(config.train)
 
 

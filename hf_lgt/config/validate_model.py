@@ -138,6 +138,15 @@ def head_faults(config: Config) -> Iterator[Fault]:
             )
 
 
+def average_faults(config: Config) -> Iterator[Fault]:
+    """Weights that are too coarse for a mean of many."""
+    if config.train.average and config.model.dtype != "float32":
+        yield (
+            ("train.average", "model.dtype"),
+            f"train.average: {config.train.average} is for model.dtype 'float32', not {config.model.dtype!r}",
+        )
+
+
 def layout_faults(config: Config) -> Iterator[Fault]:
     """Settings that a batch in one row cannot go with."""
     train = config.train

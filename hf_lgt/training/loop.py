@@ -22,6 +22,7 @@ from hf_lgt.training.nonfinite_guard import NonfiniteGuard
 from hf_lgt.training.optimizers import make_schedule
 from hf_lgt.training.step import Passes, Step, TrainingRun
 from hf_lgt.training.train_log import TrainLog
+from hf_lgt.training.weight_average import add_to_average, average_in_place, averaged_steps, swap_average
 from hf_lgt.utils import prefetch
 from hf_lgt.utils.allocator import keep_freed_memory
 from hf_lgt.utils.distributed import lost_process
@@ -73,6 +74,7 @@ class Loop:
         if kept := [own[1] for own in loaded if own]:
             with reading(runs[0].resume_from):
                 self.step.load_optimizer(kept)
+        self.averaged = averaged_steps(train.steps, train.average)
         self.schedule = make_schedule(self.step.optimizer.optimizer, train, self.taken)
         # with fp16, gradients overflow now and then: the scaler skips such a step
         self.guard = NonfiniteGuard(device, [run.source for run in runs], gradients=train.precision != "fp16")
@@ -121,6 +123,7 @@ class Loop:
                 if stop:
                     raise Interrupted(stop, self.stopped)
                 self.evaluate_if_due(signals)
+            swap_average(self.step.optimizer.optimizer)
             for index in self._running():
                 self.step.model_of(index)
         return self.failed
@@ -146,6 +149,8 @@ class Loop:
         if self.guard.eager:
             self._running()
         optimizer.step()
+        if (count := self.taken + 1 - self.averaged.start + 1) > 0:
+            add_to_average(optimizer.optimizer, count)
         self.schedule.step()
         optimizer.zero_grad()
         for state, batch in zip(self.states, batches, strict=True):
@@ -200,7 +205,8 @@ class Loop:
                 # processes that need each other's weights cannot put an evaluation down apart
                 at_once = nullcontext() if sharded else signals.at_once()
                 # the bare model of a compiled one has no autocast of its own
-                with at_once, self.accelerator.autocast():
+                average = average_in_place(self.step.optimizer.optimizer)
+                with average, at_once, self.accelerator.autocast():
                     for index in running:
                         self.runs[index].evaluate(self.step.model_of(index), step)
             except (Interrupted, RuntimeError) as error:
