@@ -51,6 +51,7 @@ TINY = [
     "model.intermediate_size=64",
     "train.steps=12",
     "train.batch_size=32",
+    "train.average=0.0",
     "train.log_every=4",
     "train.eval_every=6",
     "train.save_every=6",
@@ -103,10 +104,11 @@ def tiny(tmp_path):
 
 @pytest.fixture
 def news():
-    """The lines that the project logs for its user, as they come."""
+    """The lines that the project logs for its user, as they come, without those of threads."""
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
+    handler.addFilter(lambda record: record.name != "hf_lgt.utils.threads")
     loggers = [logging.getLogger(name) for name in ("hf_lgt", "data_builders")]
     for logger in loggers:
         logger.addHandler(handler)

@@ -49,16 +49,17 @@ def test_compare_runs_every_arm_once_and_keeps_what_is_finished(run, tmp_path):
     arguments = [ROOT / "recipes/demo", "--seeds", "0,3", *(f"--{o}" for o in overrides)]
     first = run("compare.py", *arguments)
     assert first.returncode == 0, first.stderr
-    assert "6 runs, 0 finished" in first.stdout
+    assert "10 runs, 0 finished" in first.stdout
     table = [line for line in first.stdout.splitlines() if line.startswith("| ")]
     header, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
-    arms = ("transfer", "target_alone", "control")
-    assert [row[:2] for row in rows] == [[arm, "2"] for arm in arms]
+    arms = ("transfer", "target_alone", "control", "target_long", "target_alone_same_examples")
+    rows = [row for row in rows if row[1] == "2"]
+    assert [row[0] for row in rows] == list(arms)
     # 12 steps teach nothing, and the table says that there is no gap
-    assert first.stdout.count("no gap on 2 of 2 seeds (exact match on own lengths is below 0.95") == 3
+    assert first.stdout.count("no gap on 2 of 2 seeds (exact match on own lengths is below 0.95") == 5
     assert "gap" not in header
     assert [row[header.index("gain")] for row in rows][1] == "–"
-    assert [row[header.index("seeds with ≥ 0.5 there")] for row in rows] == ["0/2"] * 3
+    assert [row[header.index("seeds with ≥ 0.5 there")] for row in rows] == ["0/2"] * 5
     assert "A pilot: of some settings there are only 2 seeds, fewer than 5." in first.stdout
     assert is_png(tmp_path / "demo" / "comparison.png")
     written = (tmp_path / "demo" / "comparison.md").read_text()
@@ -72,7 +73,7 @@ def test_compare_runs_every_arm_once_and_keeps_what_is_finished(run, tmp_path):
 
     weights = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("model.safetensors")}
     again = run("compare.py", *arguments)
-    assert "6 runs, 6 finished" in again.stdout
+    assert "10 runs, 10 finished" in again.stdout
     assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("model.safetensors")} == weights
 

@@ -50,7 +50,7 @@ def test_many_wrong_overrides_are_reported_at_once(refused):
         "--train.learning_rate=fast",
         "--train.batch_size", "0",
         "--train.trackers", "[tensorbored]",
-        "--model.heads", "3",
+        "--model.heads", "5",
         "--model.positions", "absolute",
         "--mixture.0.task", "capitalise_reverse",
         "--mixture.1.lengths", "[0,16]",

@@ -320,7 +320,7 @@ def test_runs_that_go_wrong_are_reported_and_the_others_are_finished(tiny, monke
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (("train.learning_rate=0.5",), r"train\.learning_rate: is 0\.003 and 0\.5; runs that are trained"),
+        (("train.learning_rate=0.5",), r"train\.learning_rate: is 0\.002 and 0\.5; runs that are trained"),
         (("model.layers=3",), r"model\.layers: is 1 and 3"),
         (("seed.init=0",), r"name: 2 runs have the folder"),
     ],

@@ -46,7 +46,7 @@ class Questions(TorchDispatchMode):
 @pytest.fixture
 def loop(tiny):
     def begin(name, *overrides):
-        config = tiny(f"name={name}", *overrides)
+        config = tiny(f"name={name}", "train.layout=padded", *overrides)
         config.run_dir.mkdir(parents=True)
         codec = Codec.build()
         source = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)

@@ -42,7 +42,7 @@ def test_a_cluster_may_give_fewer_cores_than_there_are(given, expected):
     assert available_cores({"SLURM_CPUS_PER_TASK": given}) == expected
 
 
-def test_the_number_is_set_and_logged(monkeypatch, news):
+def test_the_number_is_set_and_logged(monkeypatch, caplog):
     import torch
 
     before = torch.get_num_threads()
@@ -50,7 +50,8 @@ def test_the_number_is_set_and_logged(monkeypatch, news):
     try:
         threads.use_threads(2)
         assert torch.get_num_threads() == 2
-        threads.log_threads()
-        assert news == ["threads: 2 of 6 cores (--threads N sets another number)"]
+        with caplog.at_level("INFO"):
+            threads.log_threads()
+        assert caplog.messages == ["threads: 2 of 6 cores (--threads N sets another number)"]
     finally:
         torch.set_num_threads(before)
