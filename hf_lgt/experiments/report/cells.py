@@ -22,6 +22,8 @@ class Measure:
     """what it can be, which its interval needs; None: it has no interval"""
     minus: Callable[[SeedResult], float | None] | None = None
     """what is taken from `of`, both between 0 and 1: a paired difference; None: nothing"""
+    digits: int = 3
+    """of its mean"""
 
     def value(self, result: SeedResult) -> float | None:
         """The number of a run, None where it has none."""
@@ -37,8 +39,8 @@ REACH = Measure("transfer region", lambda r: r.reach)
 BEYOND = Measure("beyond", lambda r: r.summary.regimes.beyond)
 GAIN = Measure("gain", lambda r: r.reach, minus=lambda r: r.alone)
 RECOVERED = Measure("recovered", lambda r: r.recovered, None)
-EFFECTIVE_90 = Measure("effective length at .9", lambda r: r.summary.effective_length_90, None)
-EFFECTIVE_50 = Measure("at .5", lambda r: r.summary.effective_length_50, None)
+EFFECTIVE_90 = Measure("effective length at .9", lambda r: r.summary.effective_length_90, None, digits=1)
+EFFECTIVE_50 = Measure("at .5", lambda r: r.summary.effective_length_50, None, digits=1)
 GAP = Measure("gap", lambda r: r.summary.gap)
 
 
@@ -53,7 +55,7 @@ def mean_of(cell: SeedGroup, measure: Measure) -> Number | None:
     if not values:
         return None
     if len(values) == 1 or measure.bounds is None:
-        return Number(fmean(values))
+        return Number(fmean(values), digits=measure.digits)
     if measure.minus is not None:
         known = [r for r in cell.results if measure.value(r) is not None]
         both = ([v for r in known if (v := of(r)) is not None] for of in (measure.of, measure.minus))

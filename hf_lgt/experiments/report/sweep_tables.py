@@ -108,7 +108,8 @@ def _pilot(cells: Sequence[SeedGroup]) -> Iterator[str]:
     """What few seeds are."""
     fewest = min(len(cell.results) for cell in cells)
     if fewest < FEWEST_SEEDS:
-        yield f"A pilot: of some settings there are only {fewest} seeds, fewer than {FEWEST_SEEDS}."
+        count = "is only 1 seed" if fewest == 1 else f"are only {fewest} seeds"
+        yield f"A pilot: of some settings there {count}, fewer than {FEWEST_SEEDS}."
 
 
 def _other_targets(cells: Sequence[SeedGroup]) -> Iterator[str]:
