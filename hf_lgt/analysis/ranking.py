@@ -12,7 +12,7 @@ from data_builders.sampling import stream
 from hf_lgt.analysis.relatedness import Relatedness
 
 RESAMPLES = 10_000
-"""of the seeds, from which it is told how often a candidate comes first"""
+"""of the seeds, from which it is estimated how often a candidate comes first"""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from hf_lgt.experiments.claims import Claim
 from hf_lgt.experiments.results import SeedGroup, SeedResult
 
 FEWEST_SEEDS = 5
+"""of an experiment that is no pilot"""
 MARGIN = 0.1
 """difference that matters"""
 RULED_OUT = 0.35

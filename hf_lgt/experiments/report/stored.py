@@ -75,7 +75,7 @@ def _config(result: SeedResult, run_dir: Path) -> dict[str, Any]:
 
 def _made_with(run_dir: Path) -> dict[str, Any]:
     found = recorded(run_dir, "environment.json")
-    return {key: found[key] for key in ("python", "packages", "git_commit", "cpu") if key in found}
+    return {key: found[key] for key in ("python", "packages", "git_commit") if key in found}
 
 
 def _run(r: SeedResult) -> dict[str, Any]:

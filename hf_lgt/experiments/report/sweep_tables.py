@@ -36,10 +36,9 @@ from hf_lgt.experiments.report.cells import (
 )
 from hf_lgt.experiments.report.stability import stability_table
 from hf_lgt.experiments.results import SeedGroup
+from hf_lgt.experiments.verdicts import FEWEST_SEEDS
 from hf_lgt.report.blocks import Number, Row, Table, Value
 
-FEWEST_SEEDS = 5
-"""of an experiment that is no pilot"""
 WIDTH = 0.2
 """of an interval, for which the seeds needed are reported"""
 MOST_LENGTHS = 12
