@@ -6,9 +6,12 @@ Between marks such as these, in which the text below a mark is replaced::
     <!-- end -->
     <!-- results cpu.json: summary curves lengths differences -->
     <!-- end -->
+    <!-- overview cpu.json -->
+    <!-- end -->
 
-``verdict`` gives what came of the claims; ``results`` the named tables and figures, in their order. Figures
-are drawn beside the page, as ``cpu_curves.png``.
+``verdict`` gives what came of the claims; ``results`` the named tables and figures, in their order;
+``overview`` a table of the pages in the folders below, with the verdict of each one's own file of that name.
+Figures are drawn beside the page, as ``cpu_curves.png``.
 """
 
 from __future__ import annotations
@@ -18,22 +21,25 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from tabulate import tabulate
+
 from data_builders.texts import escaped, line, plain
 from hf_lgt.experiments.report.comparison_figures import comparison_pictures
 from hf_lgt.experiments.report.stored import Results, read_results
 from hf_lgt.experiments.report.sweep_figures import sweep_pictures
 from hf_lgt.experiments.report.verdict_tables import result_tables
 from hf_lgt.experiments.verdicts import UNDERPOWERED, Finding, judge_claims, overall
-from hf_lgt.report.blocks import Number, Picture
+from hf_lgt.report.blocks import STYLE, Number, Picture
 from hf_lgt.report.figures import save_figure
 from hf_lgt.utils.atomic_io import write_text
 from hf_lgt.utils.errors import ConfigError
 
 MARK = re.compile(
-    r"^(<!-- (verdict|results) ([\w.-]+\.json)(?:: ([a-z0-9 -]+))? -->\n)(?:(?!<!-- ).)*?(<!-- end -->)",
+    r"^(<!-- (verdict|results|overview) ([\w.-]+\.json)(?:: ([a-z0-9 -]+))? -->\n)"
+    r"(?:(?!<!-- ).)*?(<!-- end -->)",
     re.DOTALL | re.MULTILINE,
 )
-BEGIN = re.compile(r"^<!-- (?:verdict|results)\b.*", re.MULTILINE)
+BEGIN = re.compile(r"^<!-- (?:verdict|results|overview)\b.*", re.MULTILINE)
 MOST_PANELS = 6
 USUAL = ("summary", "curves", "lengths", "differences")
 """what a mark without names stands for, as far as there is each"""
@@ -49,8 +55,9 @@ def write_page(page: Path) -> list[Path]:
     fresh = page_text(page)
     drawn = []
     for _, kind, file, names, _ in MARK.findall(text):
-        results = read_results(page.parent / file)
-        wanted = _wanted(names) if kind == "results" else []
+        if kind != "results":
+            continue
+        results, wanted = read_results(page.parent / file), _wanted(names)
         for name, picture in _pictures(results).items():
             if name in wanted:
                 drawn.append(save_figure(picture.figure, page.parent / _figure(file, name)))
@@ -75,8 +82,12 @@ def page_text(page: Path) -> str:
 
     def fill(match: re.Match[str]) -> str:
         begin, kind, file, names, end = match.groups()
-        results = read_results(page.parent / file)
-        blocks = _verdict(results, page, file) if kind == "verdict" else _results(results, page, file, names)
+        if kind == "overview":
+            blocks = iter([_overview(page.parent, file)])
+        elif kind == "verdict":
+            blocks = _verdict(read_results(page.parent / file), page, file)
+        else:
+            blocks = _results(read_results(page.parent / file), page, file, names)
         return begin + "\n\n".join(blocks) + f"\n{end}"
 
     return MARK.sub(fill, text)
@@ -129,6 +140,24 @@ def _verdict(results: Results, page: Path, file: str) -> Iterator[str]:
         return
     yield f"**Verdict: {overall(findings)}.**"
     yield "\n".join(f"- {_line(finding)}" for finding in findings)
+
+
+def _overview(folder: Path, file: str) -> str:
+    rows = []
+    for path in sorted(folder.glob(f"*/{file}")):
+        results, page = read_results(path), path.parent / "README.md"
+        title = re.search(r"^# (.+)", _read(page), re.MULTILINE)
+        seeds = sorted({len(cell.results) for cell in results.cells})
+        findings = judge_claims(results.claims, results.cells)
+        rows.append(
+            (
+                f"[{title[1] if title else plain(path.parent.name)}]({path.parent.name}/README.md)",
+                "–".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1]))),
+                "an earlier version" if results.kept else "this version",
+                overall(findings) if findings else UNDERPOWERED,
+            )
+        )
+    return tabulate(rows, ("page", "seeds", "runs of", "verdict"), tablefmt=STYLE)
 
 
 def _line(f: Finding) -> str:

@@ -218,3 +218,16 @@ def test_a_page_that_cannot_be_read_is_one_error(page, tmp_path):
     path.write_bytes(b"\xff" + PAGE.encode())
     with pytest.raises(ConfigError, match=r"README\.md: is no text in UTF-8"):
         write_page(path)
+
+
+def test_an_overview_has_the_verdict_of_each_page_below(page, tmp_path):
+    below = tmp_path / "fig1"
+    below.mkdir()
+    (below / "README.md").write_text("# Sums\n\ntext\n", encoding="utf-8")
+    data = results_data(results_of({"transfer": 0.9, "target_alone": 0.0}, kept="padded"), tmp_path)
+    (below / "cpu.json").write_text(json.dumps(data), encoding="utf-8")
+    path = page("<!-- overview cpu.json -->\n<!-- end -->\n", results=None)
+    assert write_page(path) == []
+    (row,) = [row for row in path.read_text(encoding="utf-8").splitlines() if "fig1" in row]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["[Sums](fig1/README.md)", "5", "an earlier version", "partly"]
