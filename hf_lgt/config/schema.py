@@ -30,6 +30,9 @@ from hf_lgt.utils.memory import MOST_LAYERS
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """names that are safe as a folder"""
 
+GGUF = ".gguf"
+PACKAGE = "package:"
+"""begins the name of an installed package that holds a checkpoint as a GGUF file"""
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """names that a model or dataset on the Hub can have"""
 
@@ -86,7 +89,11 @@ class ModelConfig:
     name_or_path: PathText | None = Field(
         default=None,
         description="checkpoint whose architecture and tokenizer are taken, and with init pretrained its "
-        "weights: a Hub id or a local folder",
+        "weights: a Hub id, a local folder or .gguf file, or package:NAME for the .gguf file in an installed "
+        "package",
+    )
+    gguf_file: StrictStr | None = Field(
+        default=None, description="checkpoint: name of its .gguf file, on the Hub or in the folder"
     )
     revision: StrictStr | None = Field(
         default=None, description="checkpoint: branch, tag or commit; null: the main one"

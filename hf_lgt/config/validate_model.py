@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from data_builders.registry import coupled_tasks, get_task, list_tasks
 from data_builders.sampling import stream, widths
 from data_builders.tasks.coupling import numbers_needed
-from hf_lgt.config.schema import ComponentConfig, Config, ModelConfig, PeftConfig, short
+from hf_lgt.config.schema import GGUF, ComponentConfig, Config, ModelConfig, PeftConfig, short
 
 Fault = tuple[tuple[str, ...], str]
 """the keys that a fault comes from, and its words"""
@@ -19,7 +20,7 @@ OWN_SIZES = (
 """keys of a model trained from scratch"""
 RANGE_KEYS = ("model.position_ids", "model.position_range", "data.tags")
 """keys that `range_fault` comes from, beside those of a length"""
-_CHECKPOINT_KEYS = ("revision", "use_safetensors", "trust_remote_code")
+_CHECKPOINT_KEYS = ("gguf_file", "revision", "use_safetensors", "trust_remote_code")
 
 
 def checkpoint_faults(config: Config) -> Iterator[Fault]:
@@ -46,6 +47,13 @@ def checkpoint_faults(config: Config) -> Iterator[Fault]:
                     f"model.{key}: {short(getattr(model, key))} is for a model trained from scratch; "
                     f"{short(model.name_or_path)} has its own sizes, leave the key out",
                 )
+        if (file := model.gguf_file) is not None and (
+            not file.endswith(GGUF) or ".." in PurePath(file).parts or PurePath(file).is_absolute()
+        ):
+            yield (
+                ("model.gguf_file",),
+                f"model.gguf_file: {short(file)} must be the name of a {GGUF} file in model.name_or_path",
+            )
         if model.tokenizer == "words":
             yield (
                 ("model.tokenizer", "model.name_or_path"),

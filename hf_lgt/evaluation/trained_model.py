@@ -22,8 +22,9 @@ from hf_lgt.config.validate import length_faults
 from hf_lgt.data.build import load_codec, prepare_tests
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.data.eval_sets import TestSets
-from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint, read_architecture, readable
+from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint, read_architecture
 from hf_lgt.models.build import decode_greedily, load_base, require_policies
+from hf_lgt.models.readable import readable
 from hf_lgt.models.weights import load_weights
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.memory import check_model_folder
@@ -120,7 +121,7 @@ def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
 def _context(folder: Path, consent: Consent) -> int | None:
     """Longest sequence that a saved model takes, in tokens."""
     check_model_folder(folder, str(folder))
-    with readable(folder):
+    with readable(str(folder)):
         return context_length(read_architecture(folder, trust_remote_code=consent.trust_remote_code))
 
 
@@ -135,7 +136,7 @@ def load_trained_model(found: TrainedModel) -> tuple[Any, TextCodec]:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of the "loading weights" kind
     check_model_folder(found.folder, str(found.folder))
     code = found.consent.trust_remote_code
-    with readable(found.folder):
+    with readable(str(found.folder)):
         if (found.folder / MANIFEST).is_file():
             verify(found.folder)
         codec = load_codec(found.folder, found.config, trust_remote_code=code)
@@ -145,7 +146,7 @@ def load_trained_model(found: TrainedModel) -> tuple[Any, TextCodec]:
             _check_weights(found)
             model = load_weights(
                 found.folder,
-                found.folder,
+                str(found.folder),
                 config=read_architecture(found.folder, trust_remote_code=code),
                 use_safetensors=True if found.consent.use_safetensors else None,
                 trust_remote_code=code,

@@ -185,11 +185,11 @@ def check_checkpoints(planned: Sequence[PlannedRun]) -> None:
     Raises:
         ConfigError: with every one that cannot be had; see `hf_lgt.models.resolve.resolve`.
     """
-    starts: dict[tuple[str | None, str | None], ModelConfig] = {}
+    starts: dict[tuple[str | None, ...], ModelConfig] = {}
     for item in todo(planned):
         model = item.config.model
         if model.name_or_path is not None:
-            key = model.name_or_path, model.revision
+            key = model.name_or_path, model.revision, model.gguf_file
             if key not in starts or model.init == "pretrained":  # a twin needs no weights
                 starts[key] = model
     if not starts:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from data_builders.redaction import redact
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.data.tokenizers import chat_template
-from hf_lgt.models.resolve import ResolvedCheckpoint, at_revision, resolve
+from hf_lgt.models.readable import readable
+from hf_lgt.models.resolve import ResolvedCheckpoint, resolve
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.memory import check_model_folder
 
@@ -84,25 +82,6 @@ def open_base_checkpoint(model: ModelConfig, commit: str | None = None) -> BaseC
     return BaseCheckpoint(checkpoint, config, tokenizer, limit)
 
 
-@contextmanager
-def readable(place: ResolvedCheckpoint | Path) -> Iterator[None]:
-    """Turns whatever a damaged or foreign model folder makes the libraries raise into one message."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:  # JSON, tokenizers, safetensors and torch each raise their own
-        reason = redact(" ".join(str(error).split()))
-        key, where = "", str(place)
-        if isinstance(place, ResolvedCheckpoint):
-            key, where = "model.name_or_path: ", f"{short(place.name)}{at_revision(place.revision)}"
-        fault = f"{key}{where} cannot be loaded: {type(error).__name__}: {reason[:300]}"
-        # no type says so: transformers raises a plain ValueError
-        if type(error) is ValueError and "trust_remote_code" in reason:
-            fault = f"model.trust_remote_code: {where} needs Python code that comes with it; true runs it"
-        raise ConfigError([fault]) from None
-
-
 def open_config(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> PretrainedConfig:
     """The checkpoint's architecture.
 
@@ -110,7 +89,7 @@ def open_config(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> Pretraine
         ConfigError: it cannot be read, or its positions are not those of a decoder.
     """
     check_model_folder(checkpoint.folder, f"model.name_or_path: {short(checkpoint.name)}")
-    with readable(checkpoint):
+    with readable(*checkpoint.told):
         config = read_architecture(checkpoint.folder, trust_remote_code=model.trust_remote_code)
         config.get_text_config()  # fails where there are several
     if getattr(config, "is_encoder_decoder", False):
@@ -154,7 +133,7 @@ def open_tokenizer(checkpoint: ResolvedCheckpoint, model: ModelConfig) -> PreTra
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     file = checkpoint.folder / "tokenizer.json"
-    with readable(checkpoint):
+    with readable(*checkpoint.told):
         tokenizer: Any = AutoTokenizer.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=model.trust_remote_code
         )

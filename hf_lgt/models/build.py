@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from data_builders.sampling import stream
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import TextCodec
-from hf_lgt.models.base_checkpoint import BaseCheckpoint, check_vocabulary, readable
+from hf_lgt.models.base_checkpoint import BaseCheckpoint, check_vocabulary
 from hf_lgt.models.forward import check_positions, inference
 from hf_lgt.models.heads import require_halves
+from hf_lgt.models.readable import readable
 from hf_lgt.models.resolve import fetch_weights
 from hf_lgt.models.weights import load_weights
 from hf_lgt.utils.errors import ConfigError
@@ -195,7 +196,7 @@ def _pretrained(config: ModelConfig, start: BaseCheckpoint) -> PreTrainedModel:
 
     model = load_weights(
         fetch_weights(start.checkpoint, config),
-        start.checkpoint,
+        *start.checkpoint.told,
         config=start.config,
         dtype=getattr(torch, config.dtype),
         use_safetensors=True if config.use_safetensors else None,
@@ -214,7 +215,7 @@ def _random_twin(config: ModelConfig, start: BaseCheckpoint, codec: TextCodec) -
     sizes = type(start.config).from_dict(start.config.to_dict())
     check_vocabulary(start.checkpoint, codec.inherited, rows := _rows(sizes))
     sizes.get_text_config().vocab_size = max(rows, codec.vocab_size)
-    with readable(start.checkpoint):
+    with readable(*start.checkpoint.told):
         # drawn in float32, so that twins of both types have the same weights up to floating-point error
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             sizes, dtype=torch.float32, trust_remote_code=config.trust_remote_code
@@ -239,7 +240,7 @@ def _check_decoder(model: Any, start: BaseCheckpoint) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     # two texts that differ in their last token alone, one by one: that gives the same bits
     texts = [torch.tensor([[0, 1, 2, 1, last]]) % rows for last in (2, 3)]
-    with readable(start.checkpoint), inference(model):
+    with readable(*start.checkpoint.told), inference(model):
         one, two = (model(input_ids=ids, use_cache=False).logits[0, :-1].float() for ids in texts)
     close = (1e-4 if model.dtype == torch.float32 else 1e-2) * float(one.std())
     if not torch.allclose(one, two, rtol=0, atol=close, equal_nan=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from data_builders.hub.retry import ASKING_ATTEMPTS, again, quiet
 from data_builders.reading import read_json
 from data_builders.redaction import redact
 from data_builders.registry import unknown
-from hf_lgt.config.schema import HUB_ID, ModelConfig, short
+from hf_lgt.config.schema import GGUF, HUB_ID, PACKAGE, ModelConfig, short
+from hf_lgt.models.gguf import about, model_folder, packaged
 from hf_lgt.models.local_hub import is_repository, natural_order, snapshot
 from hf_lgt.utils.atomic_io import sha256
 from hf_lgt.utils.errors import ConfigError
@@ -38,6 +39,13 @@ class ResolvedCheckpoint:
     """on the Hub or of a local revision; of a folder without revisions a hash of its files"""
     folder: Path
     on_hub: bool
+    gguf: Mapping[str, Any] | None = None
+    """``file``, ``quantization`` and ``sha256`` of the GGUF file that the folder was made of"""
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """What messages name, and its setting."""
+        return f"{short(self.name)}{at_revision(self.revision)}", "model.name_or_path"
 
     @property
     def pretraining(self) -> dict[str, Any] | None:
@@ -55,33 +63,36 @@ class ResolvedCheckpoint:
             "commit": self.commit,
             "on_hub": self.on_hub,
             "pretraining": self.pretraining,
+            **({"gguf": dict(self.gguf)} if self.gguf else {}),
         }
 
 
 def resolve(model: ModelConfig, commit: str | None = None) -> ResolvedCheckpoint:
-    """Find a checkpoint and fetch its config and tokenizer, not yet its weights.
+    """Find a checkpoint and fetch its config and tokenizer, not yet its weights; a GGUF file whole.
 
     Args:
         model: names it.
         commit: read it at this commit, though the revision may name another by now.
 
     Raises:
-        ConfigError: no such folder, Hub id or revision, or the Hub cannot be reached.
+        ConfigError: no such folder, file, package, Hub id or revision, or the Hub cannot be reached; also
+            see `hf_lgt.models.gguf.model_folder`.
     """
-    name, revision = str(model.name_or_path), model.revision
-    path = Path(name)
-    if not os.path.exists(path):  # noqa: PTH110  # unlike Path's, false for a name that no file can have
+    name, revision, file = str(model.name_or_path), model.revision, model.gguf_file
+    path, at = Path(name), commit or revision
+    if not name.startswith(PACKAGE) and not os.path.exists(path):  # noqa: PTH110  # unlike Path's, false for a name that no file can have
         if not HUB_ID.fullmatch(name):
             hint = "; recipes/pretrain.py makes those below pretrained/" if "pretrained" in path.parts else ""
             raise ConfigError(
                 [f"model.name_or_path: {short(name)} is no folder here and no id of the Hub{hint}"]
             )
-        folder = _fetch(model, commit or revision, _SMALL)
-        _require_config(folder, f"{short(name)} on the Hub{at_revision(revision)}")
-        return ResolvedCheckpoint(name, revision, folder.name, folder, on_hub=True)
+        folder = _fetch(model, at, [file] if file else _SMALL)
+        found = ResolvedCheckpoint(name, revision, folder.name, folder, on_hub=True)
+        return _of_gguf(found, model, file) if file else _of_model(found)
     if is_repository(path):
-        folder = snapshot(path, commit or revision)
-        return ResolvedCheckpoint(name, revision, folder.name, folder, on_hub=False)
+        folder = snapshot(path, at)
+        found = ResolvedCheckpoint(name, revision, folder.name, folder, on_hub=False)
+        return _of_gguf(found, model, file) if file else found
     if revision is not None:
         raise ConfigError(
             [
@@ -89,13 +100,38 @@ def resolve(model: ModelConfig, commit: str | None = None) -> ResolvedCheckpoint
                 f"{short(name)} is not"
             ]
         )
-    _require_config(path, short(name))
-    now = _fingerprint(path)
-    if commit not in (None, now):
+    if name.startswith(PACKAGE):
+        path = packaged(name.removeprefix(PACKAGE), file)
+    found = ResolvedCheckpoint(name, None, None, path, on_hub=False)
+    if path.is_file() or file:
+        found = _of_gguf(found, model, file)
+    else:
+        found = replace(_of_model(found), commit=_fingerprint(path))
+    if commit not in (None, found.commit):
         raise ConfigError(
             [f"model.name_or_path: the files of {short(name)} are no longer those that the run began with"]
         )
-    return ResolvedCheckpoint(name, None, now, path, on_hub=False)
+    return found
+
+
+def _of_gguf(found: ResolvedCheckpoint, model: ModelConfig, file: str | None) -> ResolvedCheckpoint:
+    """A checkpoint whose place is known, with the folder of its GGUF file's model."""
+    path = found.folder if found.folder.is_file() else found.folder / str(file)
+    if not path.is_file():
+        names = _files(found, model) if found.on_hub else {p.name for p in found.folder.glob(f"*{GGUF}")}
+        there = sorted((n for n in names if n.endswith(GGUF)), key=natural_order)
+        raise ConfigError([f"model.gguf_file: {short(found.name)}: {unknown('file', str(file), there)}"])
+    folder = model_folder(path)
+    told = about(folder)
+    return replace(found, folder=folder, gguf=told, commit=found.commit or told["sha256"][:40])
+
+
+def _of_model(found: ResolvedCheckpoint) -> ResolvedCheckpoint:
+    _require_config(
+        found.folder,
+        f"{short(found.name)}{' on the Hub' if found.on_hub else ''}{at_revision(found.revision)}",
+    )
+    return found
 
 
 def _require_config(folder: Path, what: str) -> None:
@@ -107,6 +143,8 @@ def _require_config(folder: Path, what: str) -> None:
     if (folder / "config.json").is_file():
         return
     hint = f"; {short(str(folder / 'model'))} is one" if (folder / "model/config.json").is_file() else ""
+    if not hint and (files := sorted(path.name for path in folder.glob(f"*{GGUF}"))):
+        hint = f"; model.gguf_file can name a file of weights: {', '.join(files[:6])}"
     raise ConfigError([f"model.name_or_path: {what} is no model: it has no config.json{hint}"])
 
 

@@ -8,20 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hf_lgt.config.schema import short
-from hf_lgt.models.base_checkpoint import readable
-from hf_lgt.models.resolve import ResolvedCheckpoint
+from hf_lgt.models.readable import readable
 from hf_lgt.utils.errors import ConfigError
 
 _NUMBERED = re.compile(r"(.*?\.)[0-9]+\.")
 
 
-def load_weights(folder: Path, place: ResolvedCheckpoint | Path, **options: Any) -> Any:
+def load_weights(folder: Path, where: str, key: str = "", **options: Any) -> Any:
     """A causal language model with the weights of a folder, on the CPU.
 
     Args:
         folder: what `from_pretrained` reads.
-        place: what messages name.
+        where: what messages name.
+        key: the setting that names it, if any.
         options: further ones of `from_pretrained`.
 
     Raises:
@@ -30,15 +29,16 @@ def load_weights(folder: Path, place: ResolvedCheckpoint | Path, **options: Any)
     """
     from transformers import AutoModelForCausalLM
 
-    with readable(place), _without_report():
+    with readable(where, key), _without_report():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
         model, report = loaded
-    key = "model.name_or_path: " if isinstance(place, ResolvedCheckpoint) else ""
-    name = short(place.name) if isinstance(place, ResolvedCheckpoint) else str(place)
     if fault := _fault(model, report):
-        raise ConfigError([f"{key}the weights of {name} are not those of a {type(model).__name__}: {fault}"])
+        begin = f"{key}: " if key else ""
+        raise ConfigError(
+            [f"{begin}the weights of {where} are not those of a {type(model).__name__}: {fault}"]
+        )
     return model
 
 
