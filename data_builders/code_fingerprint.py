@@ -22,10 +22,12 @@ from typing import Any
 PACKAGE = Path(__file__).parent
 DRAWS_NOTHING = (
     "corpus/lm_eval.py",
-    "corpus/word_lists.py",
+    "corpus/language.py",
     "hub/__init__.py",
     "hub/push.py",
     "hub/retry.py",
+    "language.py",
+    "nouns.py",
     "reading.py",
     "redaction.py",
 )

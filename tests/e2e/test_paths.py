@@ -52,7 +52,7 @@ def test_every_recipe_finds_what_lies_in_the_home_folder(call_recipe, home, word
         ["report.py", "runs", "--output=~/file"],
         ["build_dataset.py", "--output=~/file"],
         ["build_dataset.py", "--lm_eval=~/file", "--output=~/new"],
-        ["word_lists/build.py", "--output=~/file"],
+        ["language/build.py", "initials", "--output=~/file"],
     ],
 )
 def test_every_recipe_writes_into_the_home_folder(call_recipe, home, words):

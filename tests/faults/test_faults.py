@@ -46,7 +46,7 @@ def test_killed_commands_leave_nothing_behind_once_they_are_given_again(tmp_path
         ("evaluate.py", "--output", ["RUN"]),
         ("build_dataset.py", "--output", []),
         ("build_dataset.py", "--lm_eval", []),
-        ("word_lists/build.py", "--output", []),
+        ("language/build.py initials", "--output", []),
     ],
 )
 def test_what_a_killed_command_moved_aside_is_back_before_the_next_looks(

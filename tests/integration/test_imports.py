@@ -33,7 +33,7 @@ CORPUS_TAKES = {
     "corpus.folder": {"datasets", "pyarrow"},
     "corpus.lm_eval": {"pyarrow", "yaml"},
     "corpus.parallel": {"multiprocess"},  # of `datasets`: it pickles the tasks of a notebook too
-    "corpus.word_lists": {"datasets", "huggingface_hub"},
+    "corpus.language": {"datasets", "huggingface_hub"},
     "hub.push": {"huggingface_hub"},
     "hub.retry": {"huggingface_hub", "tenacity"},
     "redaction": {"huggingface_hub"},

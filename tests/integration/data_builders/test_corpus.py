@@ -301,7 +301,7 @@ def test_loaded_code_of_the_package_changes_the_fingerprint(copied):
     assert {"tasks/strings.py", "tasks/arithmetic.py", "sampling.py", "arrays.py", "corpus/build.py"} <= set(
         sources
     )
-    assert not {"hub/push.py", "corpus/word_lists.py"} & set(sources)
+    assert not {"hub/push.py", "corpus/language.py", "language.py"} & set(sources)
     before = CorpusPlan(STRINGS, **SETTINGS).fingerprint()
     assert CorpusPlan(STRINGS, **SETTINGS).fingerprint() == before
     with (copied.folder / "tasks/strings.py").open("a") as file:

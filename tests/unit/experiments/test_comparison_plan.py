@@ -279,7 +279,7 @@ def test_what_a_run_said_last_is_shown(tmp_path):
 
 
 def test_a_dataset_that_cannot_be_opened_is_reported_before_any_run(tmp_path, root):
-    arm = root / "recipes/word_lists/transfer.yaml"
+    arm = root / "recipes/language/initials/transfer.yaml"
     comparison = ExperimentSpec("x", arm.parent, (ArmSpec("transfer", file=arm),), (0, 1))
     overrides = [f"data.path={tmp_path / 'none.jsonl'}", f"output_dir={tmp_path / 'runs'}"]
     with pytest.raises(ConfigError, match=r"transfer: data.path: .* is no file or folder"):
