@@ -1,7 +1,8 @@
 """Train one run: `accelerate launch recipes/finetune.py [--config FILE] [--section.key VALUE ...]`.
 
-Without arguments it trains recipes/demo/transfer.yaml, some minutes on two CPU cores. Several configs, or
---seeds, are trained together in one process, each with its own folder.
+Without arguments it trains recipes/demo/transfer.yaml, some minutes on two CPU cores; with a checkpoint
+(--model.name_or_path) and no file, recipes/demo/pretrained.yaml. Several configs, or --seeds, are trained
+together in one process, each with its own folder.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hf_lgt.config.schema import Config
 
 DEFAULT = Path(__file__).parent / "demo" / "transfer.yaml"
+PRETRAINED = Path(__file__).parent / "demo" / "pretrained.yaml"
+"""the same tasks, without the sizes of a model trained from scratch"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="extend",
         type=cli.path,
         nargs="+",
-        help="YAML file [recipes/demo/transfer.yaml]; several are trained together in one process",
+        help="YAML file [recipes/demo/transfer.yaml; pretrained.yaml beside it with --model.name_or_path]; "
+        "several are trained together in one process",
     )
     arguments.add_argument(
         "--seeds", help="seeds of initialisation and data, as 0,1,2, trained together in one process"
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         from hf_lgt.utils.threads import use_threads
 
-        configs = _configs(known.config or [str(DEFAULT)], known.seeds, overrides)
+        configs = _configs(known.config or [str(_default(overrides))], known.seeds, overrides)
         use_threads(known.threads)
         if len(configs) > 1 or known.seeds is not None:
             _check_together(known)
@@ -48,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _train(configs[0], known)
 
     return cli.guard(work)
+
+
+def _default(overrides: Sequence[str]) -> Path:
+    """The file that is taken where none is named."""
+    begins_with_one = any(override.startswith("model.name_or_path=") for override in overrides)
+    return PRETRAINED if begins_with_one else DEFAULT
 
 
 def _configs(files: Sequence[str], seeds: str | None, overrides: Sequence[str]) -> list[Config]:

@@ -116,6 +116,9 @@ def _model_line(config: Config, base: Mapping[str, Any]) -> str:
         return f"A {config.model.layers}-layer causal language model"
     name = base["name_or_path"] if base.get("on_hub") else Path(base["name_or_path"]).name
     told = code(name) + (f" at revision {code(base['revision'])}" if base.get("revision") else "")
+    if isinstance(file := base.get("gguf"), Mapping):
+        named, kind, digest = (code(str(file[key])) for key in ("file", "quantization", "sha256"))
+        told += f" (weights of {named}, quantised as {kind}, SHA-256 {digest}, taken into float32)"
     if config.model.init == "random":
         return f"A causal language model with the architecture and tokenizer of {told} but random weights,"
     if config.peft.method == "lora":

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from hf_lgt.utils import yaml
 from tests.conftest import ROOT, TINY
+from tests.support import checkpoints
 
 
 @pytest.fixture
@@ -40,6 +42,22 @@ def test_finetune_prints_a_table_and_writes_a_figure_and_refuses_to_do_it_again(
     assert again.returncode == 2
     assert "holds a finished run" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_a_checkpoint_alone_is_enough_and_sizes_that_the_user_gives_beside_it_are_refused(run, tmp_path):
+    """The default config's sizes are for a model trained from scratch."""
+    folder = checkpoints.write(tmp_path / "base", "smollm")
+    out = tmp_path / "runs"
+    few = ["--train.steps=2", "--train.batch_size=4", "--eval.examples=2", f"--output_dir={out}"]
+    done = run("finetune.py", f"--model.name_or_path={folder}", "--model.init=pretrained", *few)
+    assert done.returncode == 0, done.stderr
+    config = yaml.load((out / "demo-pretrained/seed-0/config.yaml").read_text(encoding="utf-8"))
+    assert config["model"]["name_or_path"] == str(folder)
+    assert [c["task"] for c in config["mixture"]] == ["capitalize_reverse", "capitalize", "reverse"]
+    refused = run("finetune.py", f"--model.name_or_path={folder}", "--model.layers=3", "--name=other", *few)
+    assert refused.returncode == 2
+    assert "model.layers: 3 is for a model trained from scratch" in refused.stderr
+    assert [path.name for path in out.iterdir()] == ["demo-pretrained"]
 
 
 @pytest.mark.real_processes
