@@ -69,6 +69,8 @@ class SingleStep:
         self.accelerator, self.packed = accelerator, packed
         if self.train.gradient_checkpointing:
             _save_activations(model)
+        if accelerator.num_processes == 1 and accelerator.device.type == "cpu" and not self.train.compile:
+            sparse_where_tied(model)
         optimizer = make_optimizer(model, self.train)
         wrapped = torch.compile(model, dynamic=True) if self.train.compile else model
         self.wrapped, self.optimizer = accelerator.prepare(wrapped, optimizer)
@@ -93,6 +95,17 @@ class SingleStep:
 
     def model_of(self, index: int) -> Any:
         return self.bare
+
+
+def sparse_where_tied(model: Any) -> None:
+    """Give a tied embedding a sparse gradient, which is added in place to the output's dense one.
+
+    An embedding's own is a matrix of the whole vocabulary, mostly zeros: filling and adding it takes about a
+    tenth of a small step of SmolLM2-135M, with 49,152 rows. Gradients are equal up to floating-point error.
+    """
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(embedding, torch.nn.Embedding) and output is not None and output.weight is embedding.weight:
+        embedding.sparse = embedding.weight.requires_grad
 
 
 def _save_activations(model: Any) -> None:

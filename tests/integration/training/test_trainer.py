@@ -12,6 +12,7 @@ from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
 from hf_lgt.training.optimizers import make_optimizer, make_schedule
+from hf_lgt.training.trainer import sparse_where_tied
 from hf_lgt.utils.errors import TrainingError
 from hf_lgt.utils.seeding import seed_generators
 from tests.integration.models.test_packing import take_gradient
@@ -61,6 +62,28 @@ def test_the_gradient_is_that_of_the_mean_over_the_batchs_answer_tokens(tiny):
     take_gradient(model, batch, config.train)
     for p, grad in zip(model.parameters(), wanted, strict=True):
         torch.testing.assert_close(p.grad, grad, rtol=1e-4, atol=1e-7)
+
+
+def test_a_tied_embedding_has_the_gradient_of_both_its_uses(tiny):
+    """Though the one of its rows is sparse; one that is not tied, or is frozen, stays as it is."""
+    config, codec = tiny("model.tie_embeddings=true"), Codec.build()
+    batch = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0).batch(0)
+    grads = []
+    for prepare in (lambda model: None, sparse_where_tied):
+        model = build_model(config.model, codec, 0)
+        prepare(model)
+        for _ in range(2):  # passes add up
+            take_gradient(model, batch, config.train)
+        grads.append([p.grad for p in model.parameters()])
+    assert model.get_input_embeddings().sparse
+    for dense, grad in zip(*grads, strict=True):
+        assert not grad.is_sparse
+        torch.testing.assert_close(grad, dense, rtol=1e-4, atol=1e-7)
+    alone = build_model(tiny().model, codec, 0)
+    model.get_input_embeddings().weight.requires_grad = False
+    for other in (alone, model):
+        sparse_where_tied(other)
+        assert not other.get_input_embeddings().sparse
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_its_last_share(tiny):
