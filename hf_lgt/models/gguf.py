@@ -21,7 +21,7 @@ from hf_lgt.models.readable import readable
 from hf_lgt.models.weights import load_weights
 from hf_lgt.utils.atomic_io import atomic_directory, scratch_folder, sha256, write_text
 from hf_lgt.utils.errors import ConfigError
-from hf_lgt.utils.memory import require
+from hf_lgt.utils.memory import check_model_folder, require
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _convert(file: Path, digest: str, folder: Path) -> None:
         raise ConfigError(
             [f"{KEY}: reading {short(file.name)} takes the package gguf: pip install 'hf-lgt[gguf]'"]
         ) from None
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     where = short(str(file))
     with readable(where, KEY):
@@ -106,15 +106,22 @@ def _convert(file: Path, digest: str, folder: Path) -> None:
     with atomic_directory(folder) as draft, scratch_folder(draft.parent) as alone:
         # what lies beside it is not read
         (alone / file.name).symlink_to(file.resolve())
+        source: dict[str, Any] = {
+            "pretrained_model_name_or_path": alone,
+            "gguf_file": file.name,
+            "local_files_only": True,
+        }
         with readable(where, KEY):
-            tokenizer: Any = AutoTokenizer.from_pretrained(alone, gguf_file=file.name, local_files_only=True)
-        model = load_weights(alone, where, KEY, gguf_file=file.name, dtype="float32")
+            config: Any = AutoConfig.from_pretrained(**source)
+            tokenizer: Any = AutoTokenizer.from_pretrained(**source)
+        config.save_pretrained(draft)
+        check_model_folder(draft, f"{KEY}: {where}")  # a file may claim any number of layers
+        model = load_weights(alone, where, KEY, gguf_file=file.name, config=config, dtype="float32")
         # it is no longer quantised, and else could not be saved
         del model.config.quantization_config
         model.hf_quantizer, model.is_quantized = None, False
-        with readable(where, KEY):
-            tokenizer.save_pretrained(draft)
-            model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        model.save_pretrained(draft)
         found = {"file": file.name, "quantization": quantization, "sha256": digest}
         write_text(draft / ABOUT, json.dumps(found, indent=1) + "\n")
 

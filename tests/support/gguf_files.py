@@ -46,7 +46,8 @@ def write(path: Path, kind: str = "llama", quantization: str = "Q8_0", seed: int
         kind: its architecture.
         quantization: of its matrices; vectors stay in float32.
         seed: draws its weights.
-        leave: ``architecture``: another name for it; ``drop``: a part of the names of tensors to leave out.
+        leave: ``architecture``: another name for it; ``layers``: another number of them; ``drop``: a part of
+            the names of tensors to leave out.
     """
     from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter, get_tensor_name_map, quants
 
@@ -54,7 +55,7 @@ def write(path: Path, kind: str = "llama", quantization: str = "Q8_0", seed: int
     sizes = made.config
     writer = GGUFWriter(path, leave.get("architecture", kind))
     writer.add_name("tiny")
-    writer.add_block_count(sizes.num_hidden_layers)
+    writer.add_block_count(leave.get("layers", sizes.num_hidden_layers))
     writer.add_context_length(sizes.max_position_embeddings)
     writer.add_embedding_length(sizes.hidden_size)
     writer.add_feed_forward_length(sizes.intermediate_size)

@@ -88,6 +88,7 @@ def test_a_changed_file_is_refused_where_a_run_resumes(tmp_path):
     ("leave", "told"),
     [
         ({"architecture": "mpt"}, "architecture mpt is not supported"),
+        ({"layers": 2**31}, "its config.json has num_hidden_layers 2147483648; at most 1024 are built"),
         ({"drop": "up_proj"}, "2 are missing or have another shape, as model.layers.0.mlp.up_proj.weight"),
     ],
 )
