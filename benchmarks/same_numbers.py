@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).with_name("same_numbers")
 COMMANDS = {
     "strings": ["finetune.py", "--config", "strings.yaml"],
     "base": ["pretrain.py", "--config", "pretrain.yaml"],
-    "pretrained": ["finetune.py", "--config", "pretrained.yaml"],
+    "pretrained": ["finetune.py", "--config", "checkpoint.yaml"],
     "lora": ["finetune.py", "--config", "lora.yaml"],
     "dataset": ["finetune.py", "--config", "dataset.yaml"],
     "stacked": ["sweep.py", "sweep.yaml", "--together", "4"],

@@ -1,7 +1,7 @@
 """Train one run: `accelerate launch recipes/finetune.py [--config FILE] [--section.key VALUE ...]`.
 
 Without arguments it trains recipes/demo/transfer.yaml, some minutes on two CPU cores; with a checkpoint
-(--model.name_or_path) and no file, recipes/demo/pretrained.yaml. Several configs, or --seeds, are trained
+(--model.name_or_path) and no file, recipes/demo/checkpoint.yaml. Several configs, or --seeds, are trained
 together in one process, each with its own folder.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hf_lgt.config.schema import Config
 
 DEFAULT = Path(__file__).parent / "demo" / "transfer.yaml"
-PRETRAINED = Path(__file__).parent / "demo" / "pretrained.yaml"
+PRETRAINED = Path(__file__).parent / "demo" / "checkpoint.yaml"
 """the same tasks, without the sizes of a model trained from scratch"""
 
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="extend",
         type=cli.path,
         nargs="+",
-        help="YAML file [recipes/demo/transfer.yaml; pretrained.yaml beside it with --model.name_or_path]; "
+        help="YAML file [recipes/demo/transfer.yaml; checkpoint.yaml beside it with --model.name_or_path]; "
         "several are trained together in one process",
     )
     arguments.add_argument(

@@ -99,7 +99,7 @@ def _convert(file: Path, digest: str, folder: Path) -> None:
         ) from None
     from transformers import AutoConfig, AutoTokenizer
 
-    where = short(str(file))
+    where = short(file.name)
     with readable(where, KEY):
         quantization, weights = _contents(file)
     require(weights * 4, f"{KEY}: the weights of {where}")

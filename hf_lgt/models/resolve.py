@@ -103,7 +103,7 @@ def resolve(model: ModelConfig, commit: str | None = None) -> ResolvedCheckpoint
     if name.startswith(PACKAGE):
         path = packaged(name.removeprefix(PACKAGE), file)
     found = ResolvedCheckpoint(name, None, None, path, on_hub=False)
-    if path.is_file() or file:
+    if file or (path.suffix == GGUF and path.is_file()):
         found = _of_gguf(found, model, file)
     else:
         found = replace(_of_model(found), commit=_fingerprint(path))

@@ -51,13 +51,13 @@ def test_a_checkpoint_alone_is_enough_and_sizes_that_the_user_gives_beside_it_ar
     few = ["--train.steps=2", "--train.batch_size=4", "--eval.examples=2", f"--output_dir={out}"]
     done = run("finetune.py", f"--model.name_or_path={folder}", "--model.init=pretrained", *few)
     assert done.returncode == 0, done.stderr
-    config = yaml.load((out / "demo-pretrained/seed-0/config.yaml").read_text(encoding="utf-8"))
+    config = yaml.load((out / "demo-checkpoint/seed-0/config.yaml").read_text(encoding="utf-8"))
     assert config["model"]["name_or_path"] == str(folder)
     assert [c["task"] for c in config["mixture"]] == ["capitalize_reverse", "capitalize", "reverse"]
     refused = run("finetune.py", f"--model.name_or_path={folder}", "--model.layers=3", "--name=other", *few)
     assert refused.returncode == 2
     assert "model.layers: 3 is for a model trained from scratch" in refused.stderr
-    assert [path.name for path in out.iterdir()] == ["demo-pretrained"]
+    assert [path.name for path in out.iterdir()] == ["demo-checkpoint"]
 
 
 @pytest.mark.real_processes

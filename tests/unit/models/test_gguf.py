@@ -106,7 +106,7 @@ def test_what_transformers_does_not_read_is_one_error_that_names_the_key(tmp_pat
 def test_a_damaged_file_is_one_error(tmp_path, cut):
     gguf_files.write(tmp_path / "whole.gguf")
     (tmp_path / "cut.gguf").write_bytes((tmp_path / "whole.gguf").read_bytes()[:cut])
-    with pytest.raises(ConfigError, match=r"model.gguf_file: '.*cut.gguf' cannot be loaded: \w+: "):
+    with pytest.raises(ConfigError, match=r"model.gguf_file: 'cut.gguf' cannot be loaded: \w+: "):
         opened(tmp_path / "cut.gguf")
 
 
