@@ -84,7 +84,7 @@ def test_the_demo_file_is_read():
         ("reverse", "auxiliary", (1, 16)),
     ]
     assert config.mixture[0].options == {"alphabet": "abcd"}
-    assert config.model.rope_theta == 1e5
+    assert config.model.rope_theta == 1e2
     assert config.train.precision == "no"
     assert config.eval.grid == list(range(1, 21))
 
@@ -844,7 +844,8 @@ def test_without_tags_tasks_whose_prompts_look_alike_are_reported():
 # ---------------------------------------------------------------------------- positions
 
 SUMS = "mixture=[{task: reverse_add, role: target, lengths: [1, 8]}]"
-BLOOM = ("model.architecture=bloom", "model.positions=alibi")
+WIDE = "model.intermediate_size=384"  # a Bloom has no other width for the demo's hidden_size
+BLOOM = ("model.architecture=bloom", "model.positions=alibi", WIDE)
 
 
 @pytest.mark.parametrize(
@@ -897,7 +898,7 @@ BLOOM = ("model.architecture=bloom", "model.positions=alibi")
         ),
         ((*BLOOM, "model.kv_heads=2"), ["model.kv_heads: 2 is for 'llama'; model.architecture is 'bloom'"]),
         (
-            ("model.architecture=bloom",),
+            ("model.architecture=bloom", WIDE),
             ["model.positions: 'rope' is not for model.architecture 'bloom', which has 'alibi'"],
         ),
         (
