@@ -100,11 +100,11 @@ def test_a_saved_model_with_such_sizes_is_built_by_no_recipe(tiny_run, tiny, cal
     assert f"{run / 'model'}: its config.json has num_hidden_layers 100000000" in done.stderr
     done = call_recipe("analyze.py", "heads", run, "--checkpoints", "last")
     assert "its config.json has num_hidden_layers 100000000" in done.stderr
-    sizes = {"layers": 6, "hidden_size": 384, "heads": 6, "intermediate_size": 1536}  # the defaults
+    defaults = {"layers": 6, "hidden_size": 384, "heads": 6, "intermediate_size": 1536, "rope_theta": 1e5}
     config = tiny(
         f"model.name_or_path={run / 'model'}",
         f"model.init={init}",
-        *(f"model.{k}={v}" for k, v in sizes.items()),
+        *(f"model.{k}={v}" for k, v in defaults.items()),
     )
     told = fault(lambda: train(config, progress=False))
     assert told.startswith("model.name_or_path: ")
