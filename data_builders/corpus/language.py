@@ -19,8 +19,8 @@ from data_builders.texts import fenced
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-HELD_OUT = 0.5
-"""largest share of the lists of a length that is kept from training"""
+HELD_OUT = 2
+"""at most one of so many lists of a length is kept from training; a whole number, as no float holds all counts"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _row(plan: LanguageCorpus, name: str, task: TextTask, n: int, rng: np.random
 def _test_rows(plan: LanguageCorpus) -> Iterator[dict[str, Any]]:
     for name, task in plan.made_of.tasks.items():
         for n in range(1, int(plan.test_length or 0) + 1):
-            wanted = min(plan.test_examples, max(1, int(plan.made_of.count(n) * HELD_OUT)))
+            wanted = min(plan.test_examples, max(1, plan.made_of.count(n) // HELD_OUT))
             rng = stream(plan.seed, "language", "test", name, n)
             found: dict[str, dict[str, Any]] = {}
             while len(found) < wanted:

@@ -54,6 +54,12 @@ def checkpoint_faults(config: Config) -> Iterator[Fault]:
                 ("model.gguf_file",),
                 f"model.gguf_file: {short(file)} must be the name of a {GGUF} file in model.name_or_path",
             )
+        if model.gguf_file is not None and str(model.name_or_path).endswith(GGUF):
+            yield (
+                ("model.gguf_file", "model.name_or_path"),
+                f"model.gguf_file: {short(model.gguf_file)} is for a folder or the Hub; model.name_or_path "
+                f"{short(model.name_or_path)} is a file already, leave the key out",
+            )
         if model.tokenizer == "words":
             yield (
                 ("model.tokenizer", "model.name_or_path"),

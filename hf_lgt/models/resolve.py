@@ -122,7 +122,7 @@ def _of_gguf(found: ResolvedCheckpoint, model: ModelConfig, file: str | None) ->
         there = sorted((n for n in names if n.endswith(GGUF)), key=natural_order)
         raise ConfigError([f"model.gguf_file: {short(found.name)}: {unknown('file', str(file), there)}"])
     folder = model_folder(path)
-    told = about(folder)
+    told = {**about(folder), "file": path.name}  # the same bytes may have had another name
     return replace(found, folder=folder, gguf=told, commit=found.commit or told["sha256"][:40])
 
 

@@ -132,6 +132,11 @@ def test_half_of_the_shortest_lists_are_left_to_train_on():
     assert len(made["train"]) == 40
 
 
+def test_lists_of_which_there_are_more_than_a_float_holds_are_drawn():
+    made = build_language(plan("sorting", train_examples=4, test_examples=1, test_length=150))
+    assert max(made["test"]["length"]) == 150
+
+
 def test_every_wrong_number_is_reported():
     with pytest.raises(TaskError) as caught:
         LanguageCorpus("table", train_examples=0, target_length=701, seed=-1, test_examples=True)

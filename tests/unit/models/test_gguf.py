@@ -52,6 +52,8 @@ def test_it_is_read_once_and_named_with_its_hash(tmp_path, cache, monkeypatch):
     gguf_files.write(tmp_path / "tiny.gguf")
     _, first = opened(tmp_path, gguf_file="tiny.gguf")
     monkeypatch.setattr(gguf, "_convert", lambda *_: pytest.fail("it is converted again"))
+    (tmp_path / "copy.gguf").write_bytes((tmp_path / "tiny.gguf").read_bytes())
+    assert opened(tmp_path / "copy.gguf")[1].checkpoint.about()["gguf"]["file"] == "copy.gguf"
     _, second = opened(tmp_path / "tiny.gguf")
     assert first.checkpoint.folder == second.checkpoint.folder
     about = second.checkpoint.about()
@@ -129,3 +131,8 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(tmp_path):
         opened("package:no-such-package")
     with pytest.raises(ConfigError, match=r"one of the GGUF files of the package 'pytest' \(none\)"):
         opened("package:pytest")
+
+
+def test_a_file_beside_a_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="model.gguf_file: 'b.gguf' is for a folder or the Hub"):
+        checkpoints.config(tmp_path / "a.gguf", tmp_path, "model.gguf_file=b.gguf")
