@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 HELD_OUT = 2
-"""at most one of so many lists of a length is kept from training; a whole number, as no float holds all counts"""
+"""of the lists of a length at most one in so many is kept from training; no float holds all counts"""
 
 
 @dataclass(frozen=True)

@@ -134,5 +134,5 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(tmp_path):
 
 
 def test_a_file_beside_a_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="model.gguf_file: 'b.gguf' is for a folder or the Hub"):
+    with pytest.raises(ConfigError, match=r"model.gguf_file: 'b.gguf' is for a folder or the Hub"):
         checkpoints.config(tmp_path / "a.gguf", tmp_path, "model.gguf_file=b.gguf")
