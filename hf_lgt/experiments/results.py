@@ -160,16 +160,27 @@ def _with_gains(result: SeedResult, setting: Sequence[SeedResult]) -> SeedResult
 
 
 def _trained_alone(result: SeedResult, setting: Sequence[SeedResult], longest: int) -> SeedResult | None:
-    """The run, of the same seed, of the first arm that trains the target alone up to a length."""
-    arm = None
+    """The run, of the same seed, of the first arm that trains the target alone up to a length.
+
+    An arm that starts elsewhere, as a random twin does, is none: the difference to it is not the tasks'.
+    """
+    arm, start = None, _start(result.config)
     for other in setting:
         targets = training_lengths(other.config, "target")
+        if _start(other.config) != start:
+            continue
         if targets[0] != (result.summary.target, longest) or training_lengths(other.config, "auxiliary"):
             continue
         arm = arm or other.arm
         if other.arm == arm and other.seed == result.seed:
             return other
     return None
+
+
+def _start(config: Config) -> tuple[object, ...]:
+    """The weights that a run starts from, and which of them it trains."""
+    model = config.model
+    return model.init, model.name_or_path, model.revision, model.gguf_file, config.peft
 
 
 def read_evaluations(runs: Sequence[PlannedRun]) -> dict[Path, list[EvalRecord]]:

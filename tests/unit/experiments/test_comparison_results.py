@@ -1,5 +1,6 @@
 """The tables of a comparison: those of a sweep."""
 
+import dataclasses
 import json
 from statistics import fmean
 
@@ -10,9 +11,11 @@ from hf_lgt.evaluation.statistics import paired_difference
 from hf_lgt.experiments.plan import plan
 from hf_lgt.experiments.report.stored import read_results
 from hf_lgt.experiments.report.verdict_tables import result_tables
+from hf_lgt.experiments.results import seed_groups
 from hf_lgt.experiments.spec import load_comparison
 from hf_lgt.report.blocks import Number
 from tests.conftest import ROOT
+from tests.support.made_results import made
 from tests.unit.experiments.test_sweep_results import finish, step_at
 
 STRINGS = ROOT / "recipes/paper/strings_cpu.yaml"
@@ -109,6 +112,25 @@ def test_arms_with_other_targets_are_measured_by_their_own(compare, length, ends
         ("target_alone", "capitalize_reverse", 8, 16),
         ("other", "reverse", length, 12),
         ("other-alone", "reverse", length, 12),
+    }
+
+
+def test_an_arm_that_starts_elsewhere_is_not_the_target_alone():
+    """A pretrained model and its random twin each have their own."""
+
+    def other(arm, reach):
+        found = made(arm, 0, reach)
+        model = dataclasses.replace(found.config.model, init="pretrained", name_or_path="org/model")
+        entry = dataclasses.replace(found.entry, id=f"{arm}_other/seed-0", arm=f"{arm}_other")
+        return dataclasses.replace(found, entry=entry, config=dataclasses.replace(found.config, model=model))
+
+    runs = [made("transfer", 0, 0.75), made("target_alone", 0, 0.5), other("target_alone", 0.0)]
+    gains = {cell.arm: cell.results[0].gain for cell in seed_groups([*runs, other("transfer", 0.25)])}
+    assert gains == {
+        "transfer": 0.25,
+        "target_alone": None,
+        "target_alone_other": None,
+        "transfer_other": 0.25,
     }
 
 
