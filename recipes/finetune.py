@@ -107,7 +107,7 @@ def _train(config: Config, known: argparse.Namespace) -> int:
     result = finished_result(config) if known.push_to_hub and not known.overwrite else None
     result = result or train(config, overwrite=known.overwrite, resume=known.resume)
     if PartialState().is_main_process:
-        show_results(config, result.records, result.figures, zero_shot=result.zero_shot)
+        show_results(config, result.history, result.figures)
         print(f"model:  {result.run_dir / 'model'}")
         if known.push_to_hub:
             url = push_run(result.run_dir, known.push_to_hub, private=known.private, revision=known.revision)
@@ -122,7 +122,7 @@ def _train_together(configs: Sequence[Config], known: argparse.Namespace) -> int
     results = train_together(configs, overwrite=known.overwrite, resume=known.resume)
     for config, result in zip(configs, results, strict=True):
         print(f"\n{result.run_dir}")
-        show_results(config, result.records, result.figures, zero_shot=result.zero_shot)
+        show_results(config, result.history, result.figures)
     return 0
 
 

@@ -14,7 +14,7 @@ from hf_lgt.config.consent import Consent
 from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.curves import smallest_length, training_lengths
 from hf_lgt.evaluation.measures import Auxiliaries, summarize
-from hf_lgt.evaluation.records import RecordError, grouped_by_step, read_records
+from hf_lgt.evaluation.records import RecordError, grouped_by_step, read_records, steps_taken
 from hf_lgt.evaluation.statistics import spearman, spearman_interval
 from hf_lgt.utils.errors import ConfigError
 
@@ -108,7 +108,7 @@ def _subject(path: Path, wanted: AnalysisOptions) -> AnalyzedRun:
     config = read_run_config(path)
     found = list_checkpoints(path)
     if wanted.last:
-        end = [(config.train.steps, path / "model")] if is_finished(path) else found[-1:]
+        end = [(steps_taken(path, config.train.steps), path / "model")] if is_finished(path) else found[-1:]
         if not end:
             raise ConfigError([f"{path} is not finished and has no checkpoints: nothing to look into yet"])
         found = end

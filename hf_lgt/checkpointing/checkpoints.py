@@ -40,6 +40,10 @@ class LoopState:
     """without padding"""
     logs: dict[str, int] = field(default_factory=dict)
     """name of each of the run's logs -> its lines, those of an evaluation after this step not among them"""
+    held: int = 0
+    """evaluations in a row at which ``train.until`` held"""
+    reached: int | None = None
+    """step at which it had held often enough"""
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -260,7 +264,7 @@ def read_state(path: Path) -> LoopState:
         raise CheckpointError(f"checkpoint {path} is not whole: {file.name}: {error.strerror}") from None
     except TypeError:
         state = LoopState(step=-1)
-    counts = [state.step, state.examples, state.tokens]
+    counts = [state.step, state.examples, state.tokens, state.held, state.reached or 0]
     counts += state.logs.values() if isinstance(state.logs, dict) else [-1]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise CheckpointError(f"checkpoint {path} is not whole: {file.name} holds no counters of a training")

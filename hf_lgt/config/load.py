@@ -104,8 +104,10 @@ class ConfigSpec(Generic[C]):
         """Keys that a place of the config may hold."""
         cls: Any = self.root
         below = {**{key: item for key, (item, _) in self.lists.items()}, **self.sections}
+        place = ""
         for part in location:
-            cls = below.get(part, cls)
+            place = f"{place}.{part}".removeprefix(".")
+            cls = below.get(place, cls)
         return [*(() if location else ["base"]), *(f.name for f in dataclasses.fields(cls))]
 
 

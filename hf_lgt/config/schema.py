@@ -222,6 +222,26 @@ class DataConfig:
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
+class UntilConfig:
+    """A criterion at which a training ends, before ``train.steps`` where it is met earlier."""
+
+    exact_match: Annotated[StrictFloat, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="mean exact match of the target on its trained lengths that ends the training; null: "
+        "train.steps alone does",
+    )
+    evaluations: Positive = Field(
+        default=2, description="evaluations in a row, after the warm-up, that must have it"
+    )
+    auxiliaries: StrictBool = Field(
+        default=False, description="each auxiliary must have it too, on its own trained lengths"
+    )
+    cooldown: Positive = Field(
+        default=100, description="steps with falling rate that follow, in the place of train.decay"
+    )
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
 class TrainConfig:
     """Defaults are the paper's from-scratch setting.
 
@@ -264,6 +284,7 @@ class TrainConfig:
         default=4,
         description="padded: passes that a batch is sorted into by length, so that little is padding",
     )
+    until: UntilConfig = Field(default_factory=UntilConfig)
     log_every: Positive = Field(default=10, description="steps between lines of train.jsonl")
     eval_every: Positive | None = Field(
         default=1000, description="steps between evaluations; null: last only"
@@ -285,6 +306,11 @@ class EvalConfig:
     every: Positive = Field(default=1, description="evaluate every so many lengths")
     examples: Positive = Field(default=1024, description="test examples a task and length")
     seed: Seed = Field(default=1234, description="draws the test sets")
+    during: Literal["all", "trained"] = Field(
+        default="all",
+        description="lengths evaluated before the last step: all; trained: of each task those that it is "
+        "trained on, which is faster",
+    )
     batch_tokens: Positive = Field(default=65_536, description="most tokens a forward pass, padding included")
     mistakes: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(
         default=32,
@@ -340,6 +366,7 @@ SECTIONS: dict[str, Any] = {
     "peft": PeftConfig,
     "data": DataConfig,
     "train": TrainConfig,
+    "train.until": UntilConfig,
     "eval": EvalConfig,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from hf_lgt.config.schema import Config, short
@@ -26,14 +27,13 @@ def _refused(config: Config) -> list[str]:
         "train.compile": train.compile,
         "train.gradient_checkpointing": train.gradient_checkpointing,
         "train.trackers": bool(train.trackers),
+        "train.until.exact_match": train.until.exact_match is not None,  # each would end at a step of its own
         "train.precision": train.precision == "fp16",  # its one scale would make a run skip others' steps
         "peft.method": config.peft.method != "none",
     }
-    settings = config.to_dict()
     faults = []
     for key in (key for key, given in refused.items() if given):
-        section, name = key.split(".")
-        value = short(settings[section][name])
+        value = short(attrgetter(key)(config))
         faults.append(f"{key}: {value} is not for runs that are trained together; train them one by one")
     return faults
 

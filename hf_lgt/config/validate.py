@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +13,17 @@ from data_builders.registry import get_task, list_tasks, unknown
 from data_builders.sampling import LONGEST_PROMPT, stream, widths
 from data_builders.symbols import CONTROL_TEXT, TAG
 from data_builders.texts import CONTROLS
-from hf_lgt.config.schema import LARGEST, NAME, ComponentConfig, Config, DataConfig, TrainConfig, short
+from hf_lgt.config.schema import LARGEST, NAME, ComponentConfig, Config, DataConfig, short
 from hf_lgt.config.validate_model import (
     RANGE_KEYS,
     Fault,
-    average_faults,
     checkpoint_faults,
     head_faults,
-    layout_faults,
     model_faults,
     position_faults,
     range_fault,
 )
+from hf_lgt.config.validate_train import layout_faults, train_faults, until_faults
 
 
 def cross_faults(config: Config) -> Iterator[Fault]:
@@ -36,8 +34,8 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from position_faults(config)
     yield from head_faults(config)
     yield from layout_faults(config)
-    yield from average_faults(config)
-    yield from _train_faults(config.train)
+    yield from train_faults(config)
+    yield from until_faults(config)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)
     yield from _data_faults(config)
@@ -54,8 +52,7 @@ def training_faults(config: Any) -> Iterator[Fault]:
     """
     yield from _name_faults(config)
     yield from model_faults(config.model)
-    yield from average_faults(config)
-    yield from _train_faults(config.train)
+    yield from train_faults(config)
 
 
 def _name_faults(config: Config) -> Iterator[Fault]:
@@ -75,26 +72,6 @@ def _name_faults(config: Config) -> Iterator[Fault]:
             ("output_dir",),
             f"output_dir: {short(folder)} must be the path of a folder, without control characters",
         )
-
-
-def _train_faults(train: TrainConfig) -> Iterator[Fault]:
-    if train.warmup + train.decay > 1:
-        yield (
-            ("train.warmup", "train.decay"),
-            f"train.warmup, train.decay: {train.warmup} + {train.decay} is more than 1",
-        )
-    if train.gradient_accumulation_steps > train.batch_size:
-        yield (
-            ("train.gradient_accumulation_steps", "train.batch_size"),
-            f"train.gradient_accumulation_steps: {train.gradient_accumulation_steps} is more than "
-            f"train.batch_size, {train.batch_size}",
-        )
-    for tracker in train.trackers:
-        if importlib.util.find_spec(tracker) is None:
-            yield (
-                ("train.trackers",),
-                f"train.trackers: {tracker!r} is not installed; pip install {tracker}",
-            )
 
 
 def _mixture_faults(config: Config) -> Iterator[Fault]:

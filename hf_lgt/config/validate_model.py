@@ -152,26 +152,6 @@ def head_faults(config: Config) -> Iterator[Fault]:
             )
 
 
-def average_faults(config: Config) -> Iterator[Fault]:
-    """Weights that are too coarse for a mean of many."""
-    if config.train.average and config.model.dtype != "float32":
-        yield (
-            ("train.average", "model.dtype"),
-            f"train.average: {config.train.average} is for model.dtype 'float32', not {config.model.dtype!r}",
-        )
-
-
-def layout_faults(config: Config) -> Iterator[Fault]:
-    """Settings that a batch in one row cannot go with."""
-    train = config.train
-    if train.layout != "packed":
-        return
-    against = [f"train.{key}" for key in ("compile", "gradient_checkpointing") if getattr(train, key)]
-    against += ["model.role_heads"] if config.model.role_heads != "all" else []
-    for key in against:
-        yield (("train.layout", key), f"train.layout: 'packed' does not go with {key}; take 'padded'")
-
-
 def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | None, whose: str) -> str | None:
     """Why there are too few position IDs for a component's examples of a length, if so.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_builders import Component
 from data_builders.sampling import HeldOut
+from hf_lgt.config.schema import Config
 from hf_lgt.data.batching import IGNORE, Batch, make_pass, pass_tokens
 from hf_lgt.data.codec import Codec, TextCodec
 from hf_lgt.data.eval_sets import Classify, EvalCell, Examples, GeneratedTests, TestSets, classifier
@@ -120,13 +121,25 @@ def evaluate_tests(
     batch_tokens: int = 65_536,
     mistakes: int = 0,
     progress: bool = False,
+    cells: Sequence[EvalCell] | None = None,
 ) -> list[EvalRecord]:
-    """As `evaluate`, on test sets of any origin: one record a cell, in the order of `tests.cells`."""
+    """As `evaluate`, on test sets of any origin: one record a cell.
+
+    Args:
+        model: see `evaluate`.
+        tests: gives the examples.
+        step: written into the records.
+        batch_tokens: of a forward pass, padding included.
+        mistakes: see `evaluate`.
+        progress: show a bar.
+        cells: those of `tests` to evaluate; None: all.
+    """
+    cells = tests.cells if cells is None else cells
     counts: list[tuple[int, ...]] = []
     overlaps: list[int | None] = []
     kinds: list[dict[str, int] | None] = []
     with inference(model):
-        for cell in bar(iterable=tests.cells, desc="evaluate", leave=False, visible=progress):
+        for cell in bar(iterable=cells, desc="evaluate", leave=False, visible=progress):
             examples = tests.examples(cell)
             found = score_examples(model, examples.batch, tests.codec.eos_id, batch_tokens)
             counts.append((len(found.exact), *(int(part.sum()) for part in vars(found).values())))
@@ -138,10 +151,14 @@ def evaluate_tests(
     totals = _over_processes(np.array(counts, dtype=np.int64).reshape(len(counts), -1), model)
     return [
         _record(cell, row, step, overlap, kind)
-        for cell, row, overlap, kind in zip(
-            tests.cells, totals.tolist(), overlaps, _merged(kinds), strict=True
-        )
+        for cell, row, overlap, kind in zip(cells, totals.tolist(), overlaps, _merged(kinds), strict=True)
     ]
+
+
+def trained_cells(cells: Sequence[EvalCell], config: Config) -> list[EvalCell]:
+    """Those of lengths on which their task is trained."""
+    lengths = {c.task: c.lengths for c in config.mixture}
+    return [cell for cell in cells if lengths[cell.task][0] <= cell.length <= lengths[cell.task][1]]
 
 
 @dataclass(frozen=True)

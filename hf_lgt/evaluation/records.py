@@ -109,6 +109,19 @@ def grouped_by_step(records: Iterable[EvalRecord]) -> dict[int, list[EvalRecord]
     return steps
 
 
+def steps_taken(run: Path, planned: int) -> int:
+    """Steps of a finished run, which ``train.until`` may have ended early: those of its last evaluation.
+
+    Args:
+        run: its folder.
+        planned: ``train.steps``, where it kept no evaluation.
+    """
+    try:
+        return last_step(read_records(run / "eval.jsonl"))[0].step
+    except RecordError:
+        return planned
+
+
 def last_step(records: Iterable[EvalRecord]) -> list[EvalRecord]:
     """The records of the latest evaluation."""
     records = list(records)

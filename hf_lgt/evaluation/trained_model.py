@@ -22,6 +22,7 @@ from hf_lgt.config.validate import length_faults
 from hf_lgt.data.build import load_codec, prepare_tests
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.data.eval_sets import TestSets
+from hf_lgt.evaluation.records import steps_taken
 from hf_lgt.models.base_checkpoint import context_length, open_base_checkpoint, read_architecture
 from hf_lgt.models.build import decode_greedily, load_base, require_policies
 from hf_lgt.models.readable import readable
@@ -88,7 +89,7 @@ def find_model(path: str | Path, config: str | None, overrides: Sequence[str]) -
     # consent is for one command, not for the config that the evaluation keeps
     wanted = load_config(file, [*overrides, *Consent().overrides()])
     name = folder.name.removeprefix("step-")
-    step = int(name) if name.isdigit() else trained.train.steps if trained else 0
+    step = int(name) if name.isdigit() else steps_taken(run, trained.train.steps) if run and trained else 0
     # not into a run's folder, which a foreign model has none of: training would find it taken
     output = run / "evaluations" if run else Path(wanted.output_dir) / "evaluations" / wanted.name
     return TrainedModel(folder, step, wanted, trained, output, run, consent)

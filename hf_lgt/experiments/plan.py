@@ -258,11 +258,20 @@ def config_digest(config: Config) -> str:
     data = config.to_dict()
     kept: dict[str, Any] = {"mixture": [given(c) for c in config.mixture]}
     for section, cls in SECTIONS.items():
-        usual = plain_data(dataclasses.asdict(cls()))
-        kept[section] = {key: value for key, value in data[section].items() if value != usual[key]}
+        if "." not in section:
+            kept[section] = _unusual(data[section], plain_data(dataclasses.asdict(cls())))
     kept["seed"] = {"data": "init"}  # they are one number
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _unusual(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Those without their default value, also in a section within."""
+    return {
+        key: _unusual(value, usual[key]) if usual[key] and isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value != usual[key]
+    }
 
 
 def folder_name(name: str, overrides: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hf_lgt.checkpointing.run_folder import is_finished, read_run_config
 from hf_lgt.config.schema import Config
+from hf_lgt.evaluation.criterion import Criterion
 from hf_lgt.evaluation.curves import (
     Regimes,
     curve,
@@ -51,6 +52,8 @@ class SeedResult:
     """reach of the target alone with this seed; None for that itself, and where it was not run"""
     recovered: float | None = None
     """recovered fraction, None also where no arm trains the target on the long lengths"""
+    reached: int | None = None
+    """step at which ``train.until`` was met; None where it was not, or asks for nothing"""
 
     @property
     def arm(self) -> str:
@@ -299,9 +302,10 @@ def _result(
     auxiliaries = own.auxiliaries if own.auxiliaries.lengths else given.auxiliaries
     summary = summarize(last_step(records), (task, given.target_length), auxiliaries, given.smallest)
     far = given.auxiliaries.longest or config.eval.lengths[1]
+    evaluations, criterion = grouped_by_step(records), Criterion.of(config)
     by_step = {
         step: regimes(curve(found, task), given.target_length, far)
-        for step, found in sorted(grouped_by_step(records).items())
+        for step, found in sorted(evaluations.items())
     }
     return SeedResult(
         entry=entry,
@@ -310,4 +314,5 @@ def _result(
         summary=dataclasses.replace(summary, regimes=list(by_step.values())[-1]),
         auxiliary_curve=own.auxiliaries.curve,
         by_step=by_step,
+        reached=criterion.reached(evaluations) if criterion else None,
     )

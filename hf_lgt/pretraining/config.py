@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from hf_lgt.config.schema import (
     Positive,
     SeedConfig,
     TrainConfig,
+    UntilConfig,
     plain_data,
     short,
 )
@@ -118,6 +120,7 @@ _NOT_HERE = (
     "model.init", "model.name_or_path", "model.revision", "model.use_safetensors",
     "model.trust_remote_code", "model.tokenizer", "model.position_ids", "model.position_range",
     "model.role_heads", "train.length_buckets", "train.layout",
+    "train.until.exact_match", "train.until.evaluations", "train.until.auxiliaries", "train.until.cooldown",
 )  # fmt: skip
 """keys of a section that only a run on tasks uses"""
 
@@ -128,11 +131,12 @@ _TEXT_KEYS = {"files": ("files",), "dataset": ("path", "name", "revision", "spli
 def _cross_faults(config: PretrainConfig) -> Iterator[Fault]:
     yield from training_faults(config)
     for place in _NOT_HERE:
-        section, key = place.split(".")
-        given = getattr(config, section)
-        if getattr(given, key) != getattr(type(given)(), key):
-            value = short(getattr(given, key))
-            yield (place,), f"{place}: {value} is for fine-tuning; a model is pretrained from random weights"
+        value, default = (attrgetter(place)(own) for own in (config, PretrainConfig(name="x")))
+        if value != default:
+            yield (
+                (place,),
+                f"{place}: {short(value)} is for fine-tuning; a model is pretrained from random weights",
+            )
     yield from _text_faults(config.text)
     yield from _step_faults(config)
     most = config.model.position_limit or DEFAULT_POSITIONS
@@ -182,6 +186,7 @@ PRETRAINING: ConfigSpec[PretrainConfig] = ConfigSpec(
         "text": TextConfig,
         "tokenizer": TokenizerConfig,
         "train": TrainConfig,
+        "train.until": UntilConfig,
     },
     cross_faults=_cross_faults,
     required={"name": "x"},

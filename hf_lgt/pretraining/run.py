@@ -217,7 +217,7 @@ class Evaluator:
         self._starts = spread_starts(tokens, length, config.validation_sequences)
         self._sizes = bytes_of_tokens(prepared.codec.tokenizer)
 
-    def __call__(self, model: Any, step: int) -> None:
+    def __call__(self, model: Any, step: int, last: bool) -> bool:
         config, length = self.config, self.config.sequence_length
         loss, bits = validation_loss(
             model,
@@ -236,6 +236,7 @@ class Evaluator:
                 self._keep(model, measured, weights)
             append_measurement(config.run_dir, measured)
         track(self.accelerator, {"validation_loss": loss, "bits_per_byte": bits}, step)
+        return False
 
     def _keep(self, model: Any, measured: ValidationMeasurement, weights: Mapping[str, Any] | None) -> None:
         card = ""

@@ -14,8 +14,8 @@ from data_builders import get_task
 from data_builders.redaction import redact
 from data_builders.texts import code, fenced, plain, printable
 from hf_lgt.config.schema import ComponentConfig, Config
-from hf_lgt.evaluation.records import EvalRecord
-from hf_lgt.report.tables import length_table, summary_lines
+from hf_lgt.evaluation.records import EvalRecord, grouped_by_step, last_step
+from hf_lgt.report.tables import criterion_lines, length_table, summary_lines
 from hf_lgt.utils import yaml
 
 PAPER = "https://arxiv.org/abs/2506.09251"
@@ -72,11 +72,12 @@ def model_card(
 
     Args:
         config: the run's config.
-        records: of its last evaluation.
+        records: of its evaluations; the last one is shown.
         examples: one (prompt, answer) of each task.
         data: which rows a dataset gave, empty for generated data.
         base: the checkpoint that the run began with, empty for a model trained from scratch.
     """
+    last = last_step(records)
     # rows of a dataset may hold a token, and a card is to be shared
     examples = {task: (redact(prompt), redact(answer)) for task, (prompt, answer) in examples.items()}
     tasks = [_task_line(config, c, *examples[c.task]) for c in config.mixture]
@@ -91,8 +92,9 @@ def model_card(
         base_model_relation="finetune" if derived else None,
         datasets=[str(config.data.path)] if on_hub(data) else None,
         model_name=config.name,
-        eval_results=eval_results(config, records, data),
+        eval_results=eval_results(config, last, data),
     )
+    lines = [*summary_lines(config, last), *criterion_lines(config, grouped_by_step(records))]
     return _CARD.format(
         metadata=metadata.to_yaml(),
         name=plain(config.name),
@@ -101,8 +103,8 @@ def model_card(
         paper=PAPER,
         data=_data_line(data),
         tasks="\n".join(tasks),
-        table=length_table(config, records),
-        summary="\n".join(f"- {line}" for line in summary_lines(config, records)),
+        table=length_table(config, last),
+        summary="\n".join(f"- {line}" for line in lines),
         # an escape of JSON is one of Python
         use=fenced(_USE.format(prompt=printable(json.dumps(prompt, ensure_ascii=False))), "python"),
         positions=_positions_line(config) + _heads_line(config),

@@ -9,10 +9,10 @@ from pathlib import Path
 from data_builders.texts import plain
 from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.curves import curve, regimes, training_lengths
-from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.evaluation.records import EvalRecord, grouped_by_step, last_step
 from hf_lgt.report.canvas import optional
 from hf_lgt.report.figures import curves_figure, mistakes_figure, save_figure
-from hf_lgt.report.tables import length_table, mistake_table, number, summary_lines
+from hf_lgt.report.tables import criterion_lines, length_table, mistake_table, number, summary_lines
 
 _log = logging.getLogger(__name__)
 
@@ -37,18 +37,20 @@ def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path, a
     return figures
 
 
-def results_text(config: Config, records: Sequence[EvalRecord], zero_shot: Sequence[EvalRecord] = ()) -> str:
+def results_text(config: Config, records: Sequence[EvalRecord]) -> str:
     """Exact match by length, what it comes to, kinds of mistakes: Markdown.
 
     Args:
         config: the run.
-        records: of its last evaluation.
-        zero_shot: those before the first step, of a run that began with pretrained weights.
+        records: of its evaluations; the last one is shown.
     """
-    lines = [*summary_lines(config, records), *zero_shot_lines(config, zero_shot)]
-    parts = [length_table(config, records), "\n".join(lines)]
-    if any(r.mistakes for r in records):
-        parts.append(mistake_table(config, records))
+    last, by_step = last_step(records), grouped_by_step(records)
+    before = by_step.get(0, []) if len(by_step) > 1 else []
+    lines = [*summary_lines(config, last), *criterion_lines(config, by_step)]
+    lines += zero_shot_lines(config, before)
+    parts = [length_table(config, last), "\n".join(lines)]
+    if any(r.mistakes for r in last):
+        parts.append(mistake_table(config, last))
     return "\n\n".join(parts)
 
 
@@ -68,9 +70,8 @@ def show_results(
     config: Config,
     records: Sequence[EvalRecord],
     figures: Sequence[Path],
-    zero_shot: Sequence[EvalRecord] = (),
 ) -> None:
     """Log the tables and where the figures are; other arguments as in `results_text`."""
-    _log.info(results_text(config, records, zero_shot))
+    _log.info(results_text(config, records))
     if figures:
         _log.info("figure: %s", ", ".join(map(str, figures)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
 from data_builders.texts import plain
 from hf_lgt.config.schema import Config
+from hf_lgt.evaluation.criterion import Criterion
 from hf_lgt.evaluation.curves import curve, smallest_length, training_lengths
 from hf_lgt.evaluation.measures import Auxiliaries, Summary, summarize
 from hf_lgt.evaluation.records import EvalRecord
@@ -94,6 +95,18 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
     if seen:
         lines.append(f"test prompts that training could draw: {', '.join(seen)}")
     return lines
+
+
+def criterion_lines(config: Config, by_step: Mapping[int, Sequence[EvalRecord]]) -> list[str]:
+    """When ``train.until`` was met, of a run that has it."""
+    criterion = Criterion.of(config)
+    if criterion is None:
+        return []
+    tasks = ", ".join(map(plain, criterion.lengths))
+    told = f"{tasks}: exact match {criterion.exact_match} on trained lengths"
+    if (step := criterion.reached(by_step)) is None:
+        return [f"{told} was not reached within {config.train.steps} steps"]
+    return [f"{told} was reached at step {step}; the training ended at step {max(by_step)}"]
 
 
 def mistake_kinds(records: Sequence[EvalRecord]) -> list[str]:

@@ -6,9 +6,11 @@ one run and several is a `Step`, which the loop is given: how gradients are take
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -34,6 +36,8 @@ from hf_lgt.utils.progress import bar
 from hf_lgt.utils.seeding import dropout_seed, seed_generators
 from hf_lgt.utils.signals import Interrupted, Signals
 from hf_lgt.utils.threads import log_threads
+
+_log = logging.getLogger(__name__)
 
 
 class Loop:
@@ -75,7 +79,8 @@ class Loop:
             with reading(runs[0].resume_from):
                 self.step.load_optimizer(kept)
         self.averaged = averaged_steps(train.steps, train.average)
-        self.schedule = make_schedule(self.step.optimizer.optimizer, train, self.taken)
+        assert len(runs) == 1 or train.until.exact_match is None, "stacked runs end at one step"
+        self.schedule = self._schedule()
         # with fp16, gradients overflow now and then: the scaler skips such a step
         self.guard = NonfiniteGuard(device, [run.source for run in runs], gradients=train.precision != "fp16")
         self.failed: list[RunError | None] = [None] * len(runs)
@@ -104,7 +109,7 @@ class Loop:
             log_threads()
         steps = bar(
             visible=progress and self.accelerator.is_main_process,
-            total=train.steps,
+            total=self.last,
             initial=self.taken,
             desc=self.runs[0].config.name if count == 1 else f"{count} runs",
             unit="step",
@@ -112,10 +117,10 @@ class Loop:
         with Signals() as signals, steps, closing(self):
             if self.taken or evaluate_first:
                 self.evaluate_if_due(signals)
-            while self.taken < train.steps and not all(self.failed):
+            while self.taken < self.last and not all(self.failed):
                 rate, losses = self.take_step()
                 steps.update()
-                if self.taken in (1, train.steps) or self.taken % train.log_every == 0:
+                if self.taken in (1, self.last) or self.taken % train.log_every == 0:
                     steps.set_postfix(loss=f"{self.log(losses, rate):.4f}", refresh=False)
                 stop = signals.agreed(self.accelerator)
                 if stop or (train.save_every and self.taken % train.save_every == 0):
@@ -123,6 +128,7 @@ class Loop:
                 if stop:
                     raise Interrupted(stop, self.stopped)
                 self.evaluate_if_due(signals)
+                steps.total = self.last
             swap_average(self.step.optimizer.optimizer)
             for index in self._running():
                 self.step.model_of(index)
@@ -132,6 +138,15 @@ class Loop:
     def taken(self) -> int:
         """Steps taken, by every run."""
         return self.states[0].step
+
+    @property
+    def last(self) -> int:
+        """The last step: of ``train.steps``, or the end of the cool-down where ``train.until`` was met."""
+        reached, most = self.states[0].reached, self.train.steps
+        return most if reached is None else min(reached + self.train.until.cooldown, most)
+
+    def _schedule(self) -> Any:
+        return make_schedule(self.step.optimizer.optimizer, self.train, self.taken, self.last)
 
     def take_step(self) -> tuple[float, torch.Tensor]:
         """One optimizer step; gives its learning rate and this process's part of each run's loss, [runs]."""
@@ -196,7 +211,7 @@ class Loop:
             Interrupted: a signal came meanwhile; the evaluations are put off to the resumed runs.
         """
         train, step = self.train, self.taken
-        if step not in (0, train.steps) and not (train.eval_every and step % train.eval_every == 0):
+        if step not in (0, self.last) and not (train.eval_every and step % train.eval_every == 0):
             return
         running, sharded = self._running(), is_sharded(self.step.bare)
         self._count_logs(running)  # as they are without this evaluation
@@ -208,7 +223,9 @@ class Loop:
                 average = average_in_place(self.step.optimizer.optimizer)
                 with average, at_once, self.accelerator.autocast():
                     for index in running:
-                        self.runs[index].evaluate(self.step.model_of(index), step)
+                        run = self.runs[index]
+                        holds = run.evaluate(self.step.model_of(index), step, step == self.last)
+                        self._count(holds)
             except (Interrupted, RuntimeError) as error:
                 # processes get a signal one after another: the first to stop leaves the others waiting
                 if not signals.received or not (isinstance(error, Interrupted) or lost_process(error)):
@@ -217,6 +234,18 @@ class Loop:
                     raise Interrupted(signals.received) from None
                 self.save(recount=False)
                 raise Interrupted(signals.received, self.stopped) from None
+
+    def _count(self, holds: bool) -> None:
+        """Begin the cool-down once the criterion of ``train.until`` has held often enough in a row."""
+        state, until = self.states[0], self.train.until
+        state.held = state.held + 1 if holds else 0
+        if state.reached is None and state.held == until.evaluations:
+            state.reached = state.step
+            self.schedule = self._schedule()
+            _log.info(
+                f"exact match {until.exact_match} on the trained lengths is reached at step {state.step}; "
+                f"the training ends at step {self.last}"
+            )
 
     def save(self, recount: bool = True) -> None:
         """Write a checkpoint of each run, and remove those that are too many; on all processes."""
@@ -253,5 +282,5 @@ class Loop:
     def stopped(self) -> str:
         """The message of a training that was stopped."""
         kept, them = ("a checkpoint of each run", "them") if self.step.isolated else ("a checkpoint", "it")
-        told = f"stopped after step {self.taken} of {self.train.steps}, with {kept}"
+        told = f"stopped after step {self.taken} of {self.last}, with {kept}"
         return f"{told}; the same command resumes {them}"

@@ -27,18 +27,27 @@ def make_optimizer(model: torch.nn.Module, config: TrainConfig, stacked: int = 0
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
-def make_schedule(optimizer: Any, config: TrainConfig, taken: int = 0) -> Any:
+def make_schedule(optimizer: Any, config: TrainConfig, taken: int = 0, last: int | None = None) -> Any:
     """Linear warm-up, constant, cosine decay; stands at `taken` steps.
 
     It is not handed to Accelerate, whose prepared schedulers step once for each process.
+
+    Args:
+        optimizer: whose rate is set.
+        config: rate, steps and their shares.
+        taken: steps taken.
+        last: the last step, where ``train.until`` ends the training; None: ``train.steps``.
     """
+    steps = config.steps if last is None else last
     warmup, decay = round(config.warmup * config.steps), round(config.decay * config.steps)
+    if config.until.exact_match is not None:
+        decay = config.until.cooldown
     for group in optimizer.param_groups:
         group["initial_lr"] = config.learning_rate
     return get_wsd_schedule(
         optimizer,
         num_warmup_steps=warmup,
-        num_stable_steps=max(config.steps - warmup - decay, 0),
+        num_stable_steps=max(steps - warmup - decay, 0),
         num_decay_steps=decay,
         decay_type="cosine",
         min_lr_ratio=config.min_lr_ratio,

@@ -16,8 +16,9 @@ from hf_lgt.data.codec import TextCodec
 from hf_lgt.models.packing import PackedPass
 
 Passes = Sequence[Pass | PackedPass]
-Evaluate = Callable[[torch.nn.Module, int], None]
-"""called with the bare model and the steps taken"""
+Evaluate = Callable[[torch.nn.Module, int, bool], bool]
+"""called with the bare model, the steps taken, and whether they are the last; gives whether the criterion of
+``train.until`` holds, the same on all processes"""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from hf_lgt.checkpointing.run_folder import is_finished, recorded_checkpoint, re
 from hf_lgt.config.schema import Config
 from hf_lgt.data.build import RunData, example_texts
 from hf_lgt.data.eval_sets import TestSets
-from hf_lgt.evaluation.harness import evaluate_tests
+from hf_lgt.evaluation.criterion import Criterion
+from hf_lgt.evaluation.harness import evaluate_tests, trained_cells
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.models.adapters import merged
 from hf_lgt.report.canvas import optional
@@ -41,11 +42,19 @@ class RunResult:
     """A finished run."""
 
     run_dir: Path
-    records: list[EvalRecord]
-    """of the last evaluation"""
-    zero_shot: list[EvalRecord] = field(default_factory=list)
-    """of the one before the first step, of a run that began with pretrained weights"""
+    history: list[EvalRecord]
+    """of all evaluations"""
     figures: list[Path] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[EvalRecord]:
+        """Of the last evaluation."""
+        return last_step(self.history)
+
+    @property
+    def zero_shot(self) -> list[EvalRecord]:
+        """Of the one before the first step, of a run that began with pretrained weights."""
+        return [r for r in self.history if r.step == 0]
 
 
 def train(
@@ -110,7 +119,7 @@ def result_of(config: Config) -> RunResult:
     """What the run's folder says."""
     records = read_records(config.run_dir / EVAL_LOG)
     figures = [path for name in FIGURES if (path := config.run_dir / name).is_file()]
-    return RunResult(config.run_dir, last_step(records), [r for r in records if r.step == 0], figures)
+    return RunResult(config.run_dir, records, figures)
 
 
 def save_run(config: Config, bare: Any, data: RunData) -> None:
@@ -122,7 +131,7 @@ def save_run(config: Config, bare: Any, data: RunData) -> None:
     card = ""
     with optional("the model's card", "the model is saved without it"):
         base = recorded_checkpoint(config.run_dir)
-        records = result_of(config).records
+        records = result_of(config).history
         card = model_card(config, records, example_texts(config, data.tests), data.about, base)
     if is_adapted(bare):
         # left by a run that was stopped here
@@ -160,24 +169,35 @@ def training_run(ready: PreparedRun, accelerator: Accelerator, progress: bool) -
     """What the trainer takes of a run that was made ready."""
     config, data = ready.config, ready.data
     evaluate = evaluator(config, data.tests, accelerator, progress)
-    return TrainingRun(config, ready.model, data.codec, data.source, evaluate, ready.point.checkpoint)
+    return TrainingRun(
+        config,
+        ready.model,
+        data.codec,
+        data.source,
+        evaluate,
+        ready.point.checkpoint,
+    )
 
 
 def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:
     """What the trainer calls: evaluates, appends to ``eval.jsonl``, tells the trackers."""
 
-    def evaluate_at(bare: Any, step: int) -> None:
+    trained, criterion = trained_cells(tests.cells, config), Criterion.of(config)
+
+    def evaluate_at(bare: Any, step: int, last: bool) -> bool:
         records = evaluate_tests(
             bare,
             tests,
             step=step,
             batch_tokens=config.eval.batch_tokens,
-            mistakes=config.eval.mistakes if step == config.train.steps else 0,
+            mistakes=config.eval.mistakes if last else 0,
+            cells=trained if config.eval.during == "trained" and step and not last else None,
             progress=progress and accelerator.is_main_process,
         )
         if accelerator.is_main_process:
             append_lines(config.run_dir / EVAL_LOG, [record.to_json() for record in records])
         means = {f"exact_match/{r.task}/length_{r.length:03d}": r.exact_match for r in records}
         track(accelerator, means, step)
+        return criterion is not None and criterion.holds(step, records)
 
     return evaluate_at

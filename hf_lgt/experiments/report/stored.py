@@ -85,6 +85,7 @@ def _run(r: SeedResult) -> dict[str, Any]:
         **dataclasses.asdict(r.summary),
         "gain": r.gain,
         "recovered": r.recovered,
+        "reached": r.reached,
         "auxiliary_curve": dict(r.auxiliary_curve),
         "regimes_by_step": {step: dataclasses.asdict(found) for step, found in r.by_step.items()},
     }
@@ -149,6 +150,7 @@ def _result(cell: Mapping[str, Any], run: Mapping[str, Any]) -> SeedResult:
         summary=_summary(run),
         auxiliary_curve=_curve(run["auxiliary_curve"]),
         by_step=by_step,
+        reached=None if run.get("reached") is None else _count(run["reached"]),
     )
 
 

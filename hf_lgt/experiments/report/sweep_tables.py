@@ -26,6 +26,7 @@ from hf_lgt.experiments.report.cells import (
     GAP,
     REACH,
     RECOVERED,
+    STEPS,
     WITHIN,
     Measure,
     at_length,
@@ -73,7 +74,7 @@ def sweep_tables(manifest: Manifest, cells: Sequence[SeedGroup]) -> list[Table]:
 def summary_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
     """A row a setting: the three regimes, what is gained, success, and the paper's gap."""
     headers, name = names(manifest, cells)
-    measures = (WITHIN, REACH, BEYOND, GAIN, RECOVERED, EFFECTIVE_90, GAP)
+    measures = (WITHIN, REACH, BEYOND, GAIN, RECOVERED, EFFECTIVE_90, STEPS, GAP)
     means = [[mean_of(cell, measure) for measure in measures] for cell in cells]
     rates = [_success(cell) for cell in cells]
     # a column that no setting has a number for says nothing
@@ -89,7 +90,7 @@ def summary_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
         (*headers, "seeds", *shown, f"seeds with ≥ {SUCCESS} there", "success rate"),
         tuple(rows),
         (_DEFINITIONS, *_pilot(cells), *_other_targets(cells), *_without_gap(cells),
-         *_unfinished(manifest, cells)),
+         *_without_criterion(cells), *_unfinished(manifest, cells)),
     )  # fmt: skip
 
 
@@ -129,6 +130,18 @@ def _without_gap(cells: Sequence[SeedGroup]) -> Iterator[str]:
         reasons = [r.summary.gap_reason for r in cell.results if r.summary.gap_reason]
         if reasons and cell.results[0].summary.auxiliaries:
             yield f"{cell.label}: no gap on {len(reasons)} of {len(cell.results)} seeds ({reasons[0]})."
+
+
+def _without_criterion(cells: Sequence[SeedGroup]) -> Iterator[str]:
+    """Settings with seeds that ended before they had met ``train.until``."""
+    for cell in cells:
+        train, missed = cell.results[0].config.train, sum(r.reached is None for r in cell.results)
+        wanted = train.until.exact_match
+        if wanted is not None and missed:
+            yield (
+                f"{cell.label}: exact match {wanted} on the trained lengths was not reached within "
+                f"{train.steps} steps on {missed} of {len(cell.results)} seeds, which count as they ended."
+            )
 
 
 def _unfinished(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[str]:

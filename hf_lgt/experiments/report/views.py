@@ -165,7 +165,7 @@ def state(run: Run) -> str:
         return "not begun"
     steps = f"{run.config.train.steps:,} steps"
     if run.result is not None:
-        return f"finished, {steps}"
+        return f"finished, {run.step or run.config.train.steps:,} steps"
     where = "no evaluation yet" if run.step is None else f"evaluated at step {run.step:,}"
     return f"unfinished, {where} of {steps}"
 
