@@ -17,6 +17,17 @@ def positive(text: str) -> int:
     return _number(text, 1)
 
 
+def minutes(text: str) -> float:
+    """Argument type: a number above 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float(10**LONGEST):
+        raise argparse.ArgumentTypeError(f"{text[:LONGEST]!r} must be a number of minutes above 0")
+    return found
+
+
 def path(text: str) -> str:
     """Argument type: the path of a file or folder; of ``--option=~/x`` a shell leaves the ``~``."""
     try:

@@ -80,7 +80,11 @@ def check_output(output: Path) -> None:
         )
 
 
-def write_report(folder: Path, output: Path | None = None) -> tuple[Path, ReportedFolder]:
+def write_report(
+    folder: Path,
+    output: Path | None = None,
+    lead: tuple[Sequence[Table], Sequence[Picture]] = ((), ()),
+) -> tuple[Path, ReportedFolder]:
     """Write the report of all experiments and runs at or below a folder.
 
     An earlier report is replaced as a whole.
@@ -88,6 +92,7 @@ def write_report(folder: Path, output: Path | None = None) -> tuple[Path, Report
     Args:
         folder: of runs, of experiments, or one of these.
         output: a folder; None: ``report`` in `folder`.
+        lead: tables and figures that come first in the first experiment.
 
     Returns:
         Path of the page, and what it is about.
@@ -100,7 +105,7 @@ def write_report(folder: Path, output: Path | None = None) -> tuple[Path, Report
         check_output(output)
     found = find_experiments(folder)
     with atomic_directory(output, replace=True) as draft:
-        page = _Page(Path(os.path.realpath(folder)), output, draft / FIGURES)
+        page = _Page(Path(os.path.realpath(folder)), output, draft / FIGURES, lead)
         write_text(draft / INDEX, page.render(found))
     return output / INDEX, found
 
@@ -108,10 +113,17 @@ def write_report(folder: Path, output: Path | None = None) -> tuple[Path, Report
 class _Page:
     """One page: its ids, its runs' entries, its figures' files."""
 
-    def __init__(self, folder: Path, output: Path, figures: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        output: Path,
+        figures: Path,
+        lead: tuple[Sequence[Table], Sequence[Picture]],
+    ) -> None:
         self.folder = folder
         self.output = output
         self.figures = figures
+        self.lead = lead
         self.taken: set[str] = set()
         self.runs: dict[Path, RunView] = {}
         self.configs: dict[str, RunView] = {}
@@ -121,14 +133,17 @@ class _Page:
     def render(self, found: ReportedFolder) -> str:
         """The HTML, at most `LARGEST` bytes where figures can make it so."""
         with drawing("the figures"):
-            pictures = [sweep_pictures(e.manifest, e.cells) if e.cells else [] for e in found.experiments]
+            pictures = [
+                [*(self.lead[1] if i == 0 else ()), *(sweep_pictures(e.manifest, e.cells) if e.cells else ())]
+                for i, e in enumerate(found.experiments)
+            ]
         slugs = [self.id(e.manifest.name) for e in found.experiments]
         saved = [
             [self.saved(slug, picture) for picture in own] for slug, own in zip(slugs, pictures, strict=True)
         ]
         views = [
-            self.experiment(e, slug, own)
-            for e, slug, own in zip(found.experiments, slugs, saved, strict=True)
+            self.experiment(e, slug, own, self.lead[0] if i == 0 else ())
+            for i, (e, slug, own) in enumerate(zip(found.experiments, slugs, saved, strict=True))
         ]
         ways = smaller_ways([figure for own in saved for figure in own])
         for share_configs in (False, True):
@@ -205,7 +220,9 @@ class _Page:
         raster = Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, printable(picture.alt))
         return Saved(view, raster)
 
-    def experiment(self, experiment: Experiment, slug: str, figures: Sequence[Saved]) -> ExperimentView:
+    def experiment(
+        self, experiment: Experiment, slug: str, figures: Sequence[Saved], lead: Sequence[Table]
+    ) -> ExperimentView:
         known: dict[str, RunView] = {}
         groups: dict[str, list[RunView]] = {}
         for run in experiment.runs:
@@ -213,7 +230,7 @@ class _Page:
             known.update({entry.id: view for entry in run.entries})
             groups.setdefault(view.label, []).append(view)
         manifest, done, every = experiment.manifest, experiment.finished, len(experiment.runs)
-        tables = sweep_tables(manifest, experiment.cells) if experiment.cells else []
+        tables = [*lead, *(sweep_tables(manifest, experiment.cells) if experiment.cells else ())]
         summary = f"{done} of {every} runs are finished."
         if done < every:
             summary += (

@@ -1,0 +1,317 @@
+"""What a probe found, as `probe.json` has it: of every model and family two trainings, over some seeds.
+
+Read again, it is the reference that other models are shown beside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from data_builders.reading import UnreadableFileError, read_json
+from data_builders.texts import line
+from hf_lgt.config.schema import short
+from hf_lgt.evaluation.curves import curve
+from hf_lgt.evaluation.measures import effective_length
+from hf_lgt.evaluation.records import LARGEST, grouped_by_step
+from hf_lgt.experiments.probe.battery import Battery
+from hf_lgt.experiments.probe.subjects import ALONE, JOINT, MODEL, Subject
+from hf_lgt.experiments.results import SeedGroup, SeedResult
+from hf_lgt.utils.errors import ConfigError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a family, to its criterion or to the last step."""
+
+    seed: int
+    reached: int | None
+    """step at which the criterion held; None: not within `steps`"""
+    steps: int
+    """most that it could take"""
+    curve: Mapping[int, float]
+    """length -> exact match of the target"""
+    zero_shot: Mapping[int, float]
+    """the same before the first step; empty for a random twin"""
+
+    def beyond(self, trained: int, far: float = float("inf")) -> float | None:
+        """Mean exact match beyond the trained length, up to `far`."""
+        values = [value for length, value in self.curve.items() if trained < length <= far]
+        return fmean(values) if values else None
+
+    def effective(self, level: float) -> int:
+        """See `hf_lgt.evaluation.measures.effective_length`."""
+        return effective_length(self.curve, level)
+
+
+@dataclass(frozen=True)
+class ProbedFamily:
+    """A family of the battery, as its trainings had it."""
+
+    name: str
+    target: str
+    trained: int
+    """longest trained length of the target"""
+    auxiliaries: Mapping[str, int]
+    """task -> its longest trained length"""
+    longest: int
+    """that was evaluated"""
+
+    @property
+    def far(self) -> int:
+        """End of the transfer region."""
+        return max(self.auxiliaries.values(), default=self.longest)
+
+
+@dataclass(frozen=True)
+class ProbedModel:
+    """A model that was probed, or a random twin."""
+
+    label: str
+    name: str
+    twin: bool
+    parameters: int
+    reference: bool = False
+    """whether it comes with the project"""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """All that was found."""
+
+    battery: tuple[str, int, str]
+    """name, version, digest"""
+    families: tuple[ProbedFamily, ...]
+    models: tuple[ProbedModel, ...]
+    trainings: Mapping[tuple[str, str, str], tuple[Training, ...]]
+    """(family, model, arm) -> one of each seed"""
+    not_run: tuple[str, ...] = ()
+    """what the time was too short for"""
+    refused: Mapping[str, str] | None = None
+    """model, or model and family -> why it could not be trained"""
+    made_with: Mapping[str, Any] | None = None
+
+    def pair(self, family: str, model: str) -> list[tuple[Training, Training]]:
+        """(alone, jointly) of each seed that has both."""
+        joint = {t.seed: t for t in self.trainings.get((family, model, JOINT), ())}
+        alone = self.trainings.get((family, model, ALONE), ())
+        return [(t, joint[t.seed]) for t in alone if t.seed in joint]
+
+
+def probe_of(
+    battery: Battery,
+    subjects: Sequence[Subject],
+    cells: Sequence[SeedGroup],
+    not_run: Sequence[str],
+    refused: Mapping[str, str],
+    made_with: Mapping[str, Any],
+) -> Probe:
+    """What the finished runs of a probe say.
+
+    Args:
+        battery: what was asked.
+        subjects: of whom.
+        cells: the experiment's settings, see `hf_lgt.experiments.results.collect`.
+        not_run: what the time was too short for.
+        refused: model -> why it could not be trained.
+        made_with: versions.
+    """
+    families = []
+    for family in battery.families:
+        own = [c for cell in cells if cell.group == family.name for c in cell.results]
+        if own:
+            families.append(_family(family.name, own))
+    known = {cell.point[MODEL] for cell in cells}
+    models = [ProbedModel(s.label, s.name, s.twin, s.parameters) for s in subjects if s.label in known]
+    trainings = {
+        (cell.group, cell.point[MODEL], cell.arm): tuple(
+            _training(r) for r in sorted(cell.results, key=lambda r: r.seed)
+        )
+        for cell in cells
+    }
+    about = (battery.name, battery.version, battery.digest)
+    return Probe(
+        about, tuple(families), tuple(models), trainings, tuple(not_run), dict(refused), dict(made_with)
+    )
+
+
+def _family(name: str, results: Sequence[SeedResult]) -> ProbedFamily:
+    joint = next((r for r in results if r.arm == JOINT), results[0])
+    mixture = joint.config.mixture
+    auxiliaries = {c.task: c.lengths[1] for c in mixture if c.role == "auxiliary"}
+    summary = joint.summary
+    return ProbedFamily(name, summary.target, summary.target_length, auxiliaries, max(summary.curve))
+
+
+def _training(result: SeedResult) -> Training:
+    before = grouped_by_step(result.records).get(0, [])
+    return Training(
+        result.seed,
+        result.reached,
+        result.config.train.steps,
+        dict(result.summary.curve),
+        curve(before, result.summary.target),
+    )
+
+
+def probe_data(probe: Probe) -> dict[str, Any]:
+    """As `probe.json` holds it."""
+    name, version, digest = probe.battery
+    return {
+        "format": FORMAT,
+        "battery": {"name": name, "version": version, "digest": digest},
+        "made_with": probe.made_with,
+        "models": [
+            {"label": m.label, "name": m.name, "random_twin": m.twin, "parameters": m.parameters}
+            for m in probe.models
+        ],
+        "families": [
+            {
+                "name": f.name,
+                "target": f.target,
+                "trained": f.trained,
+                "auxiliaries": dict(f.auxiliaries),
+                "longest": f.longest,
+                "trainings": [
+                    {
+                        "model": model,
+                        "arm": arm,
+                        "seed": t.seed,
+                        "reached": t.reached,
+                        "steps": t.steps,
+                        "curve": t.curve,
+                        "zero_shot": t.zero_shot,
+                    }
+                    for (family, model, arm), own in probe.trainings.items()
+                    if family == f.name
+                    for t in own
+                ],
+            }
+            for f in probe.families
+        ],
+        "not_run": list(probe.not_run),
+        "refused": probe.refused,
+    }
+
+
+def write_data(probe: Probe) -> str:
+    """The text of `probe.json`."""
+    return json.dumps(probe_data(probe), indent=1) + "\n"
+
+
+def read_probe(path: Path) -> Probe:
+    """What `write_data` gave.
+
+    Raises:
+        ConfigError: the file cannot be read, or is none.
+    """
+    try:
+        data = read_json(path)
+    except (UnreadableFileError, OSError) as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ConfigError([f"{path} is no file of a probe of format {FORMAT}; run the probe again"])
+    try:
+        return _probe(data)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        told = line(str(error)) if not isinstance(error, KeyError) else f"it lacks {error}"
+        raise ConfigError([f"{path} is damaged ({told}); run the probe again"]) from None
+
+
+def _probe(data: Mapping[str, Any]) -> Probe:
+    models = tuple(
+        ProbedModel(_text(m["label"]), _text(m["name"]), bool(m["random_twin"]), _count(m["parameters"]))
+        for m in data["models"]
+    )
+    labels = {model.label for model in models}
+    families: list[ProbedFamily] = []
+    trainings: dict[tuple[str, str, str], list[Training]] = {}
+    for f in data["families"]:
+        auxiliaries = {_text(task): _count(longest) for task, longest in f["auxiliaries"].items()}
+        families.append(
+            ProbedFamily(
+                _text(f["name"]), _text(f["target"]), _count(f["trained"]), auxiliaries, _count(f["longest"])
+            )
+        )
+        for key, training in _trainings(f["trainings"], labels):
+            trainings.setdefault((families[-1].name, *key), []).append(training)
+    own = data["battery"]
+    return Probe(
+        (_text(own["name"]), _count(own["version"]), _text(own["digest"])),
+        tuple(families),
+        models,
+        {key: tuple(found) for key, found in trainings.items()},
+        tuple(map(_text, data["not_run"])),
+        {_text(label): _text(reason) for label, reason in data["refused"].items()},
+        data["made_with"],
+    )
+
+
+def _trainings(
+    given: Sequence[Mapping[str, Any]], labels: set[str]
+) -> Iterator[tuple[tuple[str, str], Training]]:
+    for t in given:
+        if t["model"] not in labels or t["arm"] not in (ALONE, JOINT):
+            raise ValueError(f"a training of model {short(t['model'])}, arm {short(t['arm'])}")
+        if not t["curve"]:
+            raise ValueError("a training without a curve")
+        reached = None if t["reached"] is None else _count(t["reached"])
+        training = Training(
+            _count(t["seed"]), reached, _count(t["steps"]), _curve(t["curve"]), _curve(t["zero_shot"])
+        )
+        yield (t["model"], t["arm"]), training
+
+
+def _curve(data: Mapping[str, Any]) -> dict[int, float]:
+    found = {}
+    for length, value in data.items():
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValueError(f"{short(value)} is no share")
+        found[_count(int(length))] = float(value)
+    return dict(sorted(found.items()))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{short(value)} is no string")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= LARGEST:
+        raise ValueError(f"{short(value)} is no integer from 0 to {LARGEST}")
+    return value
+
+
+def with_references(probe: Probe, references: Sequence[tuple[Path, Probe]]) -> tuple[Probe, list[str]]:
+    """The probe with the references of the same battery, and why others are left out.
+
+    A reference whose name is that of a model that was probed here is left out too.
+    """
+    models, trainings, notes = list(probe.models), dict(probe.trainings), []
+    families = [f.name for f in probe.families]
+    for path, other in references:
+        if other.battery != probe.battery:
+            name, version, digest = other.battery
+            notes.append(
+                f"{path.name} is of battery {name} version {version} ({digest}), not of this one; its "
+                "numbers are not comparable and are left out"
+            )
+            continue
+        for model in other.models:
+            if model.label in [m.label for m in models]:
+                continue
+            models.append(ProbedModel(model.label, model.name, model.twin, model.parameters, reference=True))
+            trainings |= {
+                key: found
+                for key, found in other.trainings.items()
+                if key[1] == model.label and key[0] in families
+            }
+    return Probe(probe.battery, probe.families, tuple(models), trainings, probe.not_run, probe.refused,
+                 probe.made_with), notes  # fmt: skip

@@ -1,0 +1,134 @@
+"""The models that are probed, each with its random twin, and the runs that this takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_builders.texts import CONTROLS
+from hf_lgt.config.schema import short
+from hf_lgt.experiments.controls import TRANSFER
+from hf_lgt.experiments.plan import PlannedRun, plan
+from hf_lgt.experiments.probe.battery import Battery, BatteryFamily
+from hf_lgt.experiments.spec import ArmSpec, ExperimentSpec
+from hf_lgt.utils.errors import ConfigError
+
+ALONE, JOINT = "target_alone", TRANSFER
+"""the two trainings of a family: the target alone, and jointly with its auxiliaries"""
+TWIN = " (random twin)"
+MODEL = "model"
+"""the axis on which models lie in the experiment"""
+LONGEST_LABEL = 40
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, or its random twin."""
+
+    label: str
+    name: str
+    """what the user called it; of a twin, what it is the twin of"""
+    settings: Mapping[str, Any]
+    """``section.key`` -> value: where its runs start, and what a model of its size is trained with"""
+    twin: bool = False
+    parameters: int = field(default=0, compare=False)
+    """0 where they are not known yet"""
+
+
+def subjects_of(names: Sequence[str]) -> list[Subject]:
+    """The models that a user named, as ``NAME`` or ``NAME@REVISION``.
+
+    Raises:
+        ConfigError: a name is none, or stands there twice.
+    """
+    faults = [f"MODEL: {short(name)} is no name of a model" for name in names if not _is_name(name)]
+    faults += [
+        f"MODEL: {short(name)} is there twice" for name in dict.fromkeys(names) if names.count(name) > 1
+    ]
+    if faults:
+        raise ConfigError(faults)
+    labels: list[str] = []
+    for name in names:
+        label, number = _label(name), 2
+        while label in labels:
+            label, number = f"{_label(name)}-{number}", number + 1
+        labels.append(label)
+    return [Subject(label, name, start_of(name)) for label, name in zip(labels, names, strict=True)]
+
+
+def _is_name(name: str) -> bool:
+    return bool(name.strip()) and not CONTROLS.search(name) and not name.startswith("@")
+
+
+def start_of(name: str) -> dict[str, Any]:
+    """Where the runs of a model start."""
+    path, revision = _parts(name)
+    own = {"model.init": "pretrained", "model.name_or_path": path}
+    return own | ({"model.revision": revision} if revision else {})
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Name and revision; a path that exists as it stands has none."""
+    path, _, revision = name.rpartition("@")
+    return (name, "") if not path or Path(name).exists() else (path, revision)
+
+
+def _label(name: str) -> str:
+    """The last part of a name that says something: that of a run's folder where ``model`` is the last."""
+    path, revision = _parts(name)
+    parts = [part for part in re.split(r"[/\\]", path.removeprefix("package:")) if part not in ("", ".")]
+    kept = parts[-1:] or [path]
+    if kept == ["model"] and len(parts) > 2:
+        kept = parts[-3:-1]
+    own = "/".join(kept) + (f"@{revision}" if revision else "")
+    return own[-LONGEST_LABEL:]
+
+
+def twins_of(models: Sequence[Subject]) -> list[Subject]:
+    """A random twin for each model; one for all revisions of a model, which have one architecture."""
+    twins: dict[str, Subject] = {}
+    for model in models:
+        path, _ = _parts(model.name)
+        settings = {key: value for key, value in model.settings.items() if key != "peft.method"}
+        settings["model.init"] = "random"
+        label = f"{_label(path) if model.label.startswith(_label(path)) else model.label}{TWIN}"
+        twins.setdefault(path, Subject(label, model.name, settings, True, model.parameters))
+    return list(twins.values())
+
+
+def planned_runs(
+    battery: Battery, subjects: Sequence[Subject], corpora: Path, overrides: Sequence[str]
+) -> tuple[ExperimentSpec, list[PlannedRun]]:
+    """The experiment that asks every family of every model, and its runs.
+
+    Args:
+        battery: the families.
+        subjects: models and twins.
+        corpora: folder below which the families' corpora are.
+        overrides: ``section.key=value`` for all runs.
+
+    Raises:
+        ConfigError: see `hf_lgt.experiments.plan.plan`.
+    """
+    spec = ExperimentSpec(
+        name=battery.name,
+        file=battery.file,
+        arms=(ArmSpec(JOINT, ready=JOINT), ArmSpec(ALONE, ready=ALONE)),
+        seeds=battery.seeds,
+        groups={family.name: config_of(family, corpora) for family in battery.families},
+        axes={MODEL: {subject.label: subject.settings for subject in subjects}},
+    )
+    return spec, plan(spec, overrides)
+
+
+def config_of(family: BatteryFamily, corpora: Path) -> dict[str, Any]:
+    """A family's config as plain data, with its corpus where it has one."""
+    config = dict(family.config)
+    if family.corpus is not None:
+        place = {"source": "dataset", "path": str(corpora / family.name), "tags": False}
+        config["data"] = {**config.get("data", {}), **place}
+        config["model"] = {**config.get("model", {}), "tokenizer": "text"}
+    return config
