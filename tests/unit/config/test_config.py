@@ -8,6 +8,8 @@ from data_builders import list_tasks
 from hf_lgt.config.load import config_from_dict, load_config
 from hf_lgt.config.schema import Config, describe_keys
 from hf_lgt.experiments.plan import plan
+from hf_lgt.experiments.probe.battery import load_battery
+from hf_lgt.experiments.probe.subjects import planned_runs, subjects_of
 from hf_lgt.experiments.spec import load_comparison, load_sweep
 from hf_lgt.pretraining.config import load_pretrain_config
 from hf_lgt.utils import yaml
@@ -57,10 +59,13 @@ def test_every_recipe_config_is_valid():
         if p.parent.name not in ("lm_eval", "accelerate")
     ]
     keys = {p: set(yaml.load(p.read_text())) for p in paths}
-    sweeps = [p for p in paths if "seeds" in keys[p] and keys[p] & {"config", "groups"}]
+    batteries = [p for p in paths if "families" in keys[p]]
+    sweeps = [
+        p for p in paths if "seeds" in keys[p] and keys[p] & {"config", "groups"} and p not in batteries
+    ]
     comparisons = [p for p in paths if "arms" in keys[p] and p not in sweeps]
     pretrainings = [p for p in paths if p.name.startswith("pretrain")]
-    runs = set(paths) - set(sweeps) - set(comparisons) - set(pretrainings)
+    runs = set(paths) - set(sweeps) - set(comparisons) - set(pretrainings) - set(batteries)
     assert len(runs) >= 7
     for path in runs:
         assert load_config(path).name
@@ -73,6 +78,9 @@ def test_every_recipe_config_is_valid():
     assert len(sweeps) >= 26
     for path in sweeps:
         assert plan(load_sweep(path))
+    assert batteries
+    for path in batteries:
+        assert planned_runs(load_battery(path), subjects_of(["org/model"]), ROOT / "corpora", [])
 
 
 def test_the_demo_file_is_read():
