@@ -1,50 +1,11 @@
 """Compare arms over seeds, and over pretraining checkpoints where the comparison lists some.
 
-`python recipes/compare.py recipes/demo [--section.key VALUE ...]`. Runs that are finished are kept; the
-others run in parallel processes.
+The same as `hf-lgt compare`.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from hf_lgt.commands import cli
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = cli.parser("Run every arm of a comparison over its seeds; table and figure.")
-    arguments.add_argument("comparison", type=cli.path, help="folder with a compare.yaml, or such a file")
-    arguments.add_argument("--seeds", help="seeds instead of the file's, as 0,1,2")
-    arguments.add_argument(
-        "--checkpoints", metavar="REVISIONS", help="some of the file's revisions, as step-1000,step-2000"
-    )
-    arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores; 1 with a GPU]")
-    cli.add_together_option(arguments)
-    known, overrides = cli.parse_options(arguments, argv)
-
-    return cli.guard(lambda: _compare(known, overrides))
-
-
-def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
-    import dataclasses
-
-    from hf_lgt.commands.experiment import Execution, run_experiment
-    from hf_lgt.experiments.plan import plan
-    from hf_lgt.experiments.revisions import choose
-    from hf_lgt.experiments.spec import load_comparison
-
-    spec = load_comparison(known.comparison)
-    if known.seeds is not None:
-        spec = dataclasses.replace(spec, seeds=cli.seeds(known.seeds))
-    if known.checkpoints is not None:
-        spec = dataclasses.replace(spec, checkpoints=choose(spec.checkpoints, known.checkpoints))
-    runs = plan(spec, overrides)
-    how = Execution(Path(__file__).with_name("finetune.py"), known.jobs, known.together)
-    return run_experiment(spec, runs, runs, how)
-
+from hf_lgt.commands.compare import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ from hf_lgt.commands import cli
 from hf_lgt.experiments.bundles import bundles
 from hf_lgt.experiments.checkpoint_series import collect_checkpoints
 from hf_lgt.experiments.folder_lock import LOGS, experiment_lock
-from hf_lgt.experiments.launch import check_checkpoints, check_data, last_error, run_all, usual_jobs
+from hf_lgt.experiments.launch import FINETUNE, check_checkpoints, check_data, last_error, run_all, usual_jobs
 from hf_lgt.experiments.plan import PlannedRun, distinct, manifest_of, record_plan, todo
 from hf_lgt.experiments.report.outputs import write_checkpoint_comparison, write_results
 from hf_lgt.experiments.report.stored import Results
@@ -27,8 +27,6 @@ from hf_lgt.utils.progress import bar
 class Execution:
     """How runs are executed."""
 
-    recipe: Path
-    """path of ``recipes/finetune.py``"""
     jobs: int | None = None
     """processes at a time; None: as `usual_jobs` has it"""
     together: int = 1
@@ -88,15 +86,13 @@ def execute_runs(
     """
     with bar(total=len(missing), unit="run", desc=title, smoothing=0) as done:
         if how.on_slurm:
-            return run_on_slurm(
-                spec, missing, folder, how.recipe, how.retries, lambda run, well: done.update()
-            )
+            return run_on_slurm(spec, missing, folder, how.retries, lambda run, well: done.update())
         jobs = bundles(missing, how.together)
         for bundle in jobs:
             bundle.write_configs()
         failed = run_all(
             jobs,
-            how.recipe,
+            FINETUNE,
             folder / LOGS,
             how.jobs or usual_jobs(),
             lambda bundle, well: done.update(len(bundle.runs)),

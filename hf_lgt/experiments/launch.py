@@ -40,7 +40,7 @@ class Job(Protocol):
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What `recipes/finetune.py` is called with."""
+        """What `FINETUNE` is called with."""
         ...
 
     @property
@@ -50,8 +50,10 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
+FINETUNE = (sys.executable, "-m", "hf_lgt", "finetune")
+"""what trains a run, wherever the package is installed"""
 USER_ERROR = 2
-"""a recipe's status after a mistake of the user's"""
+"""a command's status after a mistake of the user's"""
 LONGEST_LOG_END = 1 << 20
 """bytes in which the last error of a run is looked for"""
 PATIENCE = 60.0
@@ -60,7 +62,7 @@ PATIENCE = 60.0
 
 def run_all(
     planned: Sequence[J],
-    recipe: Path,
+    command: Sequence[str],
     logs: Path,
     jobs: int,
     tell: Callable[[J, bool], None],
@@ -70,7 +72,7 @@ def run_all(
 
     Args:
         planned: the runs; those that are finished are left as they are.
-        recipe: path of ``recipes/finetune.py``.
+        command: program that trains a run, with its own arguments: `FINETUNE`.
         logs: folder for what the runs print.
         jobs: processes at a time; the cores are divided among them, unless OMP_NUM_THREADS is set.
         tell: called after each run with whether it went well.
@@ -95,7 +97,7 @@ def run_all(
     def attempt(item: J, log: Path) -> int:
         with open(log, "ab") as file:
             child = Popen(
-                [sys.executable, str(recipe), *item.arguments],
+                [*command, *item.arguments],
                 stdin=DEVNULL,
                 stdout=file,
                 stderr=STDOUT,

@@ -39,6 +39,7 @@ CORPUS_TAKES = {
     "redaction": {"huggingface_hub"},
 }
 LEVEL = {part: level for level, parts in enumerate([[BELOW], *LAYERS, [ABOVE]]) for part in parts}
+LEVEL["__main__"] = LEVEL[ABOVE]
 
 
 def part_of(module):

@@ -57,7 +57,6 @@ def run_on_slurm(
     spec: ExperimentSpec,
     missing: Sequence[PlannedRun],
     folder: Path,
-    recipe: Path,
     retries: int,
     tell: Callable[[PlannedRun, bool], None],
 ) -> list[tuple[PlannedRun, Path]]:
@@ -70,7 +69,6 @@ def run_on_slurm(
         spec: the sweep; its ``slurm`` is read by `hf_lgt.experiments.slurm.settings.read_settings`.
         missing: runs to do, each once.
         folder: the sweep's own.
-        recipe: path of ``recipes/finetune.py``.
         retries: how often a run is started again, and how often it is submitted again.
         tell: called after each run with whether it went well.
 
@@ -88,7 +86,7 @@ def run_on_slurm(
         return []
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     with RunLock.acquire(folder / FOLDER):
-        driver = _Driver(spec, missing, folder, recipe, retries, settings, tell)
+        driver = _Driver(spec, missing, folder, retries, settings, tell)
         with driver.told_of_jobs():
             return driver.run()
 
@@ -101,12 +99,11 @@ class _Driver:
         spec: ExperimentSpec,
         missing: Sequence[PlannedRun],
         folder: Path,
-        recipe: Path,
         retries: int,
         settings: SlurmSettings,
         tell: Callable[[PlannedRun, bool], None],
     ) -> None:
-        self.spec, self.folder, self.recipe = spec, folder, recipe.resolve()
+        self.spec, self.folder = spec, folder
         self.retries, self.settings, self.tell = retries, settings, tell
         self.jobs = Jobs(folder)
         self.waiting = _Waiting({run.id: run for run in missing})
@@ -224,7 +221,6 @@ class _Driver:
         return SlurmTask(
             runs=tuple(TaskRun(run.id, run.run_dir, run.arguments, run.log) for run in runs),
             place=Path.cwd(),
-            recipe=self.recipe,
             logs=self.folder / LOGS,
             report=report,
             at_a_time=self.settings.jobs_at_a_time,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt.checkpointing.run_folder import is_finished
-from hf_lgt.experiments.launch import run_all
+from hf_lgt.experiments.launch import FINETUNE, run_all
 from hf_lgt.utils.atomic_io import write_text
 from hf_lgt.utils.signals import Interrupted
 from hf_lgt.utils.streams import make_tolerant
@@ -55,7 +55,6 @@ class SlurmTask:
     runs: tuple[TaskRun, ...]
     place: Path
     """the directory in which the sweep was called"""
-    recipe: Path
     logs: Path
     report: Path
     """file that is written when no run is left to do: the ids of those that failed"""
@@ -175,7 +174,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     try:
         failed = run_all(
-            runs, Path(told["recipe"]), Path(told["logs"]), told["at_a_time"], _tell, retries=told["retries"]
+            runs, FINETUNE, Path(told["logs"]), told["at_a_time"], _tell, retries=told["retries"]
         )
     except Interrupted as error:
         return error.status

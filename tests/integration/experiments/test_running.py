@@ -61,7 +61,7 @@ def runs(tmp_path):
         planned = [Job(tmp_path / name, (str(tmp_path / name), text)) for name, text in statuses.items()]
         told = {}
         failed = run_all(
-            planned, recipe, tmp_path / "logs", jobs,
+            planned, (sys.executable, str(recipe)), tmp_path / "logs", jobs,
             lambda job, well: told.__setitem__(job.run_dir.name, well), retries=retries,
         )  # fmt: skip
         counted = {
@@ -115,7 +115,13 @@ def test_a_run_that_another_sweep_finished_meanwhile_is_no_failure(runs, tmp_pat
     )
     told = {}
     planned = [Job(tmp_path / name, (str(tmp_path / name), name)) for name in "ab"]
-    failed = run_all(planned, recipe, tmp_path / "logs", 1, lambda job, well: told.update({job.log: well}))
+    failed = run_all(
+        planned,
+        (sys.executable, str(recipe)),
+        tmp_path / "logs",
+        1,
+        lambda job, well: told.update({job.log: well}),
+    )
     assert failed == []
     assert told == {"a.log": True, "b.log": True}
 
@@ -136,15 +142,18 @@ def test_a_log_keeps_every_attempt(runs, tmp_path):
 
 def test_a_run_that_an_earlier_command_is_still_stopping_is_waited_for(tmp_path, monkeypatch, news):
     (tmp_path / "recipe.py").write_text(RECIPE)
+    command = (sys.executable, str(tmp_path / "recipe.py"))
     job, told = Job(tmp_path / "a", (str(tmp_path / "a"), "2,0")), {}
     with RunLock.acquire(job.run_dir):
         monkeypatch.setattr(running, "PATIENCE", 0.1)
-        assert run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__)
+        assert run_all(
+            [job], (sys.executable, str(tmp_path / "recipe.py")), tmp_path / "logs", 1, told.__setitem__
+        )
     monkeypatch.setattr(running, "PATIENCE", 60.0)
     lock = RunLock.acquire(job.run_dir)
     given_back = threading.Timer(0.8, lock.release)
     given_back.start()
-    run_all([job], tmp_path / "recipe.py", tmp_path / "logs", 1, told.__setitem__)
+    run_all([job], command, tmp_path / "logs", 1, told.__setitem__)
     assert not given_back.is_alive()
     assert told == {job: True}
     assert news == 2 * [f"waiting for {lock.mine}, which is writing {job.run_dir}"]
@@ -160,10 +169,8 @@ def test_the_users_number_of_threads_is_kept(runs, tmp_path, monkeypatch):
     assert "with 1 threads" in (tmp_path / "logs" / "b.log").read_text(), "never less than one"
 
 
-def test_the_interpreter_is_this_one(runs, tmp_path):
-    (tmp_path / "recipe.py").write_text("import sys; print(sys.executable)")
-    runs(a="0")
-    assert (tmp_path / "logs" / "a.log").read_text().strip() == sys.executable
+def test_runs_are_those_of_this_interpreter_and_of_the_installed_package():
+    assert (sys.executable, "-m", "hf_lgt", "finetune") == running.FINETUNE
 
 
 def test_no_more_threads_than_slurm_gave_the_task(runs, tmp_path, monkeypatch):
