@@ -5,7 +5,7 @@
     python benchmarks/run.py --growth         # time and memory against sizes, some ten minutes
     python benchmarks/run.py --gpu            # on a machine with a GPU
 
-Writes benchmarks/speed.json and the table of benchmarks/README.md and README.md; --quick only prints.
+Writes benchmarks/speed.json and the table of benchmarks/README.md and docs/speed.md; --quick only prints.
 """
 
 from __future__ import annotations

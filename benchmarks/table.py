@@ -1,4 +1,4 @@
-"""The table of speed, from speed.json into benchmarks/README.md and README.md."""
+"""The table of speed, from speed.json into benchmarks/README.md and docs/speed.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tabulate import tabulate
 from benchmarks.sides import OURS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+PAGES = (ROOT / "docs" / "speed.md", ROOT / "benchmarks" / "README.md")
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 GROWTH = "<!-- growth: begin -->", "<!-- growth: end -->"
 SMOLLM = "<!-- smollm: begin -->", "<!-- smollm: end -->"

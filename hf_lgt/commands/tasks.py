@@ -33,7 +33,7 @@ def _example(name: str) -> str:
     from data_builders.sampling import stream
 
     task = get_task(name)
-    length = max(task.smallest_length({}), 3)
+    length = max(task.min_length, 3)
     ((prompt, answer),) = task.sample(stream(0, "example"), length, 1).text()
     text = f"{prompt}{answer}"
     return text if len(text) <= 60 else f"{text[:59]}…"
@@ -48,7 +48,8 @@ def _one(name: str) -> int:
         task = get_task(name)
     except TaskError as error:
         raise ConfigError([str(error)]) from None
-    print(f"{name}, {task.family}; shortest length {task.smallest_length({})}\n{_example(name)}\n")
+    print(f"{name}, {task.family}: {task.summary}\nlength: {task.length_unit}, from {task.min_length}")
+    print(f"{_example(name)}\n")
     for key, option in task.options.items():
         print(f"  options.{key:<20}{option.doc} [{option.default!r}]")
     return 0

@@ -50,8 +50,9 @@ def recovered_fraction(reach: float | None, alone: float | None, long: float | N
 def effective_length(own: Curve, level: float) -> int:
     """The longest evaluated length up to which exact match stays at `level` or above; 0 without any.
 
-    >>> [effective_length({1: 1.0, 2: 0.9, 3: 0.4, 4: 0.6}, level) for level in (0.9, 0.5, 0.1)]
-    [2, 2, 4]
+    Examples:
+        >>> [effective_length({1: 1.0, 2: 0.9, 3: 0.4, 4: 0.6}, level) for level in (0.9, 0.5, 0.1)]
+        [2, 2, 4]
     """
     longest = 0
     for length in sorted(own):

@@ -230,7 +230,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 def test_a_new_module_of_tasks_may_import_from_the_front_door(tmp_path):
     shutil.copytree(ROOT / "data_builders", tmp_path / "data_builders")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "docs/how-to/python.md").read_text(encoding="utf-8")
     snippet = readme.split("```python\nfrom data_builders import Sample, register_task")[1].split("```")[0]
     module = "from data_builders import Sample, register_task" + snippet
     (tmp_path / "data_builders/tasks/a_first.py").write_text(module)

@@ -1,0 +1,95 @@
+"""The README is one page, the documentation builds without a dead link, and the tutorial's commands run."""
+
+import os
+import re
+import shlex
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.support import checkpoints, forked
+
+FEW = {
+    "finetune": ["--train.steps", "4", "--train.warmup", "0.5", "--eval.examples", "4", "--eval.every", "4",
+                 "--eval.lengths", "[4,12]"],
+    "evaluate": ["--eval.examples", "4"],
+    "compare": ["--train.steps", "4", "--train.average", "0", "--eval.examples", "4", "--jobs", "2"],
+    "sweep": ["--train.steps", "4", "--train.average", "0", "--eval.examples", "4"],
+    "probe": ["--train.steps", "10", "--train.until.cooldown", "2", "--train.eval_every", "5",
+              "--train.batch_size", "2", "--eval.examples", "2", "--families", "copy"],
+}  # fmt: skip
+"""what makes a command of the tutorial short"""
+
+
+def blocks(page, kind):
+    """The blocks of a page in some language, with the title of each."""
+    return re.findall(rf"^```{kind}(?: title=\"([^\"\n]*)\")?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_is_one_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_commands_of_the_pages_exist():
+    """Each `hf-lgt WORD`, with a recipe that it names."""
+    from hf_lgt.commands.main import COMMANDS
+    from hf_lgt.config.shipped import COMPARISON, CONFIG, SWEEP, recipe_file
+
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.md")]
+    found = set()
+    for page in pages:
+        for _, block in blocks(page.read_text(encoding="utf-8"), "bash"):
+            for line in re.findall(
+                r"^(?:accelerate launch .*-m hf_lgt|hf-lgt) (.*)$", block.replace("\\\n", ""), re.MULTILINE
+            ):
+                words = shlex.split(line, comments=True)
+                assert words[0] in {*COMMANDS, "COMMAND"}, f"{page}: {line}"
+                found.add(words[0])
+                kinds = {"compare": COMPARISON, "sweep": SWEEP}
+                if words[0] in kinds and not words[1].endswith(".yaml"):
+                    named = recipe_file(words[1].removeprefix("recipes/"), kinds[words[0]])
+                    assert os.path.exists(named), f"{page}: {line}"  # noqa: PTH110
+    assert {"finetune", "compare", "sweep", "probe", "report"} <= found
+    assert recipe_file("demo", CONFIG).endswith("demo/transfer.yaml")
+
+
+def test_the_documentation_builds_without_a_dead_link(tmp_path):
+    pytest.importorskip("mkdocs", reason="pip install -e '.[docs]'")
+    done = forked.real(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", f"--site-dir={tmp_path / 'site'}"],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    keys = (tmp_path / "site/reference/config/index.html").read_text(encoding="utf-8")
+    assert "train.until.exact_match" in keys
+    assert "reverse_add" in (tmp_path / "site/reference/tasks/index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "site/recipes/demo/index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_run(tmp_path):
+    page = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    checkpoint = checkpoints.write(tmp_path / "checkpoint")
+    for title, text in blocks(page, "yaml"):
+        (tmp_path / title).write_text(text)
+    ran = []
+    for _, block in blocks(page, "bash"):
+        for line in block.splitlines():
+            words = shlex.split(line.replace("HuggingFaceTB/SmolLM2-135M", str(checkpoint)), comments=True)
+            assert words[0] == "hf-lgt"
+            short = [] if "--dry_run" in words else FEW.get(words[1], [])
+            given = [word for word in words if word.startswith("--")]
+            kept = [w for flag, value in zip(short[::2], short[1::2], strict=True) if flag not in given
+                    or flag == "--train.steps" for w in (flag, value)]  # fmt: skip
+            done = forked.run([sys.executable, "-m", "hf_lgt", *words[1:], *kept], timeout=300, cwd=tmp_path)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            ran.append(words[1])
+    assert ran.count("finetune") >= 3
+    assert {"evaluate", "compare", "recipes", "sweep", "report", "probe"} <= set(ran)
+    assert (tmp_path / "runs/report/index.html").is_file()
+    assert (tmp_path / "runs/demo-checkpoint/seed-0/model").is_dir()
