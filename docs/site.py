@@ -6,6 +6,7 @@ is the root and everything else stands at its place in the repository.
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
@@ -28,7 +29,8 @@ def on_files(files: Files, config: Any) -> Files:
             # the site's own first page
             name = "about.md" if name == "README.md" else name
             files.append(File.generated(config, name, abs_src_path=str(path)))
-    for name, text in (("reference/config.md", _config()), ("reference/tasks.md", _tasks())):
+    made = {"reference/config.md": _config(), "reference/tasks.md": _tasks(), "own-task.md": _notebook()}
+    for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files
 
@@ -46,6 +48,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"{match[1]}{os.path.relpath(target, posixpath.dirname(site) or '.')}{match[3]}"
 
     return LINK.sub(link, markdown)
+
+
+def _notebook() -> str:
+    """The notebook as a page."""
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    parts.append("This page is the notebook [notebook.ipynb](notebook.ipynb).")
+    return "\n\n".join(parts) + "\n"
 
 
 def _config() -> str:

@@ -247,8 +247,7 @@ def _tell_os_error(error: OSError) -> int:
 
 
 def load_run_config(path: str, overrides: Sequence[str]) -> Config:
-    """`load_config` of a file or a shipped recipe, imported late so that ``--help`` stays quick."""
+    """`load_config`, imported late so that ``--help`` stays quick."""
     from hf_lgt.config.load import load_config
-    from hf_lgt.config.shipped import CONFIG, recipe_file
 
-    return load_config(recipe_file(path, CONFIG), overrides)
+    return load_config(path, overrides)

@@ -34,6 +34,7 @@ from hf_lgt.config.schema import (
     plain_data,
     short,
 )
+from hf_lgt.config.shipped import CONFIG, recipe_file
 from hf_lgt.config.validate import cross_faults
 from hf_lgt.config.validate_model import Fault
 from hf_lgt.utils.errors import ConfigError
@@ -127,13 +128,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read the config of a run, apply overrides, check everything.
 
     Args:
-        path: YAML file, see `load_spec`.
+        path: YAML file, see `load_spec`, or the name of a recipe that comes along, as ``demo``.
         overrides: ``section.key=value``, the value in YAML; ``mixture.0.lengths=[1,4]`` reaches into
             lists.
 
     Raises:
         ConfigError: with every fault.
     """
+    path = recipe_file(str(path), CONFIG)
     config = load_spec(RUN, path, overrides)
     if faults := consent_faults(path, overrides, config.model):
         raise ConfigError([printable(fault) for fault in faults])

@@ -1,5 +1,6 @@
 """The README is one page, the documentation builds without a dead link, and the tutorial's commands run."""
 
+import json
 import os
 import re
 import shlex
@@ -69,6 +70,20 @@ def test_the_documentation_builds_without_a_dead_link(tmp_path):
     assert "train.until.exact_match" in keys
     assert "reverse_add" in (tmp_path / "site/reference/tasks/index.html").read_text(encoding="utf-8")
     assert (tmp_path / "site/recipes/demo/index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+    """As one program in a fresh process, as a kernel would run its cells."""
+    cells = json.loads((ROOT / "docs/notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    last = code.pop().rpartition("\n")
+    program = tmp_path / "program.py"
+    program.write_text("\n\n".join([*code, f"{last[0]}\nprint('said', {last[2]})"]))
+    done = forked.run([sys.executable, str(program)], timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "said <rotate>aBcD=" in done.stdout
+    assert done.stdout.count("  10: ") == 2
 
 
 @pytest.mark.slow
