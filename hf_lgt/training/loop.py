@@ -32,7 +32,7 @@ from hf_lgt.utils.errors import RunError
 from hf_lgt.utils.fsdp import full_optimizer, full_weights, is_sharded
 from hf_lgt.utils.jsonl import count_lines
 from hf_lgt.utils.prefetch import Prefetcher
-from hf_lgt.utils.progress import bar
+from hf_lgt.utils.progress import Estimate, bar
 from hf_lgt.utils.seeding import dropout_seed, seed_generators
 from hf_lgt.utils.signals import Interrupted, Signals
 from hf_lgt.utils.threads import log_threads
@@ -114,12 +114,15 @@ class Loop:
             desc=self.runs[0].config.name if count == 1 else f"{count} runs",
             unit="step",
         )
+        estimate = Estimate(self.taken, self.last)
         with Signals() as signals, steps, closing(self):
             if self.taken or evaluate_first:
                 self.evaluate_if_due(signals)
             while self.taken < self.last and not all(self.failed):
                 rate, losses = self.take_step()
                 steps.update()
+                if told := estimate.after(self.taken):
+                    _log.info(told)
                 if self.taken in (1, self.last) or self.taken % train.log_every == 0:
                     steps.set_postfix(loss=f"{self.log(losses, rate):.4f}", refresh=False)
                 stop = signals.agreed(self.accelerator)

@@ -32,6 +32,7 @@ from hf_lgt.utils.atomic_io import atomic_directory, clear_drafts
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.fsdp import full_weights
 from hf_lgt.utils.jsonl import append_lines
+from hf_lgt.workflows.announcement import announce
 from hf_lgt.workflows.setup import PreparedRun, log_news, make_model, open_folder, prepare_run
 
 EVAL_LOG = "eval.jsonl"
@@ -101,6 +102,7 @@ def _train(
             clear_drafts(config.run_dir, of=Path(name).stem)
     ready = prepare_run(config, accelerator, overwrite, resume, progress)
     log_news(open_folder(ready, accelerator, overwrite))
+    announce([ready], accelerator)
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
     run = training_run(ready, accelerator, progress)
     bare = fit(run, accelerator, evaluate_first=config.model.init == "pretrained", progress=progress)

@@ -19,6 +19,7 @@ from hf_lgt.training.stacking import stacking_fault
 from hf_lgt.utils.errors import ConfigError, RunError, TrainingError
 from hf_lgt.utils.run_lock import clear_lock
 from hf_lgt.utils.signals import Interrupted, Signals
+from hf_lgt.workflows.announcement import announce
 from hf_lgt.workflows.setup import PreparedRun, log_news, open_folder, prepare_run
 from hf_lgt.workflows.train import RunResult, finished_result, result_of, save_run, training_run
 
@@ -125,6 +126,7 @@ def _train(
     if faults:
         raise ConfigError(faults)
     log_news([line for own in ready for line in open_folder(own, accelerator, overwrite, len(ready))])
+    announce(ready, accelerator)
     failed: Failed = []
     # those that were stopped at different steps cannot take the same ones
     for _, group in itertools.groupby(sorted(ready, key=_step), key=_step):

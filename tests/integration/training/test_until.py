@@ -176,3 +176,15 @@ def test_the_schedule_of_one_that_was_reached_is_that_of_a_shorter_training():
     ]:
         make_schedule(optimizer, config, taken, last)
         assert optimizer.param_groups[0]["lr"] == pytest.approx(rate, abs=0.005), (taken, last)
+
+
+def test_what_a_training_will_do_is_told_before_it_begins(tiny, caplog):
+    caplog.set_level("INFO", logger="hf_lgt")
+    train(tiny("name=told", "train.until.exact_match=0.9", "train.until.cooldown=2"), progress=False)
+    said = [record.getMessage() for record in caplog.records if "announcement" in record.name]
+    assert said == [
+        "model:    llama, 1 layers, hidden 32, random weights, 0.02M parameters",
+        "tasks:    target capitalize_reverse 1–8; auxiliary capitalize 1–16, reverse 1–16; evaluated at lengths "
+        "1–10",
+        "training: at most 12 steps of 32 examples, until exact match 0.9 on trained lengths, on cpu",
+    ]
