@@ -184,7 +184,7 @@ def test_what_a_training_will_do_is_told_before_it_begins(tiny, caplog):
     said = [record.getMessage() for record in caplog.records if "announcement" in record.name]
     assert said == [
         "model:    llama, 1 layers, hidden 32, random weights, 0.02M parameters",
-        "tasks:    target capitalize_reverse 1–8; auxiliary capitalize 1–16, reverse 1–16; evaluated at lengths "
-        "1–10",
+        "tasks:    target capitalize_reverse 1–8; auxiliary capitalize 1–16, reverse 1–16; "
+        "evaluated at lengths 1–10",
         "training: at most 12 steps of 32 examples, until exact match 0.9 on trained lengths, on cpu",
     ]
