@@ -205,10 +205,14 @@ def _write_lm_eval(known: argparse.Namespace, output: Path, plan: CorpusPlan, co
 
 def _command(config: str, train_examples: int, overrides: Sequence[str]) -> str:
     """The command that writes the same rows again, without what only says where."""
+    from hf_lgt.config.shipped import CONFIG, recipe_file
+
     path, here = Path(config).resolve(), Path.cwd()
-    words = ["python", "recipes/build_dataset.py", "--config"]
-    # the card is public: of a file elsewhere it tells the name, not the folders on somebody's disk
-    words.append(str(path.relative_to(here)) if path.is_relative_to(here) else path.name)
+    words = ["hf-lgt", "build-dataset", "--config"]
+    if recipe_file(config, CONFIG) != config:
+        words.append(config)
+    else:  # the card is public: of a file elsewhere it tells the name, not the folders on somebody's disk
+        words.append(str(path.relative_to(here)) if path.is_relative_to(here) else path.name)
     for override in overrides:
         key, _, value = override.partition("=")
         if key not in ("name", "output_dir"):

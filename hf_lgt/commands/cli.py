@@ -45,7 +45,8 @@ class _Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         if self.epilog is None and self.lists_keys:
-            rows = [f"  {key:<38} {meaning}" for key, meaning in self.form().describe()]
+            described = self.form().describe()
+            rows = [f"  {key:<38} {meaning.replace(' [required]', '')}" for key, meaning in described]
             self.epilog = "any key of the config overrides the file's, as --section.key VALUE:\n"
             self.epilog += "\n".join(rows)
         return super().format_help()

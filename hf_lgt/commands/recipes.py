@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--to", type=cli.folder, default=Path("recipes"), help="copy: folder to copy into [recipes]"
     )
     known = arguments.parse_args(argv)
-    if (known.action == "copy") != (known.name is not None):
+    if (known.action == "copy") != bool(known.name):
         arguments.error("'copy' takes the name of a recipe, 'list' takes none")
     return cli.guard(lambda: _copy(known.name, known.to) if known.name else _list())
 
@@ -43,7 +43,12 @@ def _copy(name: str, to: Path) -> int:
     root = shipped_recipes()
     place = root / name
     wanted = sorted(place.glob("*.yaml")) if place.is_dir() else [place.with_name(f"{place.name}.yaml")]
-    if ".." in Path(name).parts or not wanted or not all(file.is_file() for file in wanted):
+    if (
+        Path(name).is_absolute()
+        or ".." in Path(name).parts
+        or not wanted
+        or not all(file.is_file() for file in wanted)
+    ):
         raise ConfigError([f"NAME: {name!r} is no recipe; 'hf-lgt recipes' lists them"])
     files = {file: to / file.relative_to(root) for first in wanted for file in _with_bases(first)}
     if there := [str(copy) for copy in files.values() if copy.exists()]:

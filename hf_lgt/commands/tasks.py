@@ -33,10 +33,8 @@ def _example(name: str) -> str:
     from data_builders.sampling import stream
 
     task = get_task(name)
-    length = max(task.min_length, 3)
-    ((prompt, answer),) = task.sample(stream(0, "example"), length, 1).text()
-    text = f"{prompt}{answer}"
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    ((prompt, answer),) = task.sample(stream(7, "example"), max(task.min_length, 4), 1).text()
+    return f"{prompt if len(prompt) <= 30 else f'{prompt[:29]}…'} → {answer}"
 
 
 def _one(name: str) -> int:

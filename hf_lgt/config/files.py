@@ -10,6 +10,7 @@ from typing import Any
 from data_builders.reading import UnreadableFileError, read_text
 from data_builders.redaction import holds_secret, secret_finder
 from hf_lgt.config.schema import short
+from hf_lgt.config.shipped import CONFIG, recipe_file
 from hf_lgt.utils import yaml
 from hf_lgt.utils.atomic_io import expanded
 from hf_lgt.utils.errors import ConfigError
@@ -147,7 +148,7 @@ def read_mapping(data: Any, folder: Path, place: str) -> dict[str, Any]:
 
 
 def _beside(folder: Path, base: Any, key: str) -> Path:
-    """The path of a config file that another one names, relative to its own folder.
+    """The path of a config file that another one names, relative to its own folder; or a shipped recipe's.
 
     Raises:
         ConfigError: it is no path.
@@ -155,9 +156,10 @@ def _beside(folder: Path, base: Any, key: str) -> Path:
     if not isinstance(base, str):
         raise ConfigError([f"{key}: {short(base)} must be the path of a config file"])
     try:
-        return folder / expanded(base)
+        path = folder / expanded(base)
     except ValueError as error:
         raise ConfigError([f"{key}: {short(base)} {error}"]) from None
+    return path if path.exists() else folder / recipe_file(base, CONFIG)
 
 
 def _quoting_no_secret(error: yaml.YAMLError, text: str) -> str:

@@ -71,6 +71,16 @@ def until_faults(config: Config) -> Iterator[Fault]:
             f"train.until.cooldown: {until.cooldown} steps do not fit train.steps, {train.steps}, after the "
             f"warm-up, {round(train.warmup * train.steps)}",
         )
+    warmup, every = round(train.warmup * train.steps), train.eval_every
+    if every is not None:
+        last = train.steps - until.cooldown
+        seen = max(last // every - warmup // every, 0)
+        if seen < until.evaluations:
+            yield (
+                ("train.until.evaluations", "train.eval_every", "train.steps", "train.warmup"),
+                f"train.until.evaluations: {until.evaluations} are never made: between the warm-up, {warmup} "
+                f"steps, and the cool-down, from step {last}, train.eval_every {every} makes {seen}",
+            )
     for c in config.mixture:
         if c.role == "target" or until.auxiliaries:
             low, high = c.lengths

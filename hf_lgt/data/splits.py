@@ -197,7 +197,11 @@ def pick_split(data: DataConfig, key: str, splits: Mapping[str, Any]) -> Any:
         return splits[wanted]
     for name in (part.partition("[")[0].strip() for part in wanted.split("+")):
         if name not in splits:
-            raise ConfigError([f"data.{key}: {unknown('split', name, splits)}"])
+            told = (
+                "; a single file is train alone: name it here too, or give a folder with train.* and test.*"
+            )
+            hint = told if list(splits) == ["train"] else ""
+            raise ConfigError([f"data.{key}: {unknown('split', name, splits)}{hint}"])
     try:
         parts = ReadInstruction.from_spec(wanted).to_absolute({name: len(d) for name, d in splits.items()})
     except (ValueError, AssertionError) as error:

@@ -39,7 +39,7 @@ class Bundle:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What `recipes/finetune.py` is called with."""
+        """What `launch.FINETUNE` is called with."""
         if len(self.runs) == 1:
             return self.runs[0].arguments
         return ("--config", *(str(run.config_file) for run in self.runs))

@@ -87,6 +87,7 @@ def run_all(
     at_once = max(1, min(jobs, len(waiting_for)))
     # a log is a file like any other, whatever the locale
     settings = {"PYTHONIOENCODING": "utf-8", PARENT: str(os.getpid())}
+    settings["PYTHONSAFEPATH"] = "1"  # no module of the folder in which the command was called
     if "OMP_NUM_THREADS" not in os.environ:
         settings["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
     patient_until = time.monotonic() + PATIENCE

@@ -51,7 +51,7 @@ class PlannedRun:
     folder: Path
     """the experiment's own"""
     own_arguments: tuple[str, ...] = ()
-    """what `recipes/finetune.py` is called with, empty: its `config_file`"""
+    """what `launch.FINETUNE` is called with, empty: its `config_file`"""
 
     @property
     def id(self) -> str:
@@ -75,7 +75,7 @@ class PlannedRun:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What `recipes/finetune.py` is called with."""
+        """What `launch.FINETUNE` is called with."""
         return self.own_arguments or ("--config", str(self.config_file))
 
     @property

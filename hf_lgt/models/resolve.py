@@ -82,7 +82,7 @@ def resolve(model: ModelConfig, commit: str | None = None) -> ResolvedCheckpoint
     path, at = Path(name), commit or revision
     if not name.startswith(PACKAGE) and not os.path.exists(path):  # noqa: PTH110  # unlike Path's, false for a name that no file can have
         if not HUB_ID.fullmatch(name):
-            hint = "; recipes/pretrain.py makes those below pretrained/" if "pretrained" in path.parts else ""
+            hint = "; hf-lgt pretrain makes those below pretrained/" if "pretrained" in path.parts else ""
             raise ConfigError(
                 [f"model.name_or_path: {short(name)} is no folder here and no id of the Hub{hint}"]
             )

@@ -146,7 +146,7 @@ def _positions_line(config: Config) -> str:
     return (
         "\n**Positions.** This is a plain model of transformers, which numbers positions 0, 1, 2, ... by "
         "itself, as it does in the lines above. It was trained, and has the results above, with other "
-        f"numbers: `model.position_ids: {policy}` in the config below. `recipes/evaluate.py` of `hf_lgt` "
+        f"numbers: `model.position_ids: {policy}` in the config below. `hf-lgt evaluate` "
         "reads that key; other programs have to pass such `position_ids`, with an attention mask of ones.\n"
     )
 
@@ -158,7 +158,7 @@ def _heads_line(config: Config) -> str:
         return ""
     return (
         "\n**Heads.** It was trained, and has the results above, with half of each layer's heads for an "
-        f"example, by its role: `model.role_heads: {policy}` in the config below. `recipes/evaluate.py` of "
+        f"example, by its role: `model.role_heads: {policy}` in the config below. `hf-lgt evaluate` of "
         "`hf_lgt` reads that key; the plain model of transformers in the lines above uses all heads.\n"
     )
 
@@ -217,7 +217,7 @@ def eval_results(
         EvalResult(
             task_type="text-generation",
             task_name=r.task,
-            dataset_type=str(config.data.path) if on_hub(data) else "generated",
+            dataset_type=str(config.data.path) if on_hub(data) else "local" if data else "generated",
             dataset_name=r.task,
             # the format keeps results apart by this, and by no name of a task
             dataset_config=f"{config.data.name}, {r.task}" if config.data.name else r.task,

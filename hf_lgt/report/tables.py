@@ -82,7 +82,7 @@ def summary_lines(config: Config, records: Sequence[EvalRecord]) -> list[str]:
         if means.transfer is not None and s.auxiliaries:
             lines.append(
                 f"{target}: whether its auxiliaries made it reach that far only a comparison with the target "
-                "alone tells (recipes/compare.py)"
+                "alone tells (hf-lgt compare)"
             )
     small = [f"{plain(r.task)} {r.length} (n={r.n})" for r in records if r.n < config.eval.examples]
     if small:

@@ -225,10 +225,10 @@ class Loop:
                 # the bare model of a compiled one has no autocast of its own
                 average = average_in_place(self.step.optimizer.optimizer)
                 with average, at_once, self.accelerator.autocast():
-                    for index in running:
-                        run = self.runs[index]
-                        holds = run.evaluate(self.step.model_of(index), step, step == self.last)
-                        self._count(holds)
+                    holds = [
+                        self.runs[index].evaluate(self.step.model_of(index), step, step == self.last)
+                        for index in running
+                    ]
             except (Interrupted, RuntimeError) as error:
                 # processes get a signal one after another: the first to stop leaves the others waiting
                 if not signals.received or not (isinstance(error, Interrupted) or lost_process(error)):
@@ -237,12 +237,13 @@ class Loop:
                     raise Interrupted(signals.received) from None
                 self.save(recount=False)
                 raise Interrupted(signals.received, self.stopped) from None
+        self._count(all(holds) and bool(holds))
 
     def _count(self, holds: bool) -> None:
         """Begin the cool-down once the criterion of ``train.until`` has held often enough in a row."""
         state, until = self.states[0], self.train.until
         state.held = state.held + 1 if holds else 0
-        if state.reached is None and state.held == until.evaluations:
+        if state.reached is None and state.held >= until.evaluations:
             state.reached = state.step
             self.schedule = self._schedule()
             _log.info(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
-from hf_lgt.config.schema import Config
+from hf_lgt.config.schema import Config, ModelConfig
 from hf_lgt.data.build import RunData, open_data, prepare_data
 from hf_lgt.evaluation.harness import evaluate_tests, trained_cells
-from hf_lgt.models.base_checkpoint import open_base_checkpoint
+from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
 from hf_lgt.models.build import parameter_count
 from hf_lgt.models.packing import choose_layout
+from hf_lgt.models.resolve import fetch_weights
+from hf_lgt.training.accelerator import make_accelerator
 from hf_lgt.training.step import TrainingRun
 from hf_lgt.training.trainer import SingleStep
-from hf_lgt.workflows.setup import make_model
+from hf_lgt.workflows.setup import check_evaluated, make_model
 
 STEPS = 2
 """timed, after a first one that is not: it makes the optimizer's state"""
@@ -34,22 +39,46 @@ class Cost:
     """of all lengths"""
     on_the_way: float
     """of an evaluation before the last"""
-    parameters: int
+
+    @classmethod
+    def read(cls, data: Any) -> Cost:
+        """From plain data.
+
+        Raises:
+            ValueError: it holds something else.
+        """
+        values = [data[field.name] for field in fields(cls)]
+        if not all(type(value) in (int, float) and 0 <= value < math.inf for value in values):
+            raise ValueError("no seconds")
+        return cls(*values)
 
     def of(self, config: Config) -> float:
-        """At most, of a whole run."""
+        """Of a whole run that does not end early."""
         train = config.train
         between = train.steps // train.eval_every if train.eval_every else 0
         zero_shot = self.evaluation if config.model.init == "pretrained" else 0.0
         return self.start + train.steps * self.step + zero_shot + between * self.on_the_way + self.evaluation
 
 
-def measure_cost(config: Config, accelerator: Accelerator, startup: float) -> Cost:
+def count_parameters(model: ModelConfig) -> int:
+    """Parameters of a checkpoint, whose weights are fetched where they are on the Hub.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or it is no causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    base = open_base_checkpoint(model)
+    fetch_weights(base.checkpoint, model)
+    with torch.device("meta"):
+        return parameter_count(AutoModelForCausalLM.from_config(base.config))  # type: ignore[no-untyped-call]
+
+
+def measure_cost(config: Config, startup: float) -> Cost:
     """Time a training's start, steps and evaluations in this process; nothing is written.
 
     Args:
         config: the run's.
-        accelerator: of this process.
         startup: seconds that a process takes before it does any of this.
 
     Raises:
@@ -59,25 +88,38 @@ def measure_cost(config: Config, accelerator: Accelerator, startup: float) -> Co
     begin = time.perf_counter()
     base = open_base_checkpoint(config.model) if config.model.name_or_path else None
     data = prepare_data(config, open_data(config), base, progress=False)
+    check_evaluated(config, data.tests)
+    accelerator = make_accelerator(config)
+    try:
+        begun, step, evaluation, on_the_way = _timed(config, base, data, accelerator)
+    finally:  # the accelerator holds on to model and optimizer
+        accelerator.free_memory()
+        gc.collect()
+    return Cost(startup + begun - begin, step, evaluation, on_the_way)
+
+
+def _timed(
+    config: Config, base: BaseCheckpoint | None, data: RunData, accelerator: Accelerator
+) -> tuple[float, float, float, float]:
+    """When the first step could begin; seconds of a step, a whole evaluation, one on the way."""
     model = make_model(config, base, data.codec)
-    parameters = parameter_count(model)
     packed = choose_layout(config.train, model, accelerator.device)
     run = TrainingRun(config, model, data.codec, data.source, lambda *_: False)
     model.to(accelerator.device)
     step = SingleStep([run], accelerator, packed)
     begun = time.perf_counter()
     times = [_timed_step(step, data, number) for number in range(STEPS + 1)]
-    evaluation, on_the_way = _evaluation_times(step.bare, data, config)
-    return Cost(startup + begun - begin, min(times[1:]), evaluation, on_the_way, parameters)
+    return begun, min(times[1:]), *_evaluation_times(step.bare, data, config)
 
 
 def _timed_step(step: SingleStep, data: RunData, number: int) -> float:
     begin = time.perf_counter()
     batches = [data.source.batch(number)]
-    step.backward(batches, step.passes(batches))
+    losses = step.backward(batches, step.passes(batches))
     step.clip(1.0)
     step.optimizer.step()
     step.optimizer.zero_grad()
+    losses.sum().item()  # waits for a GPU
     return time.perf_counter() - begin
 
 

@@ -17,6 +17,9 @@ from hf_lgt.checkpointing.run_folder import CHECKPOINT_FILE, recorded_checkpoint
 from hf_lgt.config.schema import Config
 from hf_lgt.data.build import RunData, open_data, prepare_data
 from hf_lgt.data.codec import TextCodec
+from hf_lgt.data.eval_sets import TestSets
+from hf_lgt.evaluation.criterion import Criterion
+from hf_lgt.evaluation.harness import trained_cells
 from hf_lgt.models.adapters import add_adapters
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
 from hf_lgt.models.build import build_from_checkpoint, build_model
@@ -71,9 +74,32 @@ def prepare_run(
     key = _data_key(config, start, origin)
     if key not in known:
         known[key] = _prepare_data(config, start, origin, accelerator, progress)
+    check_evaluated(config, known[key].tests)
     model = make_model(config, start, known[key].codec)
     require_packing(config.train.layout, model)  # before the folder is made
     return PreparedRun(config, point, start, known[key], model)
+
+
+def check_evaluated(config: Config, tests: TestSets) -> None:
+    """Refuse a training whose evaluations lack what they are for.
+
+    Raises:
+        ConfigError: ``train.until`` asks for a task of whose trained lengths there is no test set; or
+            ``eval.during`` leaves no test set at all.
+    """
+    lengths = {c.task: c.lengths for c in config.mixture}
+    trained = trained_cells(tests.cells, config)
+    criterion = Criterion.of(config)
+    lacking = {} if criterion is None else criterion.lengths.keys() - {cell.task for cell in trained}
+    faults = [
+        f"train.until.exact_match: there is no test set of {task!r} at a trained length, "
+        f"{lengths[task][0]} to {lengths[task][1]}"
+        for task in lacking
+    ]
+    if config.eval.during == "trained" and not trained:
+        faults.append("eval.during: 'trained', but no test set is of a trained length; take 'all'")
+    if faults:
+        raise ConfigError(faults)
 
 
 def _data_key(config: Config, start: BaseCheckpoint | None, origin: Path | None) -> str:

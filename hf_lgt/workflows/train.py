@@ -149,7 +149,7 @@ def save_run(config: Config, bare: Any, data: RunData) -> None:
         data.codec.save(draft)
         if card:
             (draft / "README.md").write_text(card, encoding="utf-8")
-    again = f"python recipes/evaluate.py {shlex.quote(str(config.run_dir))} draws it"
+    again = f"hf-lgt evaluate {shlex.quote(str(config.run_dir))} draws it"
     with optional("figures", again):
         write_figures(config, result_of(config).records, config.run_dir, again)
 

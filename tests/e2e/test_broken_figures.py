@@ -38,7 +38,7 @@ def test_a_training_keeps_its_model(tiny, broken, caplog):
     assert {"model.safetensors", "README.md"} <= {p.name for p in (result.run_dir / "model").iterdir()}
     assert len(result.records) == 6
     assert result.figures == []
-    assert f"curves.png {WARNED} python recipes/evaluate.py {result.run_dir} draws it" in caplog.text
+    assert f"curves.png {WARNED} hf-lgt evaluate {result.run_dir} draws it" in caplog.text
 
 
 def test_a_finished_run_that_was_killed_while_it_drew_keeps_no_draft(tiny):

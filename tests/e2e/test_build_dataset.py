@@ -81,7 +81,7 @@ def test_the_command_in_the_card_writes_the_same_bytes(run, tmp_path, monkeypatc
     assert run("--config", DEMO, *SMALL, *extra, "--output", one).returncode == 0
     card = (one / "README.md").read_text()
     command = shlex.split(card.split("```bash\n")[1].split("\n```")[0])
-    assert command[:4] == ["python", "recipes/build_dataset.py", "--config", "recipes/demo/transfer.yaml"]
+    assert command[:4] == ["hf-lgt", "build-dataset", "--config", "recipes/demo/transfer.yaml"]
     assert not {"--output", "--output_dir", "--name"} & set(command)
     assert run(*command[2:], "--output", other, "--num_proc", "2").returncode == 0
     for file in one.rglob("*.*"):

@@ -70,3 +70,22 @@ def test_two_processes_adapt_one_checkpoint_of_the_hub_as_one_does(hub, tmp_path
     assert (tmp_path / "2/tiny/seed-0/adapter/adapter_model.safetensors").is_file()
     # the second run and the second process found everything in the cache
     assert hub.count("GET", r"model\.safetensors") == 1
+
+
+def test_two_processes_end_at_the_criterion_at_one_step(tmp_path):
+    until = [
+        "train.steps=40",
+        "train.eval_every=4",
+        "train.log_every=1",
+        "train.learning_rate=0.01",
+        "train.until.exact_match=0.001",
+        "train.until.cooldown=3",
+        "mixture=[{task: string_copy, role: target, lengths: [1, 1]}]",
+        "eval.lengths=[1, 2]",
+    ]
+    one, two = (train(tmp_path / str(n), n, *until) for n in (1, 2))
+    assert [line["step"] for line in two[0]] == [line["step"] for line in one[0]]
+    last = one[0][-1]["step"]
+    assert last < 40
+    assert two[1][-1]["step"] == last
+    assert [line["learning_rate"] for line in two[0]] == [line["learning_rate"] for line in one[0]]

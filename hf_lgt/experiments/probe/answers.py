@@ -5,9 +5,10 @@ Read again, it is the reference that other models are shown beside.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -82,6 +83,18 @@ class ProbedModel:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """What a probe does not answer."""
+
+    not_run: tuple[str, ...] = ()
+    """what the time was too short for"""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """model, or model and family -> why it could not be trained"""
+    failed: tuple[str, ...] = ()
+    """trainings that went wrong"""
+
+
+@dataclass(frozen=True)
 class Probe:
     """All that was found."""
 
@@ -91,11 +104,10 @@ class Probe:
     models: tuple[ProbedModel, ...]
     trainings: Mapping[tuple[str, str, str], tuple[Training, ...]]
     """(family, model, arm) -> one of each seed"""
-    not_run: tuple[str, ...] = ()
-    """what the time was too short for"""
-    refused: Mapping[str, str] | None = None
-    """model, or model and family -> why it could not be trained"""
+    missing: Missing = field(default_factory=Missing)
     made_with: Mapping[str, Any] | None = None
+    changes: tuple[str, ...] = ()
+    """settings of the command line that replace the battery's"""
 
     def pair(self, family: str, model: str) -> list[tuple[Training, Training]]:
         """(alone, jointly) of each seed that has both."""
@@ -108,9 +120,9 @@ def probe_of(
     battery: Battery,
     subjects: Sequence[Subject],
     cells: Sequence[SeedGroup],
-    not_run: Sequence[str],
-    refused: Mapping[str, str],
+    missing: Missing,
     made_with: Mapping[str, Any],
+    changes: Sequence[str] = (),
 ) -> Probe:
     """What the finished runs of a probe say.
 
@@ -118,9 +130,9 @@ def probe_of(
         battery: what was asked.
         subjects: of whom.
         cells: the experiment's settings, see `hf_lgt.experiments.results.collect`.
-        not_run: what the time was too short for.
-        refused: model -> why it could not be trained.
+        missing: what it does not answer.
         made_with: versions.
+        changes: settings of the command line that replace the battery's.
     """
     families = []
     for family in battery.families:
@@ -136,9 +148,8 @@ def probe_of(
         for cell in cells
     }
     about = (battery.name, battery.version, battery.digest)
-    return Probe(
-        about, tuple(families), tuple(models), trainings, tuple(not_run), dict(refused), dict(made_with)
-    )
+    found = tuple(families), tuple(models), trainings
+    return Probe(about, *found, missing, dict(made_with), tuple(changes))
 
 
 def _family(name: str, results: Sequence[SeedResult]) -> ProbedFamily:
@@ -195,8 +206,10 @@ def probe_data(probe: Probe) -> dict[str, Any]:
             }
             for f in probe.families
         ],
-        "not_run": list(probe.not_run),
-        "refused": probe.refused,
+        "changes": list(probe.changes),
+        "not_run": list(probe.missing.not_run),
+        "refused": dict(probe.missing.refused),
+        "failed": list(probe.missing.failed),
     }
 
 
@@ -224,6 +237,26 @@ def read_probe(path: Path) -> Probe:
         raise ConfigError([f"{path} is damaged ({told}); run the probe again"]) from None
 
 
+def read_references(path: Path) -> list[tuple[Path, Probe]]:
+    """The answers in a file, or in the files of a folder that are some.
+
+    Raises:
+        ConfigError: there is nothing at the path, or a file of answers is damaged.
+    """
+    if not path.exists():
+        raise ConfigError([f"--references: {path} does not exist; name a probe.json, or a folder of some"])
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    return [(file, read_probe(file)) for file in files if not path.is_dir() or _has_answers(file)]
+
+
+def _has_answers(file: Path) -> bool:
+    try:
+        data = read_json(file)
+    except (UnreadableFileError, OSError):
+        return False
+    return isinstance(data, dict) and {"battery", "families"} <= data.keys()
+
+
 def _probe(data: Mapping[str, Any]) -> Probe:
     models = tuple(
         ProbedModel(_text(m["label"]), _text(m["name"]), bool(m["random_twin"]), _count(m["parameters"]))
@@ -247,9 +280,13 @@ def _probe(data: Mapping[str, Any]) -> Probe:
         tuple(families),
         models,
         {key: tuple(found) for key, found in trainings.items()},
-        tuple(map(_text, data["not_run"])),
-        {_text(label): _text(reason) for label, reason in data["refused"].items()},
+        Missing(
+            tuple(map(_text, data["not_run"])),
+            {_text(label): _text(reason) for label, reason in data["refused"].items()},
+            tuple(map(_text, data["failed"])),
+        ),
         data["made_with"],
+        tuple(map(_text, data["changes"])),
     )
 
 
@@ -313,5 +350,4 @@ def with_references(probe: Probe, references: Sequence[tuple[Path, Probe]]) -> t
                 for key, found in other.trainings.items()
                 if key[1] == model.label and key[0] in families
             }
-    return Probe(probe.battery, probe.families, tuple(models), trainings, probe.not_run, probe.refused,
-                 probe.made_with), notes  # fmt: skip
+    return dataclasses.replace(probe, models=tuple(models), trainings=trainings), notes

@@ -1,4 +1,4 @@
-"""The battery of `recipes/probe.py`: families of tasks with fixed lengths, in one file.
+"""The battery of ``hf-lgt probe``: families of tasks with fixed lengths, in one file.
 
 Results of the same battery can be compared: name, version and a hash of all that it says stand in each
 `probe.json`. A changed copy is another battery.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from data_builders.texts import plain
 from hf_lgt.evaluation.curves import mean_curve
 from hf_lgt.evaluation.statistics import holm, least_p, mean_interval, paired_difference, permutation_test
-from hf_lgt.experiments.probe.answers import Probe, ProbedFamily, ProbedModel, Training
+from hf_lgt.experiments.probe.answers import Missing, Probe, ProbedFamily, ProbedModel, Training
 from hf_lgt.experiments.probe.subjects import ALONE, JOINT
 from hf_lgt.report.blocks import Number, Picture, Row, Table, Value, shown
 from hf_lgt.report.figures import COLORS, MARKERS, literal, style_length_axes
@@ -27,8 +28,11 @@ PANELS = 3
 def tables_of(probe: Probe, notes: Sequence[str] = ()) -> list[Table]:
     """Answers, and with several models their ranking and how they differ."""
     models = [m for m in probe.models if not m.twin and not m.reference]
+    several = len(models) > 1
+    if several and not shared_families(probe, models):
+        notes = [*notes, "No ranking: there is no family that every model has learned."]
     made = [answer_table(probe, notes)]
-    if len(models) > 1:
+    if several:
         made += [ranking_table(probe, models), model_difference_table(probe, models)]
     return [table for table in made if table.rows]
 
@@ -40,26 +44,28 @@ def answer_table(probe: Probe, notes: Sequence[str] = ()) -> Table:
         alone = probe.trainings.get((family.name, model.label, ALONE), ())
         joint = probe.trainings.get((family.name, model.label, JOINT), ())
         if alone or joint:
-            values = (
-                family.name,
-                _words(model),
-                *_answer(family, alone, joint),
-                gain_of(probe, family, model),
-            )
-            rows.append(Row(values))
+            seeds = " and ".join(map(str, sorted({len(alone), len(joint)})))
+            answer = (*_answer(family, alone, joint), gain_of(probe, family, model))
+            rows.append(Row((family.name, _words(model), seeds, *answer)))
     explained = (
         "Every training ends at its criterion, or at the last step (then not reached). Zero-shot: mean exact "
-        "match at all lengths before training. Effective length: the longest up to which exact match stays "
-        "at the level, mean over seeds; times: the joint training's as a multiple of the trained length. "
+        "match at all lengths before training. Effective length, of trainings that reached it: the longest "
+        "up to which exact match stays at the level, mean over seeds; times: the joint training's as a "
+        "multiple of the trained length. "
         "Gain: exact match beyond the trained length, up to the auxiliaries', minus that of the target "
         "alone with the same seed, with its 95 % interval."
     )
-    every = [t for own in probe.trainings.values() for t in own]
-    seeds = len({t.seed for t in every})
-    pilot = (f"{seeds} seed{'s' if seeds > 1 else ''}: a pilot.",) if seeds < 5 else ()
-    left_out = (f"Not run, for time: {'; '.join(probe.not_run)}.",) if probe.not_run else ()
-    refused = tuple(f"{label}: not probed: {reason}" for label, reason in (probe.refused or {}).items())
-    headers = ("family", "model", "zero-shot", "steps to criterion, alone", "jointly",
+    fewest = min(map(len, probe.trainings.values()), default=0)
+    pilot = (f"{fewest} seed{'s' if fewest > 1 else ''}: a pilot.",) if 0 < fewest < 5 else ()
+    missing = probe.missing
+    told = {
+        "Not run, for time": missing.not_run,
+        "Failed, and not counted": missing.failed,
+        "Settings of the command line": probe.changes,
+    }
+    left_out = tuple(f"{what}: {'; '.join(own)}." for what, own in told.items() if own)
+    refused = tuple(f"{label}: not probed: {reason}" for label, reason in missing.refused.items())
+    headers = ("family", "model", "seeds", "zero-shot", "steps to criterion, alone", "jointly",
                "effective length at .9, alone", "jointly", "at .5, jointly", "times the trained length",
                "gain")  # fmt: skip
     return Table(
@@ -90,7 +96,8 @@ def _answer(family: ProbedFamily, alone: Sequence[Training], joint: Sequence[Tra
 
 
 def _mean(own: Sequence[Training], level: float) -> Number | None:
-    return Number(fmean(t.effective(level) for t in own), digits=1) if own else None
+    learned = [t.effective(level) for t in own if t.reached is not None]
+    return Number(fmean(learned), digits=1) if learned else None
 
 
 def _steps(own: Sequence[Training]) -> Value:
@@ -105,12 +112,13 @@ def _steps(own: Sequence[Training]) -> Value:
 
 
 def gain_of(probe: Probe, family: ProbedFamily, model: ProbedModel) -> Number | None:
-    """What the auxiliaries gave, paired by seed; None where one of the two trainings is missing."""
+    """What the auxiliaries gave, paired by seed; None where a training is missing, or neither learned."""
     alone: list[float] = []
     joint: list[float] = []
     for pair in probe.pair(family.name, model.label):
         first, second = (t.beyond(family.trained, family.far) for t in pair)
-        if first is not None and second is not None:
+        learned = any(t.reached is not None for t in pair)
+        if learned and first is not None and second is not None:
             alone.append(first)
             joint.append(second)
     if not alone:
@@ -122,8 +130,13 @@ def gain_of(probe: Probe, family: ProbedFamily, model: ProbedModel) -> Number | 
 
 
 def shared_families(probe: Probe, models: Sequence[ProbedModel]) -> list[ProbedFamily]:
-    """The families that all of the models were trained on."""
-    return [f for f in probe.families if all(probe.pair(f.name, model.label) for model in models)]
+    """The families that each of the models has learned, alone or jointly, with every seed."""
+
+    def learned(family: ProbedFamily, model: ProbedModel) -> bool:
+        pairs = probe.pair(family.name, model.label)
+        return bool(pairs) and all(any(t.reached is not None for t in pair) for pair in pairs)
+
+    return [f for f in probe.families if all(learned(f, model) for model in models)]
 
 
 def extrapolation(probe: Probe, model: str, families: Sequence[ProbedFamily]) -> dict[int, float]:
@@ -139,23 +152,25 @@ def extrapolation(probe: Probe, model: str, families: Sequence[ProbedFamily]) ->
 
 
 def ranked(probe: Probe, models: Sequence[ProbedModel]) -> dict[str, dict[int, float]]:
-    """Model -> its `extrapolation` over the families that all have, the furthest first."""
+    """Model -> its `extrapolation` over the families and seeds that all have, the furthest first."""
     shared = shared_families(probe, models)
     found = {m.label: extrapolation(probe, m.label, shared) for m in models} if shared else {}
+    seeds = set.intersection(*(set(reach) for reach in found.values())) if found else set()
+    found = {label: {s: reach[s] for s in sorted(seeds)} for label, reach in found.items()}
     known = {label: reach for label, reach in found.items() if reach}
     return dict(sorted(known.items(), key=lambda item: -fmean(item[1].values())))
 
 
 def ranking_table(probe: Probe, models: Sequence[ProbedModel]) -> Table:
     """A row a model, the furthest first."""
-    rows = []
+    rows, learned = [], ", ".join(f.name for f in shared_families(probe, models))
     for place, (label, reach) in enumerate(ranked(probe, models).items(), 1):
         values = list(reach.values())
         interval = mean_interval(values) if len(values) > 1 else (None, None)
         rows.append(Row((place, label, len(values), Number(fmean(values), *interval))))
     note = (
         "Exact match at all evaluated lengths beyond the trained one, of the better of both trainings of "
-        f"each family; mean over {', '.join(f.name for f in shared_families(probe, models))}."
+        f"each family; mean over those that every model has learned, with the seeds that all have: {learned}."
     )
     headers = ("place", "model", "seeds", "exact match beyond the trained length")
     return Table("ranking", "Which model extrapolates furthest", headers, tuple(rows), (note,))
@@ -225,7 +240,7 @@ def _advised(
         more = "" if sure else "; more seeds would tell whether that holds (--seeds 0,1,2,3,4)"
         return f"{helpers} help: exact match {gain} higher up to length {family.far}{more}"
     factor = fmean(t.effective(0.9) for t in alone) / family.trained
-    if factor > 1:
+    if by_itself and factor > 1:
         return f"extrapolates by itself, to {factor:.1f} times the trained length"
     if not by_itself:
         return "learned with its auxiliaries alone, and not beyond the trained length"
@@ -294,10 +309,9 @@ def card_section(probe: Probe, label: str) -> str:
         label: of the model.
     """
     name, version, digest = probe.battery
-    own = Probe(
-        probe.battery, probe.families, tuple(m for m in probe.models if m.label == label), probe.trainings,
-        (), {}, probe.made_with,
-    )  # fmt: skip
+    models = tuple(m for m in probe.models if m.label == label)
+    trainings = {key: own for key, own in probe.trainings.items() if key[1] == label}
+    own = dataclasses.replace(probe, models=models, trainings=trainings, missing=Missing())
     table = answer_table(own)
     about = (
         f"Short trainings of hf_lgt's battery {plain(name)}, version {version} ({digest}), recipes/probe.py."

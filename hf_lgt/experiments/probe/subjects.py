@@ -94,8 +94,11 @@ def twins_of(models: Sequence[Subject]) -> list[Subject]:
         path, _ = _parts(model.name)
         settings = {key: value for key, value in model.settings.items() if key != "peft.method"}
         settings["model.init"] = "random"
-        label = f"{_label(path) if model.label.startswith(_label(path)) else model.label}{TWIN}"
-        twins.setdefault(path, Subject(label, model.name, settings, True, model.parameters))
+        if path not in twins:
+            name, number = _label(path), 2
+            while f"{name}{TWIN}" in [twin.label for twin in twins.values()]:
+                name, number = f"{_label(path)}-{number}", number + 1
+            twins[path] = Subject(f"{name}{TWIN}", model.name, settings, True, model.parameters)
     return list(twins.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MARGIN = 1.15
@@ -16,8 +16,8 @@ class Unit:
     family: str
     seed: int
     twins: bool
-    seconds: float
-    """of one process"""
+    seconds: tuple[float, ...]
+    """of each training"""
 
     @property
     def words(self) -> str:
@@ -25,23 +25,34 @@ class Unit:
         return f"{self.family}{', random twins' if self.twins else ''}, seed {self.seed}"
 
 
-def fitting(units: Sequence[Unit], minutes: float | None, jobs: int) -> tuple[list[Unit], list[Unit]]:
+def duration(units: Iterable[Unit], jobs: int) -> float:
+    """Seconds until all trainings are done that are begun in this order, some at a time.
+
+    Args:
+        units: the trainings.
+        jobs: trainings at a time.
+    """
+    free_at = [0.0] * jobs
+    for seconds in (seconds for unit in units for seconds in unit.seconds):
+        first = free_at.index(min(free_at))
+        free_at[first] += seconds * MARGIN
+    return max(free_at)
+
+
+def fitting(units: Sequence[Unit], seconds: float | None, jobs: int) -> tuple[list[Unit], list[Unit]]:
     """The units that fit, in their order, and those left out: the first that does not fit, and all after it.
 
     Args:
         units: the most wanted first.
-        minutes: for all; None: any number.
+        seconds: for all; None: any number.
         jobs: trainings at a time.
     """
-    if minutes is None:
+    if seconds is None:
         return list(units), []
-    taken, spent = [], 0.0
-    for unit in units:
-        spent += unit.seconds * MARGIN / jobs
-        if spent > minutes * 60:
-            break
-        taken.append(unit)
-    return taken, list(units[len(taken) :])
+    count = 0
+    while count < len(units) and duration(units[: count + 1], jobs) <= seconds:
+        count += 1
+    return list(units[:count]), list(units[count:])
 
 
 def jobs_for(largest: int, cores: int, memory: int) -> int:

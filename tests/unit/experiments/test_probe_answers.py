@@ -8,6 +8,7 @@ import pytest
 from hf_lgt import ConfigError
 from hf_lgt.evaluation.statistics import paired_difference
 from hf_lgt.experiments.probe.answers import (
+    Missing,
     Probe,
     ProbedFamily,
     ProbedModel,
@@ -41,7 +42,7 @@ def probe(*models, families=(COPY, SORT), seeds=5, **ends):
         for arm, end in zip((ALONE, JOINT), own, strict=True)
     }
     every = tuple(ProbedModel(label, f"org/{label}", False, 1000) for label in ends)
-    return Probe(("b", 1, "0" * 12), tuple(families), every, made, (), {}, {"python": "3"})
+    return Probe(("b", 1, "0" * 12), tuple(families), every, made, Missing(), {"python": "3"})
 
 
 def rows(table):
@@ -53,7 +54,7 @@ def test_an_answer_has_effective_lengths_their_factor_and_the_gain():
     (answers,) = tables_of(found)
     difference, (low, high) = paired_difference([1.0] * 5, [0.0] * 5)
     assert rows(answers)[0] == [
-        "copy", "a", "0.000", "40", "40", "4.0", "8.0", "8.0", "2.0",
+        "copy", "a", "5", "0.000", "40", "40", "4.0", "8.0", "8.0", "2.0",
         f"{difference:.3f} ({low:.3f}–{high:.3f})",
     ]  # fmt: skip
     assert not any("pilot" in note for note in answers.notes)
@@ -66,7 +67,7 @@ def test_a_training_that_did_not_reach_its_criterion_is_said():
     some = (*missed[:2], *found.trainings["copy", "a", ALONE][2:])
     for own, words in [(tuple(missed), "not reached in 200"), (some, "40 (2 of 5 not reached)")]:
         other = dataclasses.replace(found, trainings={**found.trainings, ("copy", "a", ALONE): own})
-        assert rows(tables_of(other)[0])[0][3] == words
+        assert rows(tables_of(other)[0])[0][4] == words
 
 
 def test_models_are_ranked_by_their_better_training_with_paired_differences():
@@ -80,11 +81,46 @@ def test_models_are_ranked_by_their_better_training_with_paired_differences():
     assert len(words) == 3
 
 
+def test_a_family_that_a_model_has_not_learned_is_no_failure_to_extrapolate():
+    found = probe(a=(4, 16), b=(4, 4))
+    lost = {
+        key: tuple(dataclasses.replace(t, reached=None) for t in own) if key[:2] == ("sort", "b") else own
+        for key, own in found.trainings.items()
+    }
+    other = dataclasses.replace(found, trainings=lost)
+    answers, ranking, _ = tables_of(other)
+    assert ranking.notes[0].endswith("that all have: copy.")
+    (row,) = [row for row in rows(answers) if row[:2] == ["sort", "b"]]
+    assert row[4] == "not reached in 200"
+    assert row[6:] == ["None"] * 5, "neither an effective length nor a gain"
+
+
+def test_models_are_ranked_over_the_seeds_that_all_have():
+    found = probe(a=(4, 16), b=(4, 8))
+    few = {key: own[:2] if key[1] == "a" else own for key, own in found.trainings.items()}
+    answers, ranking, differences = tables_of(dataclasses.replace(found, trainings=few))
+    assert [row[2] for row in rows(ranking)] == ["2", "2"]
+    assert rows(differences)[0][1] == "2"
+    assert rows(answers)[0][2] == "2"
+    assert any(note.startswith("2 seeds: a pilot") for note in answers.notes)
+
+
+def test_what_is_missing_is_told():
+    missing = Missing(("sort, seed 0",), {"c": "no such model"}, ("copy, joint, seed 1",))
+    notes = tables_of(dataclasses.replace(probe(a=(4, 8)), missing=missing, changes=("train.steps=9",)))[
+        0
+    ].notes
+    assert "Not run, for time: sort, seed 0." in notes
+    assert "Failed, and not counted: copy, joint, seed 1." in notes
+    assert "Settings of the command line: train.steps=9." in notes
+    assert "c: not probed: no such model" in notes
+
+
 def test_models_are_compared_on_the_families_that_all_have():
     found = probe(a=(4, 16), b=(4, 8))
     without = {key: own for key, own in found.trainings.items() if key[:2] != ("sort", "b")}
     ranking = tables_of(dataclasses.replace(found, trainings=without))[1]
-    assert ranking.notes[0].endswith("mean over copy.")
+    assert ranking.notes[0].endswith("that all have: copy.")
 
 
 def test_advice_follows_from_the_numbers():
@@ -178,17 +214,30 @@ def test_revisions_of_one_model_have_one_twin_without_adapters():
               subjects_of(["org/m@step-1", "org/m@step-2", "org/n"])]  # fmt: skip
     twins = twins_of(models)
     assert [t.label for t in twins] == ["m (random twin)", "n (random twin)"]
+    assert [t.label for t in twins_of(subjects_of(["a/m", "b/m"]))] == [
+        "m (random twin)",
+        "m-2 (random twin)",
+    ]
     assert twins[0].settings == {
         "model.init": "random", "model.name_or_path": "org/m", "model.revision": "step-1",
     }  # fmt: skip
 
 
 def test_units_are_taken_in_their_order_while_they_fit():
-    units = [Unit("copy", 0, False, 60.0), Unit("sort", 0, False, 120.0), Unit("copy", 0, True, 6.0)]
+    units = [
+        Unit("copy", 0, False, (30.0, 30.0)),
+        Unit("sort", 0, False, (120.0,)),
+        Unit("copy", 0, True, (6.0,)),
+    ]
     assert fitting(units, None, 1) == (units, [])
-    assert fitting(units, 3.1 * MARGIN, 1) == (units, [])
-    assert fitting(units, 1.0 * MARGIN, 1) == (units[:1], units[1:]), "none after the first that does not fit"
-    assert fitting(units, 1.6 * MARGIN, 2) == (units, [])
+    assert fitting(units, 186.1 * MARGIN, 1) == (units, [])
+    assert fitting(units, 60.1 * MARGIN, 1) == (units[:1], units[1:]), (
+        "none after the first that does not fit"
+    )
+    # two at a time: 30 and 30, then 120 beside 6
+    assert fitting(units, 150.1 * MARGIN, 2) == (units, [])
+    assert fitting(units, 149 * MARGIN, 2) == (units[:1], units[1:])
+    assert fitting(units, 119 * MARGIN, 16)[0] == units[:1], "no job is shorter than its longest training"
     assert [u.words for u in units] == ["copy, seed 0", "sort, seed 0", "copy, random twins, seed 0"]
 
 

@@ -185,7 +185,7 @@ def test_a_run_alone_claims_no_transfer(planned):
         "beyond; at .9 or above up to length 16, at .5 up to 16"
     )
     (line,) = [line for line in lines if "only a comparison with the target alone tells" in line]
-    assert "recipes/compare.py" in line
+    assert "hf-lgt compare" in line
 
 
 def test_stopping_errors_are_reported_where_they_were_counted(planned):
