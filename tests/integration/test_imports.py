@@ -190,7 +190,9 @@ def test_the_data_builders_need_numpy_alone_but_for_corpora_and_the_hub():
         assert names - set(sys.stdlib_module_names) - {"numpy", "data_builders"} == more, place
 
 
-@pytest.mark.parametrize("package", ["data_builders", "hf_lgt", "hf_lgt.commands.cli"])
+@pytest.mark.parametrize(
+    "package", ["data_builders", "hf_lgt", "hf_lgt.commands.cli", "hf_lgt.commands.main"]
+)
 def test_importing_a_package_loads_nothing_heavy(package):
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, {package}; print(*sys.modules)"],
