@@ -11,7 +11,7 @@ COMMANDS = {
     "evaluate": "evaluate a saved run or model at other lengths",
     "compare": "train arms over seeds and compare them",
     "sweep": "train a grid of settings, arms and seeds, here or on Slurm",
-    "probe": "how far does a checkpoint extrapolate, and what would teach it to?",
+    "probe": "how far a checkpoint extrapolates, and what would teach it to",
     "analyze": "look into heads, causes and relatedness",
     "report": "write a page about runs and experiments",
     "pretrain": "pretrain a small model with revisions on the way",
@@ -48,14 +48,15 @@ def _help() -> str:
     listed = "\n".join(f"  {name:<{width}}{told}" for name, told in COMMANDS.items())
     return f"""usage: {PROGRAM} COMMAND [OPTIONS]
 
-Does a language model extrapolate to longer inputs, and can a related task teach it to?
+Does a language model extrapolate to longer inputs, and can a related task
+teach it to?
 
 {listed}
 
   {PROGRAM} COMMAND --help   the options of a command
   {PROGRAM} --version        its version
   {PROGRAM} finetune         a first run: three minutes on two CPU cores
-  accelerate launch -m hf_lgt finetune   the same on several processes"""
+  accelerate launch -m hf_lgt finetune    the same on several processes"""
 
 
 def _unknown(name: str) -> str:
