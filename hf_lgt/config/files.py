@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -159,7 +160,7 @@ def _beside(folder: Path, base: Any, key: str) -> Path:
         path = folder / expanded(base)
     except ValueError as error:
         raise ConfigError([f"{key}: {short(base)} {error}"]) from None
-    return path if path.exists() else folder / recipe_file(base, CONFIG)
+    return path if os.path.lexists(path) else folder / recipe_file(base, CONFIG)
 
 
 def _quoting_no_secret(error: yaml.YAMLError, text: str) -> str:

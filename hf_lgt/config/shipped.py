@@ -35,7 +35,7 @@ def recipe_file(given: str, kind: tuple[str, ...]) -> str:
         return given
     place = shipped_recipes() / path
     of_folder = (place / name for name in kind)
-    found = (file for file in (place.with_name(f"{place.name}.yaml"), *of_folder) if file.is_file())
+    found = (file for file in (place.with_name(f"{place.name}.yaml"), *of_folder) if os.path.isfile(file))
     return str(next(found, given))
 
 
