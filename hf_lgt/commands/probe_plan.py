@@ -16,7 +16,7 @@ from typing import Any
 from data_builders.reading import read_json
 from data_builders.texts import line
 from hf_lgt.experiments.plan import PlannedRun, config_digest, distinct, folder_name, todo
-from hf_lgt.experiments.probe.battery import Battery
+from hf_lgt.experiments.probe.battery import Battery, Size
 from hf_lgt.experiments.probe.subjects import JOINT, MODEL, Subject, planned_runs, subjects_of, twins_of
 from hf_lgt.experiments.probe.units import Unit, duration, fitting, jobs_for
 from hf_lgt.experiments.spec import ExperimentSpec
@@ -99,8 +99,13 @@ def models_of(wanted: Wanted) -> tuple[list[Subject], dict[str, str]]:
         raise ConfigError(faults)
     adapters = {"peft.method": "lora"} if wanted.lora else {}
     models = [dataclasses.replace(m, settings={**m.settings, **adapters}) for m in subjects_of(wanted.models)]
-    for size in wanted.battery.sizes or (None,):
-        settings = {} if size is None else size.settings
+
+    def settings_of(size: Mapping[str, Any]) -> dict[str, Any]:
+        # what the command line gives replaces what the battery has for a model's size
+        return {key: value for key, value in size.items() if key not in given}
+
+    for size in wanted.battery.sizes or (Size(None, {}),):
+        settings = settings_of(size.settings)
         plans(wanted, [dataclasses.replace(m, settings={**m.settings, **settings}) for m in models])
     known, refused = [], {}
     for model in models:
@@ -112,8 +117,7 @@ def models_of(wanted: Wanted) -> tuple[list[Subject], dict[str, str]]:
         except BROKEN as error:
             refused[model.label] = line(str(error))[:300]
         else:
-            own = wanted.battery.settings_for(count)
-            own = {key: value for key, value in own.items() if key not in given}
+            own = settings_of(wanted.battery.settings_for(count))
             known.append(dataclasses.replace(model, settings={**model.settings, **own}, parameters=count))
     if not known:
         raise ConfigError([f"{label}: {reason}" for label, reason in refused.items()])

@@ -34,9 +34,9 @@ def recipe_file(given: str, kind: tuple[str, ...]) -> str:
     if os.path.lexists(path) or path.is_absolute() or ".." in path.parts or path.suffix in (".yaml", ".yml"):
         return given
     place = shipped_recipes() / path
-    of_folder = (place / name for name in kind)
-    found = (file for file in (place.with_name(f"{place.name}.yaml"), *of_folder) if os.path.isfile(file))
-    return str(next(found, given))
+    files = (place.with_name(f"{place.name}.yaml"), *(place / name for name in kind))
+    # a name may be too long for a file, which `Path.is_file` raises
+    return str(next((file for file in files if os.path.isfile(file)), given))  # noqa: PTH113
 
 
 def recipe_names() -> Iterator[tuple[str, str]]:

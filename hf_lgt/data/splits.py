@@ -200,7 +200,7 @@ def pick_split(data: DataConfig, key: str, splits: Mapping[str, Any]) -> Any:
             told = (
                 "; a single file is train alone: name it here too, or give a folder with train.* and test.*"
             )
-            hint = told if list(splits) == ["train"] and os.path.isfile(str(data.path)) else ""
+            hint = told if list(splits) == ["train"] and Path(str(data.path)).is_file() else ""
             raise ConfigError([f"data.{key}: {unknown('split', name, splits)}{hint}"])
     try:
         parts = ReadInstruction.from_spec(wanted).to_absolute({name: len(d) for name, d in splits.items()})

@@ -17,7 +17,7 @@ FEW = {
     "evaluate": ["--eval.examples", "4"],
     "compare": ["--train.steps", "4", "--train.average", "0", "--eval.examples", "4", "--jobs", "2"],
     "sweep": ["--train.steps", "4", "--train.average", "0", "--eval.examples", "4"],
-    "probe": ["--train.steps", "10", "--train.until.cooldown", "2", "--train.eval_every", "5",
+    "probe": ["--train.steps", "10", "--train.until.cooldown", "2", "--train.eval_every", "2",
               "--train.batch_size", "2", "--eval.examples", "2", "--families", "copy"],
 }  # fmt: skip
 """what makes a command of the tutorial short"""
