@@ -56,7 +56,8 @@ class Batch(Encoded):
     @classmethod
     def collate(cls, rows: int, groups: Sequence[tuple[NDArray[np.int64], Encoded]], pad_id: int) -> Batch:
         """One batch from encoded groups and the rows they take; all have position IDs, or none."""
-        width = max((g.ids.shape[1] for _, g in groups if len(g.ids)), default=1)
+        groups = [(at, group) for at, group in groups if len(group.ids)]  # none may be drawn of a task
+        width = max((group.ids.shape[1] for _, group in groups), default=1)
         ids = np.full((rows, width), pad_id, dtype=np.int64)
         lengths = np.zeros(rows, dtype=np.int64)
         scored = np.zeros((rows, width), dtype=np.bool_)

@@ -129,3 +129,14 @@ def test_a_source_gives_the_same_batch_whenever_it_is_asked(codec, batch):
     assert (source.batch(3).ids == batch.ids).all()
     assert not np.array_equal(source.batch(4).ids, batch.ids)
     assert not np.array_equal(GeneratedSource(MIXTURE, codec, batch_size=24, seed=6).batch(3).ids, batch.ids)
+
+
+def test_a_batch_of_which_a_task_is_not_drawn_is_as_wide_as_the_others(codec):
+    """Few examples of several tasks: whichever is left out, its width is none of the batch's."""
+    mixture = Mixture(
+        [Component("string_copy", "target", (1, 2)), Component("mqar", "auxiliary", (3, 9), weight=0.3)]
+    )
+    source = GeneratedSource(mixture, codec, batch_size=2, seed=0)
+    for step in range(60):
+        batch = source.batch(step)
+        assert batch.ids.shape == (2, batch.lengths.max())
