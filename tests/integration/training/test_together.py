@@ -280,7 +280,7 @@ def test_a_run_that_goes_wrong_leaves_the_others_as_they_are(tiny, codec):
                 model.lm_head.weight.data[5] = float("nan")
             config.run_dir.mkdir(parents=True)
             yield TrainingRun(
-                config, model, codec, data, lambda model, step, s=seed: evaluated.append((s, step))
+                config, model, codec, data, lambda model, step, last, s=seed: evaluated.append((s, step))
             )
 
     evaluated = []
@@ -403,7 +403,7 @@ def test_evaluation_has_the_precision_of_training(tiny, codec):
     config.run_dir.mkdir(parents=True)
     seen = []
 
-    def note(model, step):
+    def note(model, step, last):
         seen.append(model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits.dtype)
 
     data = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)

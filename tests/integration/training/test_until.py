@@ -30,6 +30,9 @@ EASY = (
 """of one letter; a model that answers any of them has it"""
 
 
+ONCE = ("train.until.exact_match=0.9", "train.until.cooldown=2", "train.until.evaluations=1")
+
+
 def logged(run_dir):
     return [json.loads(line) for line in (run_dir / "train.jsonl").read_text().splitlines()]
 
@@ -90,7 +93,8 @@ def test_an_interrupted_one_ends_with_the_same_numbers(run, config, before, tmp_
 
 
 def test_one_that_does_not_reach_it_takes_every_step_and_says_so(tiny):
-    hard = tiny("name=hard", "train.until.exact_match=1.0", "train.until.cooldown=4", "train.log_every=1")
+    hard = tiny("name=hard", "train.until.exact_match=1.0", "train.until.cooldown=4", "train.log_every=1",
+                "train.until.evaluations=1")  # fmt: skip
     result = train(hard, progress=False)
     assert logged(result.run_dir)[-1]["step"] == 12
     rates = [line["learning_rate"] for line in logged(result.run_dir)]
@@ -146,6 +150,10 @@ def test_only_the_trained_lengths_are_evaluated_on_the_way(tiny):
             ["train.until.exact_match=0.9", "train.until.cooldown=2", "eval.lengths=[9, 10]"],
             "1 to 8 of 'capitalize_reverse'; none of them is among those that eval.lengths",
         ),
+        (
+            ["train.until.exact_match=0.9", "train.until.cooldown=2"],
+            "train.until.evaluations: 2 are never made",
+        ),
         (["train.until.exact=0.9"], "did you mean 'exact_match'"),
     ],
 )
@@ -156,8 +164,7 @@ def test_what_does_not_go_together_is_refused(tiny, overrides, fault):
 
 
 def test_runs_that_end_apart_are_not_trained_together(tiny):
-    until = ("train.until.exact_match=0.9", "train.until.cooldown=2")
-    configs = [tiny(*until, f"seed.init={seed}") for seed in (0, 1)]
+    configs = [tiny(*ONCE, f"seed.init={seed}") for seed in (0, 1)]
     with pytest.raises(ConfigError, match=r"train\.until\.exact_match: 0\.9 is not for runs"):
         train_together(configs, progress=False)
 
@@ -180,7 +187,7 @@ def test_the_schedule_of_one_that_was_reached_is_that_of_a_shorter_training():
 
 def test_what_a_training_will_do_is_told_before_it_begins(tiny, caplog):
     caplog.set_level("INFO", logger="hf_lgt")
-    train(tiny("name=told", "train.until.exact_match=0.9", "train.until.cooldown=2"), progress=False)
+    train(tiny("name=told", *ONCE), progress=False)
     said = [record.getMessage() for record in caplog.records if "announcement" in record.name]
     assert said == [
         "model:    llama, 1 layers, hidden 32, random weights, 0.02M parameters",

@@ -51,7 +51,7 @@ def loop(tiny):
         codec = Codec.build()
         source = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0)
         model = build_model(config.model, codec, 0)
-        run = TrainingRun(config, model, codec, source, lambda model, step: None)
+        run = TrainingRun(config, model, codec, source, lambda model, step, last: False)
         return Loop([run], Accelerator(), SingleStep)
 
     return begin
