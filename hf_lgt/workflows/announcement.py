@@ -37,10 +37,10 @@ def _model(ready: PreparedRun) -> str:
 
 def _tasks(config: Config) -> str:
     told = []
-    for role, words in (("target", "target"), ("auxiliary", "auxiliary")):
+    for role in ("target", "auxiliary"):
         own = [f"{c.task} {c.lengths[0]}–{c.lengths[1]}" for c in config.mixture if c.role == role]
         if own:
-            told.append(f"{words} {', '.join(own)}")
+            told.append(f"{role} {', '.join(own)}")
     low, high = config.eval.lengths
     return f"tasks:    {'; '.join(told)}; evaluated at lengths {low}–{high}"
 

@@ -31,7 +31,7 @@ def test_seeds_are_trained_together(call_recipe, tmp_path):
         assert load_config(run_dir / "config.yaml").seed.init == seed
         assert len(timeless(run_dir)) == 4
     again = call_recipe("finetune.py", "--seeds", "0,1", *options(tmp_path))
-    results = done.stdout[done.stdout.index(f"\n{tmp_path}") :]  # without what is told before a training
+    results = done.stdout[done.stdout.index(f"\n{tmp_path}") :]  # without what is said before a training
     assert (again.returncode, again.stdout) == (0, results), "finished runs are kept and shown"
 
 

@@ -18,9 +18,10 @@ from data_builders.texts import line
 from hf_lgt.config.schema import short
 from hf_lgt.evaluation.curves import curve
 from hf_lgt.evaluation.measures import effective_length
-from hf_lgt.evaluation.records import LARGEST, grouped_by_step
+from hf_lgt.evaluation.records import grouped_by_step
 from hf_lgt.experiments.probe.battery import Battery
 from hf_lgt.experiments.probe.subjects import ALONE, JOINT, MODEL, Subject
+from hf_lgt.experiments.report.stored_values import count_value, curve_value, text_value
 from hf_lgt.experiments.results import SeedGroup, SeedResult
 from hf_lgt.utils.errors import ConfigError
 
@@ -259,34 +260,43 @@ def _has_answers(file: Path) -> bool:
 
 def _probe(data: Mapping[str, Any]) -> Probe:
     models = tuple(
-        ProbedModel(_text(m["label"]), _text(m["name"]), bool(m["random_twin"]), _count(m["parameters"]))
+        ProbedModel(
+            text_value(m["label"]),
+            text_value(m["name"]),
+            bool(m["random_twin"]),
+            count_value(m["parameters"]),
+        )
         for m in data["models"]
     )
     labels = {model.label for model in models}
     families: list[ProbedFamily] = []
     trainings: dict[tuple[str, str, str], list[Training]] = {}
     for f in data["families"]:
-        auxiliaries = {_text(task): _count(longest) for task, longest in f["auxiliaries"].items()}
+        auxiliaries = {text_value(task): count_value(longest) for task, longest in f["auxiliaries"].items()}
         families.append(
             ProbedFamily(
-                _text(f["name"]), _text(f["target"]), _count(f["trained"]), auxiliaries, _count(f["longest"])
+                text_value(f["name"]),
+                text_value(f["target"]),
+                count_value(f["trained"]),
+                auxiliaries,
+                count_value(f["longest"]),
             )
         )
         for key, training in _trainings(f["trainings"], labels):
             trainings.setdefault((families[-1].name, *key), []).append(training)
     own = data["battery"]
     return Probe(
-        (_text(own["name"]), _count(own["version"]), _text(own["digest"])),
+        (text_value(own["name"]), count_value(own["version"]), text_value(own["digest"])),
         tuple(families),
         models,
         {key: tuple(found) for key, found in trainings.items()},
         Missing(
-            tuple(map(_text, data["not_run"])),
-            {_text(label): _text(reason) for label, reason in data["refused"].items()},
-            tuple(map(_text, data["failed"])),
+            tuple(map(text_value, data["not_run"])),
+            {text_value(label): text_value(reason) for label, reason in data["refused"].items()},
+            tuple(map(text_value, data["failed"])),
         ),
         data["made_with"],
-        tuple(map(_text, data["changes"])),
+        tuple(map(text_value, data["changes"])),
     )
 
 
@@ -298,32 +308,15 @@ def _trainings(
             raise ValueError(f"a training of model {short(t['model'])}, arm {short(t['arm'])}")
         if not t["curve"]:
             raise ValueError("a training without a curve")
-        reached = None if t["reached"] is None else _count(t["reached"])
+        reached = None if t["reached"] is None else count_value(t["reached"])
         training = Training(
-            _count(t["seed"]), reached, _count(t["steps"]), _curve(t["curve"]), _curve(t["zero_shot"])
+            count_value(t["seed"]),
+            reached,
+            count_value(t["steps"]),
+            curve_value(t["curve"]),
+            curve_value(t["zero_shot"]),
         )
         yield (t["model"], t["arm"]), training
-
-
-def _curve(data: Mapping[str, Any]) -> dict[int, float]:
-    found = {}
-    for length, value in data.items():
-        if type(value) not in (int, float) or not 0 <= value <= 1:
-            raise ValueError(f"{short(value)} is no share")
-        found[_count(int(length))] = float(value)
-    return dict(sorted(found.items()))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{short(value)} is no string")
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= LARGEST:
-        raise ValueError(f"{short(value)} is no integer from 0 to {LARGEST}")
-    return value
 
 
 def with_references(probe: Probe, references: Sequence[tuple[Path, Probe]]) -> tuple[Probe, list[str]]:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_builders.texts import plain
 from hf_lgt.evaluation.curves import mean_curve
@@ -181,10 +181,9 @@ def model_difference_table(probe: Probe, models: Sequence[ProbedModel]) -> Table
     reach = ranked(probe, models)
     found = []
     for first, second in itertools.combinations(reach, 2):
-        seeds = sorted(reach[first].keys() & reach[second].keys())
-        if len(seeds) > 1:
-            pair = [reach[first][s] for s in seeds], [reach[second][s] for s in seeds]
-            found.append((first, second, len(seeds), paired_difference(*pair), permutation_test(*pair)))
+        pair = list(reach[first].values()), list(reach[second].values())  # of the same seeds
+        if (count := len(pair[0])) > 1:
+            found.append((first, second, count, paired_difference(*pair), permutation_test(*pair)))
     corrected = holm([p for *_, p in found])
     rows = [
         Row(
@@ -272,8 +271,7 @@ def picture_of(probe: Probe) -> Picture:
     return Picture("probe", "Exact match by length of every family", alt, figure)
 
 
-def _draw(probe: Probe, family: ProbedFamily, panel: object) -> None:
-    axes: object = panel
+def _draw(probe: Probe, family: ProbedFamily, axes: Any) -> None:
     lengths = sorted({n for (name, *_), own in probe.trainings.items() if name == family.name
                       for t in own for n in t.curve})  # fmt: skip
     style_length_axes(axes, lengths)
@@ -281,14 +279,14 @@ def _draw(probe: Probe, family: ProbedFamily, panel: object) -> None:
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
         for arm, style, words in ((JOINT, "-", "jointly"), (ALONE, "--", "alone")):
             own = mean_curve([t.curve for t in probe.trainings.get((family.name, model.label, arm), ())])
-            axes.plot(  # type: ignore[attr-defined]
+            axes.plot(
                 list(own), list(own.values()), color=color, ls=style, marker=marker, ms=3.5, lw=1.6,
                 label=literal(f"{_words(model)}, {words}"),
             )  # fmt: skip
-    axes.axvspan(lengths[0] - 0.5, family.trained + 0.5, color="#f1f1f1", zorder=0)  # type: ignore[attr-defined]
+    axes.axvspan(lengths[0] - 0.5, family.trained + 0.5, color="#f1f1f1", zorder=0)
     if family.auxiliaries:
-        axes.axvline(family.far + 0.5, color="#666666", ls=":", lw=1)  # type: ignore[attr-defined]
-    axes.set_title(literal(f"{family.name} (target {family.target})"), fontsize=10)  # type: ignore[attr-defined]
+        axes.axvline(family.far + 0.5, color="#666666", ls=":", lw=1)
+    axes.set_title(literal(f"{family.name} (target {family.target})"), fontsize=10)
 
 
 def markdown_of(probe: Probe, notes: Sequence[str] = ()) -> str:

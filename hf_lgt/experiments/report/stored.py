@@ -18,6 +18,14 @@ from hf_lgt.evaluation.measures import Errors, Summary
 from hf_lgt.evaluation.records import LARGEST
 from hf_lgt.experiments.claims import Claim, read_claims
 from hf_lgt.experiments.manifest import Entry, Manifest
+from hf_lgt.experiments.report.stored_values import (
+    by_number,
+    count_value,
+    curve_value,
+    share_or_none,
+    share_value,
+    text_value,
+)
 from hf_lgt.experiments.results import SeedGroup, SeedResult, seed_groups
 from hf_lgt.report.model_card import public_config
 from hf_lgt.utils.errors import ConfigError
@@ -117,7 +125,7 @@ def read_results(path: Path) -> Results:
 def _results(data: Mapping[str, Any]) -> Results:
     """What a file says, each value of its type and range, so that tables and figures can be made of it."""
     results = [_result(cell, run) for cell in data["cells"] for run in cell["runs"]]
-    axes = {_text(key): tuple(map(_text, values)) for key, values in data["axes"].items()}
+    axes = {text_value(key): tuple(map(text_value, values)) for key, values in data["axes"].items()}
     entries = tuple(r.entry for r in results)
     if not all(axes.values()) or any(entry.point.keys() != axes.keys() for entry in entries):
         raise ValueError("the runs do not lie on its axes")
@@ -132,25 +140,27 @@ def _results(data: Mapping[str, Any]) -> Results:
         own = [r.auxiliary_curve for r in cell.results if r.auxiliary_curve]
         if not mean_curve([r.summary.curve for r in cell.results]) or (own and not mean_curve(own)):
             raise ValueError(f"{cell.label}: the seeds share no length")
-    return Results(Manifest(_text(data["name"]), entries, axes), cells, claims, _text(data.get("kept", "")))
+    return Results(
+        Manifest(text_value(data["name"]), entries, axes), cells, claims, text_value(data.get("kept", ""))
+    )
 
 
 def _result(cell: Mapping[str, Any], run: Mapping[str, Any]) -> SeedResult:
-    texts = {key: _text(cell[key]) for key in ("group", "arm", "checkpoint")}
-    point = {_text(axis): _text(value) for axis, value in cell["point"].items()}
-    seed = _count(run["seed"])
-    by_step = {step: _regimes(found) for step, found in _by_number(run["regimes_by_step"]).items()}
+    texts = {key: text_value(cell[key]) for key in ("group", "arm", "checkpoint")}
+    point = {text_value(axis): text_value(value) for axis, value in cell["point"].items()}
+    seed = count_value(run["seed"])
+    by_step = {step: _regimes(found) for step, found in by_number(run["regimes_by_step"]).items()}
     config = config_from_dict({**cell["config"], "seed": {"init": seed, "data": seed}})
     if not by_step or not training_lengths(config, "target"):
         raise ValueError("a run without an evaluation, or without a target")
     return SeedResult(
-        entry=Entry(id=_text(run["id"]), seed=seed, folder="", point=point, **texts),
+        entry=Entry(id=text_value(run["id"]), seed=seed, folder="", point=point, **texts),
         config=config,
         records=(),
         summary=_summary(run),
-        auxiliary_curve=_curve(run["auxiliary_curve"]),
+        auxiliary_curve=curve_value(run["auxiliary_curve"]),
         by_step=by_step,
-        reached=None if run.get("reached") is None else _count(run["reached"]),
+        reached=None if run.get("reached") is None else count_value(run["reached"]),
     )
 
 
@@ -161,48 +171,19 @@ def _summary(run: Mapping[str, Any]) -> Summary:
     errors = run["errors"]
     lengths = ("target_length", "auxiliary_length", "effective_length_90", "effective_length_50")
     return Summary(
-        target=_text(run["target"]),
-        curve=_curve(run["curve"]),
+        target=text_value(run["target"]),
+        curve=curve_value(run["curve"]),
         regimes=_regimes(run["regimes"]),
-        errors=None if errors is None else Errors(**{key: _share(value) for key, value in errors.items()}),
-        auxiliaries={_text(task): _share(mean) for task, mean in run["auxiliaries"].items()},
-        gap=_share_or_none(run["gap"]),
+        errors=None
+        if errors is None
+        else Errors(**{key: share_value(value) for key, value in errors.items()}),
+        auxiliaries={text_value(task): share_value(mean) for task, mean in run["auxiliaries"].items()},
+        gap=share_or_none(run["gap"]),
         normalized_gap=normalized,
-        gap_reason=None if reason is None else _text(reason),
-        **{key: _count(run[key]) for key in lengths},
+        gap_reason=None if reason is None else text_value(reason),
+        **{key: count_value(run[key]) for key in lengths},
     )
 
 
-def _curve(data: Mapping[str, Any]) -> dict[int, float]:
-    return {length: _share(value) for length, value in _by_number(data).items()}
-
-
 def _regimes(data: Mapping[str, Any]) -> Regimes:
-    return Regimes(**{key: _share_or_none(value) for key, value in data.items()})
-
-
-def _by_number(data: Mapping[str, Any]) -> dict[int, Any]:
-    """JSON's keys are text."""
-    return dict(sorted(((_count(int(key)), value) for key, value in data.items()), key=lambda item: item[0]))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{short(value)} is no string")
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= LARGEST:
-        raise ValueError(f"{short(value)} is no integer from 0 to {LARGEST}")
-    return value
-
-
-def _share(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= 1:
-        raise ValueError(f"{short(value)} is not between 0 and 1")
-    return float(value)
-
-
-def _share_or_none(value: Any) -> float | None:
-    return None if value is None else _share(value)
+    return Regimes(**{key: share_or_none(value) for key, value in data.items()})
