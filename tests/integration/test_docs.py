@@ -11,16 +11,17 @@ import pytest
 from tests.conftest import ROOT
 from tests.support import checkpoints, forked
 
+RUN = ["--train.steps", "4", "--train.warmup", "0.5", "--train.average", "0", "--eval.examples", "4",
+       "--eval.every", "4", "--eval.lengths", "[4,12]"]  # fmt: skip
 FEW = {
-    "finetune": ["--train.steps", "4", "--train.warmup", "0.5", "--eval.examples", "4", "--eval.every", "4",
-                 "--eval.lengths", "[4,12]"],
+    "finetune": RUN,
     "evaluate": ["--eval.examples", "4"],
-    "compare": ["--train.steps", "4", "--train.average", "0", "--eval.examples", "4", "--jobs", "2"],
-    "sweep": ["--train.steps", "4", "--train.average", "0", "--eval.examples", "4"],
+    "compare": ["--seeds", "0", "--jobs", "2", *RUN],
+    "sweep": ["--seeds", "0", *RUN],
     "probe": ["--train.steps", "10", "--train.until.cooldown", "2", "--train.eval_every", "2",
               "--train.batch_size", "2", "--eval.examples", "2", "--families", "copy"],
 }  # fmt: skip
-"""what makes a command of the tutorial short"""
+"""what makes a command of a page short"""
 
 
 def blocks(page, kind):
@@ -86,24 +87,54 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     assert done.stdout.count("  10: ") == 2
 
 
-@pytest.mark.slow
-def test_the_commands_of_the_tutorial_run(tmp_path):
-    page = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
-    checkpoint = checkpoints.write(tmp_path / "checkpoint")
-    for title, text in blocks(page, "yaml"):
-        (tmp_path / title).write_text(text)
+def run_commands(page, folder):
+    """Run the commands of a page there, shortened; the words of each."""
+    checkpoint = checkpoints.write(folder / "checkpoint")
     ran = []
-    for _, block in blocks(page, "bash"):
+    for _, block in blocks(page.read_text(encoding="utf-8"), "bash"):
         for line in block.splitlines():
             words = shlex.split(line.replace("HuggingFaceTB/SmolLM2-135M", str(checkpoint)), comments=True)
-            assert words[0] == "hf-lgt"
-            short = [] if "--dry_run" in words else FEW.get(words[1], [])
+            if words[:2] == ["pip", "install"]:
+                continue
+            if words[:2] == ["accelerate", "launch"]:
+                launched = ROOT / words[2]
+                assert launched.parent.name == "recipes"
+                words = [launched.stem, *words[3:]]
+                run, start = forked.real, ["-m", "accelerate.commands.launch", "--cpu", str(launched)]
+            else:
+                assert words.pop(0) == "hf-lgt", line
+                run, start = forked.run, ["-m", "hf_lgt", words[0]]
+            short = [] if "--dry_run" in words else FEW.get(words[0], [])
             given = [word for word in words if word.startswith("--")]
             kept = [w for flag, value in zip(short[::2], short[1::2], strict=True) if flag not in given
                     or flag == "--train.steps" for w in (flag, value)]  # fmt: skip
-            done = forked.run([sys.executable, "-m", "hf_lgt", *words[1:], *kept], timeout=300, cwd=tmp_path)
+            done = run([sys.executable, *start, *words[1:], *kept], timeout=300, cwd=folder)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-            ran.append(words[1])
+            ran.append(words)
+    return ran
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(tmp_path):
+    ran = [words[0] for words in run_commands(ROOT / "README.md", tmp_path)]
+    assert ran == ["finetune", "compare", "finetune", "probe", "sweep", "report"]
+    assert (tmp_path / "runs/demo-transfer/seed-0/model").is_dir()
+    assert (tmp_path / "runs/report/index.html").is_file()
+    [(_, program)] = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
+    short = program.replace("recipes/demo/transfer.yaml", str(ROOT / "recipes/demo/transfer.yaml")).replace(
+        "train.steps=50", "train.steps=4"
+    )
+    done = forked.real([sys.executable, "-c", short], timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs/try/seed-0/model").is_dir()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_run(tmp_path):
+    page = ROOT / "docs/tutorial.md"
+    for title, text in blocks(page.read_text(encoding="utf-8"), "yaml"):
+        (tmp_path / title).write_text(text)
+    ran = [words[0] for words in run_commands(page, tmp_path)]
     assert ran.count("finetune") >= 3
     assert {"evaluate", "compare", "recipes", "sweep", "report", "probe"} <= set(ran)
     assert (tmp_path / "runs/report/index.html").is_file()

@@ -89,7 +89,7 @@ def run(command: Sequence[str], *, input: str = "", timeout: float = 120, **more
 
 def real(command: Sequence[str], **more: Any) -> Any:
     """The same by `subprocess`."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **more)
+    return subprocess.run(command, capture_output=True, text=True, **{"timeout": 120, **more})
 
 
 def _be(words: list[str], streams: list[str], environment: dict[str, str], place: str) -> None:
