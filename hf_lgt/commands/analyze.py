@@ -167,7 +167,7 @@ def _related_options(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--seeds", default="0,1,2", help="seeds of initialisation and data [0,1,2]")
     arguments.add_argument("--by", default="cka", help="the score that ranks [cka]")
     arguments.add_argument("--examples", type=cli.positive, default=128, help="a task and length [128]")
-    arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores; 1 with a GPU]")
+    arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores, or GPUs]")
 
 
 def _related(known: argparse.Namespace, overrides: Sequence[str]) -> list[Table]:

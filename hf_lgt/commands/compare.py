@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--checkpoints", metavar="REVISIONS", help="some of the file's revisions, as step-1000,step-2000"
     )
-    arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores; 1 with a GPU]")
+    arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores, or GPUs]")
     cli.add_together_option(arguments)
     known, overrides = cli.parse_options(arguments, argv)
 

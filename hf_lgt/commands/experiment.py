@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lgt.commands import cli
+from hf_lgt.evaluation.records import last_step, read_records
 from hf_lgt.experiments.bundles import bundles
 from hf_lgt.experiments.checkpoint_series import collect_checkpoints
 from hf_lgt.experiments.folder_lock import LOGS, experiment_lock
@@ -20,6 +22,8 @@ from hf_lgt.experiments.results import collect, read_evaluations
 from hf_lgt.experiments.slurm.settings import check_slurm
 from hf_lgt.experiments.slurm.submit import run_on_slurm
 from hf_lgt.experiments.spec import ExperimentSpec
+from hf_lgt.report.canvas import optional
+from hf_lgt.report.results import complete_figures
 from hf_lgt.utils.progress import bar
 
 
@@ -72,6 +76,7 @@ def run_experiment(
         print(f"{count} runs, {count - len(missing)} finished; logs in {folder / LOGS}", flush=True)
         failed = execute_runs(spec, missing, folder, how, spec.name)
         _report_failed(failed)
+        complete_runs(wanted)
         if spec.kind == "sweep" or not failed:
             _summarize(spec, every)
     return cli.RUN_ERROR if failed else 0
@@ -99,6 +104,16 @@ def execute_runs(
             how.retries,
         )
     return [(run, log) for bundle, log in failed for run in bundle.unfinished]
+
+
+def complete_runs(runs: Sequence[PlannedRun]) -> None:
+    """Draw the figures of finished runs that were killed before they had them."""
+    for run in distinct(runs):
+        folder = run.config.run_dir
+        if run.finished:
+            again = f"hf-lgt evaluate {shlex.quote(str(folder))} draws them"
+            with optional("figures", again):
+                complete_figures(run.config, last_step(read_records(folder / "eval.jsonl")), folder, again)
 
 
 def _report_failed(failed: Failed) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from data_builders.reading import read_json
 from data_builders.texts import line
+from hf_lgt.experiments.launch import visible_gpus
 from hf_lgt.experiments.plan import PlannedRun, config_digest, distinct, folder_name, todo
 from hf_lgt.experiments.probe.battery import Battery, Size
 from hf_lgt.experiments.probe.subjects import JOINT, MODEL, Subject, planned_runs, subjects_of, twins_of
@@ -147,7 +148,7 @@ def choose_runs(wanted: Wanted, models: Sequence[Subject], refused: dict[str, st
     """
     began, kept = time.monotonic(), _read_plan(wanted.folder / PLAN)
     largest = max(model.parameters for model in models)
-    jobs = wanted.jobs or (1 if _has_gpu() else jobs_for(largest, available_cores(), memory.limit()))
+    jobs = wanted.jobs or len(visible_gpus()) or jobs_for(largest, available_cores(), memory.limit())
     costs, faults = _measured(wanted, models, kept, jobs, startup)
     for words, reason in (refused := refused | _refused(wanted, models, faults)).items():
         print(f"{words}: not probed: {reason}", flush=True)
@@ -234,12 +235,6 @@ def _refused(
         else:
             refused |= {f"{model.label}, {family}": fault for family, fault in own.items()}
     return refused
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _read_plan(path: Path) -> dict[str, Any]:

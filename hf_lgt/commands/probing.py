@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_builders.corpus.language import write_language
 from data_builders.corpus.marker import FolderError, is_there
-from hf_lgt.commands.experiment import Execution, Failed, execute_runs
+from hf_lgt.commands.experiment import Execution, Failed, complete_runs, execute_runs
 from hf_lgt.commands.probe_plan import CORPORA, Chosen, Wanted, choose_runs, models_of
 from hf_lgt.config.schema import Config
 from hf_lgt.experiments.folder_lock import experiment_lock
@@ -65,6 +65,7 @@ def run_probe(wanted: Wanted, references: References) -> int:
         )
         for log in dict.fromkeys(log for _, log in failed):
             print(f"a training failed; see {log}\n{last_error(log)}", file=sys.stderr)
+        complete_runs(chosen.runs)
         _answer(wanted, chosen, failed, references)
     return 1 if failed else 0
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--executor", choices=("local", "slurm"), default="local", help="where it runs [local]"
     )
-    arguments.add_argument("--jobs", type=cli.positive, help="local: runs at a time [cores; 1 with a GPU]")
+    arguments.add_argument("--jobs", type=cli.positive, help="local: runs at a time [cores, or GPUs]")
     arguments.add_argument(
         "--retries", type=cli.count, default=1, help="further attempts at a run that failed [1]"
     )

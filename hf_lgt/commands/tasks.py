@@ -23,7 +23,7 @@ def _all() -> int:
     for name in names:
         task = get_task(name)
         print(f"{name:<{width}}{task.family:<12}{_example(name)}")
-    print("\nhf-lgt tasks TASK tells its options; of tasks in English: hf-lgt build-language --help")
+    print("\nhf-lgt tasks TASK shows its options; for tasks in English see hf-lgt build-language --help")
     return 0
 
 

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
+from queue import SimpleQueue
 from subprocess import DEVNULL, STDOUT, Popen
 from typing import Protocol, TypeVar
 
@@ -74,7 +76,8 @@ def run_all(
         planned: the runs; those that are finished are left as they are.
         command: program that trains a run, with its own arguments: `FINETUNE`.
         logs: folder for what the runs print.
-        jobs: processes at a time; the cores are divided among them, unless OMP_NUM_THREADS is set.
+        jobs: processes at a time; the cores are divided among them, unless OMP_NUM_THREADS is set, and
+            each has one of the GPUs where there are several.
         tell: called after each run with whether it went well.
         retries: how often a run that failed is started again, from its newest checkpoint; one that
             was refused for a mistake of the user's is not.
@@ -90,25 +93,32 @@ def run_all(
     settings["PYTHONSAFEPATH"] = "1"  # no module of the folder in which the command was called
     if "OMP_NUM_THREADS" not in os.environ:
         settings["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
+    gpus: SimpleQueue[str] = SimpleQueue()  # those that no run has
+    several = names if len(names := visible_gpus()) > 1 else []
+    for name in islice(cycle(several), at_once):
+        gpus.put(name)
     patient_until = time.monotonic() + PATIENCE
     logs.mkdir(parents=True, exist_ok=True)
     going: set[Popen[bytes]] = set()
     stopping: list[bool] = []
 
     def attempt(item: J, log: Path) -> int:
+        own = {"CUDA_VISIBLE_DEVICES": gpus.get()} if several else {}
         with open(log, "ab") as file:
             child = Popen(
                 [*command, *item.arguments],
                 stdin=DEVNULL,
                 stdout=file,
                 stderr=STDOUT,
-                env={**os.environ, **settings},
+                env={**os.environ, **settings, **own},
             )
             going.add(child)
             try:
                 return child.wait()
             finally:
                 going.discard(child)
+                for name in own.values():
+                    gpus.put(name)
 
     def run(item: J) -> tuple[J, Path, bool]:
         log = logs / item.log
@@ -156,11 +166,18 @@ def _writer(item: Job) -> str:
     return ""
 
 
-def usual_jobs() -> int:
-    """How many runs are trained at a time unless given: one a core, or one where there is a GPU."""
+def visible_gpus() -> list[str]:
+    """Names of the GPUs, as ``CUDA_VISIBLE_DEVICES`` has them; empty without one."""
     import torch
 
-    return 1 if torch.cuda.is_available() else available_cores()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [name.strip() for name in given.split(",")][:count] if given else [*map(str, range(count))]
+
+
+def usual_jobs() -> int:
+    """How many runs are trained at a time unless given: one a GPU, or without one, one a core."""
+    return len(visible_gpus()) or available_cores()
 
 
 def check_data(planned: Sequence[PlannedRun]) -> None:

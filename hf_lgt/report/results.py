@@ -37,6 +37,14 @@ def write_figures(config: Config, records: Sequence[EvalRecord], folder: Path, a
     return figures
 
 
+def complete_figures(config: Config, records: Sequence[EvalRecord], folder: Path, again: str) -> list[Path]:
+    """Draw the figures of a finished run that was killed before it had them; as `write_figures`."""
+    wanted = FIGURES if any(r.mistakes for r in records) else FIGURES[:1]
+    if all((folder / name).is_file() for name in wanted):
+        return []
+    return write_figures(config, records, folder, again)
+
+
 def results_text(config: Config, records: Sequence[EvalRecord]) -> str:
     """Exact match by length, what it comes to, kinds of mistakes: Markdown.
 

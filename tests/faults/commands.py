@@ -81,6 +81,18 @@ def _compare() -> list[Command]:
     return [Command("compare.py", ["compare.yaml", "--jobs=2", *options(settings)], fill, children=True)]
 
 
+def _probe() -> list[Command]:
+    def fill(place: Path, start: processes.Starter) -> None:
+        from tests.support import checkpoints
+        from tests.support.tiny_battery import BATTERY
+
+        checkpoints.write(place / "m")
+        (place / "battery.yaml").write_text(json.dumps(BATTERY), encoding="utf-8")
+
+    given = ["m", "--battery=battery.yaml", "--families=copy", "--jobs=2"]
+    return [Command("probe.py", given, fill, children=True, whole=["runs/tiny/report"])]
+
+
 def _sweep_together() -> list[Command]:
     def fill(place: Path, start: processes.Starter) -> None:
         settings: dict[str, dict[str, object]] = {}
@@ -185,6 +197,7 @@ COMMANDS: dict[str, Callable[[], list[Command]]] = {
     "finetune": _finetune,
     "pretrain": _pretrain,
     "compare": _compare,
+    "probe": _probe,
     "sweep_together": _sweep_together,
     "analyze": _analyze,
     "evaluate": _evaluate,

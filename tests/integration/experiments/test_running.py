@@ -43,6 +43,8 @@ done = int(attempts.read_text()) if attempts.exists() else 0
 attempts.write_text(str(done + 1))
 print("attempt", done + 1, "with", os.environ["OMP_NUM_THREADS"], "threads")
 print("parent", os.environ["HF_LGT_PARENT"])
+if "CUDA_VISIBLE_DEVICES" in os.environ:
+    print("GPU", os.environ["CUDA_VISIBLE_DEVICES"])
 status = int(statuses[done])
 if status == 0:
     (run_dir / "model").mkdir()
@@ -187,3 +189,26 @@ def test_the_cores_are_shared_among_the_runs_that_there_are(runs, tmp_path, monk
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)))
     runs(jobs=12, a="0", b="0")
     assert "with 6 threads" in (tmp_path / "logs" / "a.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"), [(None, {"0", "1", "2"}), ("1, GPU-7", {"1", "GPU-7"})], ids=["all", "some"]
+)
+def test_each_run_has_a_gpu_of_its_own_where_there_are_several(runs, tmp_path, monkeypatch, visible, names):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(names))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert running.usual_jobs() == len(names)
+    runs(jobs=len(names), **{f"run{i}": "0" for i in range(len(names))})
+    used = [log.read_text().split("GPU ")[1].strip() for log in (tmp_path / "logs").iterdir()]
+    assert sorted(used) == sorted(names)
+
+
+def test_a_failed_run_gives_its_gpu_back(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    _, told, _ = runs(retries=1, jobs=1, a="1,0", b="1,1", c="0")
+    assert told == {"a": True, "b": False, "c": True}
+    assert "GPU 0" in (tmp_path / "logs/c.log").read_text()
