@@ -15,7 +15,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,19 @@ class Family:
     """how many of the symbols ``[1]``, ``[2]``, ... the tasks write"""
 
 
+@dataclass(frozen=True)
+class Theory:
+    """Whether theory expects transformers that are trained on short inputs of a task to do long ones."""
+
+    predicted: Literal["yes", "no", "open"] = "open"
+    source: str = ""
+    """a paper, or how the prediction follows from one; empty: none speaks of it"""
+
+    def __str__(self) -> str:
+        words = {"yes": "predicted", "no": "predicted not to", "open": "open"}[self.predicted]
+        return f"{words} ({self.source})" if self.source else words
+
+
 class TaskError(ValueError):
     """A task was asked for something it cannot give; the message names what and what would do."""
 
@@ -92,6 +105,7 @@ class Task:
     """``classify(prompt, answer)``: the kind of mistake that a wrong answer is, None for the right one"""
     restarts: str = ""
     """signs of the prompt at which coupled positions begin again, see `register_task`"""
+    theory: Theory = Theory()
 
     @property
     def min_length(self) -> int:
@@ -190,7 +204,11 @@ _tasks: dict[str, Task] = {}
 
 
 def register_task(
-    family: Family, *, classify: Callable[[str, str], str | None] | None = None, restarts: str = ""
+    family: Family,
+    *,
+    classify: Callable[[str, str], str | None] | None = None,
+    restarts: str = "",
+    theory: Theory = Theory(),
 ) -> Callable[[Rule], Rule]:
     """Decorator: make a rule a task that configs can name by the function's name.
 
@@ -201,6 +219,7 @@ def register_task(
             in ``75+86=521``: the signs of its prompt that end such a row of places, here ``"+="``. Coupled
             positions are then numbered anew from the beginning of the prompt and from each of these signs;
             those of the target follow on from the prompt's last. Empty: the task has no coupling.
+        theory: whether it is predicted to length-generalize, and by whom.
 
     Raises:
         ValueError: another function already has this name, or `restarts` holds what is no symbol.
@@ -220,8 +239,9 @@ def register_task(
         add_tag(name)
         code.remember(rule, family.draw)
         _tasks[name] = Task(
-            name, family.name, family.length_unit, dict(family.options), rule, family, classify, restarts
-        )
+            name, family.name, family.length_unit, dict(family.options), rule, family,
+            classify, restarts, theory,
+        )  # fmt: skip
         return rule
 
     return register

@@ -94,7 +94,8 @@ def _tasks() -> str:
         length = max(task.min_length, 4)
         examples = task.sample(stream(0, "docs"), length, 2).text()
         about = f"Family {task.family}; length: {task.length_unit}; examples of length {length}:"
-        parts.append(f"## {name}\n\n{task.summary}\n\n*{about}*")
+        theory = f"Length generalization by theory: {task.theory}."
+        parts.append(f"## {name}\n\n{task.summary} {theory}\n\n*{about}*")
         parts.append("\n".join(f"- `{prompt}` → `{answer}`" for prompt, answer in examples))
         if task.options:
             parts.append("| option | default | meaning |\n|---|---|---|\n" + "\n".join(

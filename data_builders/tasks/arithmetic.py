@@ -7,13 +7,13 @@ operand, n examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_builders.arrays import Counts, Sample, first, join
-from data_builders.registry import Family, Option, one_of, register_task, whole_number
+from data_builders.registry import Family, Option, Theory, one_of, register_task, whole_number
 from data_builders.symbols import DIGIT_ZERO, char
 
 Digits = NDArray[np.uint8]
@@ -153,7 +153,7 @@ def _subtract(a: Digits, b: Digits, base: int) -> tuple[Digits, NDArray[np.bool_
     return out, borrow.astype(np.bool_)
 
 
-@register_task(ARITHMETIC, restarts="+=")
+@register_task(ARITHMETIC, restarts="+=", theory=Theory("no", "arXiv 2410.02140"))
 def reverse_add(operands: Operands) -> Sample:
     """The sum, padded with trailing zeros to one digit more than the longer operand.
 
@@ -254,3 +254,16 @@ def _significant(digits: Digits) -> Counts:
     """Digits of each number without its leading zeros, at least 1, int64 [n]."""
     highest = len(digits) - np.argmax(digits[::-1] != 0, axis=0)
     return np.where(digits.any(axis=0), highest, 1)
+
+
+BINARY = replace(ARITHMETIC, options={**ARITHMETIC.options, "base": replace(BASE, default=2)})
+
+
+@register_task(BINARY, restarts="+=", theory=Theory("no", "arXiv 2410.02140"))
+def binary_add(operands: Operands) -> Sample:
+    """`reverse_add` of binary numbers.
+
+    >>> binary_add(numbers(5, 3, base=2)).text()
+    [('101+11=', '0001')]
+    """
+    return Sample(operands.prompt("+"), operands.fixed_width(_add(operands)[0]))

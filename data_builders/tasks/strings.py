@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_builders.arrays import Counts, Mask, Sample, first, join, pack
-from data_builders.registry import Family, Option, TaskError, register_task, whole_number
+from data_builders.registry import Family, Option, TaskError, Theory, register_task, whole_number
 from data_builders.symbols import FIRST_TAG, LETTER_A, PAD, Codes, char, parse
+
+C_RASP = "arXiv 2410.02140"
+RETRIEVAL = "arXiv 2505.21785"
+DERIVED = f"follows from {C_RASP}"
 
 _FLIP = np.arange(FIRST_TAG, dtype=np.int16)
 _FLIP[LETTER_A : LETTER_A + 52] = np.roll(_FLIP[LETTER_A : LETTER_A + 52], 26)
@@ -51,14 +55,14 @@ def strings(*texts: str) -> Strings:
 
 
 @lru_cache
-def _both_cases(alphabet: str) -> Codes:
+def both_cases(alphabet: str) -> Codes:
     """Codes of the letters, int16 [letters], which nobody may change."""
     return parse(alphabet + alphabet.upper())
 
 
 def draw_strings(rng: np.random.Generator, lengths: Counts, *, alphabet: str) -> Strings:
     """Draw strings of exactly `lengths` letters, uniform over both cases of `alphabet`."""
-    symbols = _both_cases(alphabet)
+    symbols = both_cases(alphabet)
     shape = (len(lengths), int(lengths.max(initial=1)))
     text = symbols[rng.integers(0, len(symbols), size=shape, dtype=np.uint8)]
     if lengths.min(initial=shape[1]) < shape[1]:
@@ -80,7 +84,7 @@ ALPHABET = Option(string.ascii_lowercase, "the lower-case letters in use; both c
 STRINGS = Family(name="strings", length_unit="characters", draw=draw_strings, options={"alphabet": ALPHABET})
 
 
-@register_task(STRINGS)
+@register_task(STRINGS, theory=Theory("no", C_RASP))
 def string_copy(strings: Strings) -> Sample:
     """The string itself.
 
@@ -90,7 +94,7 @@ def string_copy(strings: Strings) -> Sample:
     return Sample(strings.prompt(), strings.text)
 
 
-@register_task(STRINGS)
+@register_task(STRINGS, theory=Theory("no", DERIVED))
 def capitalize(strings: Strings) -> Sample:
     """The string with the case of every letter flipped.
 
@@ -100,7 +104,7 @@ def capitalize(strings: Strings) -> Sample:
     return Sample(strings.prompt(), strings.flipped().text)
 
 
-@register_task(STRINGS)
+@register_task(STRINGS, theory=Theory("no", RETRIEVAL))
 def reverse(strings: Strings) -> Sample:
     """The string backwards.
 
@@ -110,7 +114,7 @@ def reverse(strings: Strings) -> Sample:
     return Sample(strings.prompt(), strings.reversed().text)
 
 
-@register_task(STRINGS)
+@register_task(STRINGS, theory=Theory("no", DERIVED))
 def capitalize_reverse(strings: Strings) -> Sample:
     """The string backwards, with the case of every letter flipped.
 
@@ -208,7 +212,7 @@ MQAR = Family(
 )
 
 
-@register_task(MQAR)
+@register_task(MQAR, theory=Theory("yes", RETRIEVAL))
 def mqar(recall: Recall) -> Sample:
     """Multi-query associative recall: substrings that occur once, each with the letter after it.
 

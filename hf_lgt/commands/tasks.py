@@ -47,7 +47,7 @@ def _one(name: str) -> int:
     except TaskError as error:
         raise ConfigError([str(error)]) from None
     print(f"{name}, {task.family}: {task.summary}\nlength: {task.length_unit}, from {task.min_length}")
-    print(f"{_example(name)}\n")
+    print(f"length generalization by theory: {task.theory}\n{_example(name)}\n")
     for key, option in task.options.items():
         print(f"  options.{key:<20}{option.doc} [{option.default!r}]")
     return 0

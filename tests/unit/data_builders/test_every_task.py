@@ -26,6 +26,9 @@ def length_of(prompt):
     body = prompt.removesuffix("=")
     if "?" in body:
         return body.count(";")  # one list of neighbours a maze node
+    if "[" in body:
+        return body.count("[")  # one number a letter
+    body = body.rpartition(":")[2]  # after what is asked
     if "*" in body:
         return len(body.split("*")[0])
     return max(len(operand) for operand in re.split("[-+]", body))  # a string is its only operand
@@ -38,13 +41,27 @@ def assert_same(one, other):
     assert one.scores_eos == other.scores_eos
 
 
-def test_the_eleven_arithmetic_and_string_tasks_are_registered():
-    assert set(list_tasks("arithmetic")) == {
-        "reverse_add", "no_carry", "carry_only", "reverse_subtract", "cot_multiply", "copy_first_op",
+def test_the_tasks_of_each_family_are_registered():
+    families = ("arithmetic", "strings", "letters", "counting")
+    assert {family: set(list_tasks(family)) for family in families} == {
+        "arithmetic": {
+            "reverse_add", "no_carry", "carry_only", "reverse_subtract", "cot_multiply", "copy_first_op",
+            "binary_add",
+        },
+        "strings": {
+            "string_copy", "capitalize", "reverse", "capitalize_reverse", "mqar", "repeat_copy", "first",
+            "last", "selective_copy", "reverse_hints",
+        },
+        "letters": {"unique_copy", "sort", "next_larger", "induction", "anti_induction"},
+        "counting": {"parity", "parity_scratchpad", "modular_sum", "majority", "count_char", "dyck_close"},
     }  # fmt: skip
-    assert set(list_tasks("strings")) == {
-        "string_copy", "capitalize", "reverse", "capitalize_reverse", "mqar",
-    }  # fmt: skip
+
+
+@every_task
+def test_a_prediction_has_its_source(name):
+    theory = get_task(name).theory
+    assert theory.predicted in ("yes", "no", "open")
+    assert theory.predicted == "open" or "arXiv " in theory.source
 
 
 @every_task
@@ -121,9 +138,11 @@ def test_width_is_a_bound_that_the_seed_does_not_change(name, extra):
 def test_width_grows_with_length(name):
     smallest = get_task(name).min_length
     drawn = [draw(name, smallest + extra, 5) for extra in range(15)]
-    for widths in ([d.prompt.shape[1] for d in drawn], [d.target.shape[1] for d in drawn]):
-        assert widths == sorted(widths)
-        assert widths[-1] > widths[0]
+    prompts, targets = ([d.prompt.shape[1] for d in drawn], [d.target.shape[1] for d in drawn])
+    assert prompts == sorted(prompts)
+    assert targets == sorted(targets)
+    assert prompts[-1] > prompts[0]
+    assert targets[-1] > targets[0] or targets[0] == 1  # an answer of one symbol, whatever the length
 
 
 @every_task
