@@ -27,20 +27,20 @@ def repeat_copy(strings: Strings) -> Sample:
 
 
 @register_task(STRINGS, theory=Theory("yes", DERIVED))
-def first(strings: Strings) -> Sample:
+def first_letter(strings: Strings) -> Sample:
     """The first letter.
 
-    >>> first(strings("aBcX")).text()
+    >>> first_letter(strings("aBcX")).text()
     [('aBcX=', 'a')]
     """
     return Sample(strings.prompt(), strings.text[:, :1])
 
 
 @register_task(STRINGS, theory=Theory("yes", DERIVED))
-def last(strings: Strings) -> Sample:
+def last_letter(strings: Strings) -> Sample:
     """The last letter.
 
-    >>> last(strings("aBcX")).text()
+    >>> last_letter(strings("aBcX")).text()
     [('aBcX=', 'X')]
     """
     return Sample(strings.prompt(), np.take_along_axis(strings.text, strings.lengths[:, None] - 1, axis=1))

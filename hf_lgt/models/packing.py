@@ -29,6 +29,7 @@ from transformers import AttentionInterface
 from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batching import IGNORE, Batch, moved, tensor_of
 from hf_lgt.models.causal_attention import attention_named, causal, kind_fault, logits_fault, require_plain
+from hf_lgt.models.short_attention import attend, is_short
 from hf_lgt.utils.errors import ConfigError
 
 NAME = "hf_lgt_packed"
@@ -164,6 +165,8 @@ def _attention(
     """
     require_plain(attention_mask, more)
     groups = _groups.get()
+    if is_short(query, groups, dropout):
+        return attend(query, key, value, scaling, groups), None
     sizes = [count * length for count, length in groups]
     # split, not sliced: its gradient is put together once and not added up group by group
     parts = [torch.split(t.transpose(1, 2), sizes, dim=1) for t in (query, key, value)]

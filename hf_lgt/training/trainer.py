@@ -18,6 +18,7 @@ from hf_lgt.data.batching import Batch, Pass, even_split, pass_tokens
 from hf_lgt.models.forward import answer_loss
 from hf_lgt.models.packing import MOST_TOKENS, pack_split, packed_loss, wants_packing
 from hf_lgt.training.accelerator import compiling
+from hf_lgt.training.embedding_gradient import gradient_by_rows, tied_embedding
 from hf_lgt.training.loop import Loop
 from hf_lgt.training.optimizers import make_optimizer
 from hf_lgt.training.step import Passes, TrainingRun
@@ -69,8 +70,8 @@ class SingleStep:
         self.accelerator, self.packed = accelerator, packed
         if self.train.gradient_checkpointing:
             _save_activations(model)
-        if accelerator.num_processes == 1 and accelerator.device.type == "cpu" and not self.train.compile:
-            sparse_where_tied(model)
+        alone = accelerator.num_processes == 1 and accelerator.device.type == "cpu"
+        self.tied = tied_embedding(model) if alone and not self.train.compile else None
         optimizer = make_optimizer(model, self.train)
         wrapped = torch.compile(model, dynamic=True) if self.train.compile else model
         self.wrapped, self.optimizer = accelerator.prepare(wrapped, optimizer)
@@ -81,7 +82,8 @@ class SingleStep:
         return make_passes(batches[0], self.train, self.accelerator, self.packed)
 
     def backward(self, batches: Sequence[Batch], passes: Passes) -> torch.Tensor:
-        return backward(self.wrapped, batches[0], passes, self.accelerator).reshape(1)
+        with gradient_by_rows(self.tied) if self.tied is not None else nullcontext():
+            return backward(self.wrapped, batches[0], passes, self.accelerator).reshape(1)
 
     def clip(self, most: float) -> torch.Tensor:
         norm: torch.Tensor = whole(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), most))
@@ -95,17 +97,6 @@ class SingleStep:
 
     def model_of(self, index: int) -> Any:
         return self.bare
-
-
-def sparse_where_tied(model: Any) -> None:
-    """Give a tied embedding a sparse gradient, which is added in place to the output's dense one.
-
-    An embedding's own is a matrix of the whole vocabulary, mostly zeros: filling and adding it takes about a
-    tenth of a small step of SmolLM2-135M, with 49,152 rows. Gradients are equal up to floating-point error.
-    """
-    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
-    if isinstance(embedding, torch.nn.Embedding) and output is not None and output.weight is embedding.weight:
-        embedding.sparse = embedding.weight.requires_grad
 
 
 def _save_activations(model: Any) -> None:

@@ -236,7 +236,7 @@ def test_a_new_module_of_tasks_may_import_from_the_front_door(tmp_path):
     snippet = readme.split("```python\nfrom data_builders import Sample, register_task")[1].split("```")[0]
     module = "from data_builders import Sample, register_task" + snippet
     (tmp_path / "data_builders/tasks/a_first.py").write_text(module)
-    code = "from data_builders import list_tasks; print('first_letter' in list_tasks())"
+    code = "from data_builders import list_tasks; print('twice' in list_tasks())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )

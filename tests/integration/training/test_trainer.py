@@ -1,5 +1,6 @@
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hf_lgt.data.batching import even_split
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
+from hf_lgt.training import trainer
+from hf_lgt.training.embedding_gradient import gradient_by_rows, tied_embedding
 from hf_lgt.training.optimizers import make_optimizer, make_schedule
-from hf_lgt.training.trainer import sparse_where_tied
 from hf_lgt.utils.errors import TrainingError
 from hf_lgt.utils.seeding import seed_generators
 from tests.integration.models.test_packing import take_gradient
@@ -64,26 +66,40 @@ def test_the_gradient_is_that_of_the_mean_over_the_batchs_answer_tokens(tiny):
         torch.testing.assert_close(p.grad, grad, rtol=1e-4, atol=1e-7)
 
 
-def test_a_tied_embedding_has_the_gradient_of_both_its_uses(tiny):
-    """Though the one of its rows is sparse; one that is not tied, or is frozen, stays as it is."""
+@pytest.mark.parametrize("padding", [None, 7])
+def test_a_tied_embedding_has_the_gradient_of_both_its_uses(tiny, padding):
+    """Though that of its rows is added after the passes; the model is left as it was."""
     config, codec = tiny("model.tie_embeddings=true"), Codec.build()
     batch = GeneratedSource(config.build_mixture(), codec, batch_size=32, seed=0).batch(0)
     grads = []
-    for prepare in (lambda model: None, sparse_where_tied):
+    for by_rows in (False, True):
         model = build_model(config.model, codec, 0)
-        prepare(model)
-        for _ in range(2):  # passes add up
-            take_gradient(model, batch, config.train)
+        embedding = model.get_input_embeddings()
+        embedding.padding_idx = padding  # has no gradient of its own
+        assert tied_embedding(model) is embedding
+        with gradient_by_rows(embedding) if by_rows else nullcontext():
+            for _ in range(2):  # passes add up
+                take_gradient(model, batch, config.train)
+        assert "forward" not in vars(embedding)
         grads.append([p.grad for p in model.parameters()])
-    assert model.get_input_embeddings().sparse
+    assert grads[0][0][7].abs().sum() > 0
     for dense, grad in zip(*grads, strict=True):
-        assert not grad.is_sparse
         torch.testing.assert_close(grad, dense, rtol=1e-4, atol=1e-7)
-    alone = build_model(tiny().model, codec, 0)
-    model.get_input_embeddings().weight.requires_grad = False
-    for other in (alone, model):
-        sparse_where_tied(other)
-        assert not other.get_input_embeddings().sparse
+
+
+def test_an_embedding_that_is_not_tied_or_is_frozen_is_left_alone(tiny):
+    assert tied_embedding(build_model(tiny().model, Codec.build(), 0)) is None
+    frozen = build_model(tiny("model.tie_embeddings=true").model, Codec.build(), 0)
+    frozen.get_input_embeddings().weight.requires_grad = False
+    assert tied_embedding(frozen) is None
+
+
+def test_a_run_with_a_tied_embedding_takes_its_gradient_by_rows(tiny, monkeypatch):
+    taken = []
+    by_rows = trainer.gradient_by_rows
+    monkeypatch.setattr(trainer, "gradient_by_rows", lambda e: taken.append(e) or by_rows(e))
+    train(tiny("model.tie_embeddings=true", "train.steps=2", "name=tied"), progress=False)
+    assert len(taken) == 2
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_its_last_share(tiny):

@@ -49,8 +49,8 @@ def test_the_tasks_of_each_family_are_registered():
             "binary_add",
         },
         "strings": {
-            "string_copy", "capitalize", "reverse", "capitalize_reverse", "mqar", "repeat_copy", "first",
-            "last", "selective_copy", "reverse_hints",
+            "string_copy", "capitalize", "reverse", "capitalize_reverse", "mqar", "repeat_copy",
+            "first_letter", "last_letter", "selective_copy", "reverse_hints",
         },
         "letters": {"unique_copy", "sort", "next_larger", "induction", "anti_induction"},
         "counting": {"parity", "parity_scratchpad", "modular_sum", "majority", "count_char", "dyck_close"},
