@@ -172,11 +172,11 @@ def _guarded(main: Callable[[], int]) -> int:
         return _tell_faults([str(error)])
     except Interrupted as error:
         if _is_main():
-            print(error.told or "interrupted", file=sys.stderr)
+            print(error.told or "interrupted; give the same command again", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
         if _is_main():
-            print("interrupted", file=sys.stderr)
+            print("interrupted; give the same command again", file=sys.stderr)
         return 128 + signal.SIGINT
     except PushError as error:
         return _tell_error(error, all_meet_it=True)

@@ -20,9 +20,13 @@ ABOUT = """How far does a checkpoint extrapolate, and what would teach it to?
 
 Fine-tunes each MODEL on six small families of tasks, with and without related (auxiliary) tasks, until it has
 learned them on short inputs, and measures how far beyond these it is right; the same for a random twin (its
-architecture with random weights) and, beside them, models that came with the project. It takes some minutes a
-family and model of 135M parameters on two cores. Writes runs/probe: probe.md, probe.json, probe.png,
-report/index.html, configs to go on from. The same command continues where it was stopped."""
+architecture with random weights) and, beside them, reference models where some were probed with the same
+settings. It takes some minutes a family and model of 135M parameters on two cores. Writes a folder
+runs/probe-of-MODEL-...: probe.md, probe.json, probe.png, report/index.html, configs to go on from. The same
+command continues where it was stopped.
+
+  hf-lgt probe HuggingFaceTB/SmolLM2-135M --minutes 45
+  hf-lgt probe ./mine ./other --families copy,reverse --seeds 0,1,2,3,4"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +56,7 @@ def _probe(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     from hf_lgt.experiments.probe.answers import read_references
     from hf_lgt.experiments.probe.battery import chosen, load_battery
 
-    families = known.families.split(",") if known.families else []
+    families = [name.strip() for name in known.families.split(",")] if known.families is not None else []
     battery = chosen(load_battery(known.battery), families, cli.seeds(known.seeds) if known.seeds else ())
     references = read_references(known.references)
     wanted = Wanted(known.models, battery, overrides, known.output_dir, known.minutes, known.jobs, known.lora)

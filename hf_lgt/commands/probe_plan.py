@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Any
 from data_builders.reading import read_json
 from data_builders.texts import line
 from hf_lgt.experiments.launch import visible_gpus
-from hf_lgt.experiments.plan import PlannedRun, config_digest, distinct, folder_name, todo
+from hf_lgt.experiments.plan import PlannedRun, config_digest, distinct, todo
 from hf_lgt.experiments.probe.battery import Battery, Size
 from hf_lgt.experiments.probe.subjects import JOINT, MODEL, Subject, planned_runs, subjects_of, twins_of
 from hf_lgt.experiments.probe.units import Unit, duration, fitting, jobs_for
@@ -72,8 +73,17 @@ class Wanted:
 
     @property
     def folder(self) -> Path:
-        """Where the probe's files go; one with other settings than the battery's has a folder of its own."""
-        return Path(self.output_dir) / folder_name(self.battery.name, self.changes)
+        """Where the probe's files go: one for each set of models, families, seeds and settings."""
+        asked = [self.identity, [f.name for f in self.battery.families], self.battery.seeds, *self.models]
+        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+        names = "-".join(subject.label for subject in subjects_of(self.models))
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", names).strip("-.")[:60]
+        return Path(self.output_dir) / f"{self.battery.name}-of-{slug}-{digest}"
+
+    @property
+    def corpora(self) -> Path:
+        """Where the rows in English are, for all probes with this battery."""
+        return Path(self.output_dir) / CORPORA / f"{self.battery.name}-{self.battery.digest}"
 
 
 @dataclass
@@ -128,7 +138,7 @@ def models_of(wanted: Wanted) -> tuple[list[Subject], dict[str, str]]:
 def plans(wanted: Wanted, subjects: Sequence[Subject]) -> tuple[ExperimentSpec, list[PlannedRun]]:
     """The experiment with all its runs."""
     overrides = [*wanted.overrides, f"output_dir={json.dumps(wanted.output_dir)}"]
-    spec, runs = planned_runs(wanted.battery, subjects, wanted.folder / CORPORA, overrides)
+    spec, runs = planned_runs(wanted.battery, subjects, wanted.corpora, overrides)
     return spec, [dataclasses.replace(run, folder=wanted.folder) for run in runs]
 
 
@@ -178,13 +188,13 @@ def _tell(wanted: Wanted, chosen: Chosen, units: Sequence[Unit], seconds: float)
         raise ConfigError(
             [
                 f"--minutes: {wanted.minutes:g} is too short for any family: after measuring, the first "
-                f"takes about {first:.1f} more. Give more, --families, or --train.steps"
+                f"takes about {first:.1f} minutes more. Give a larger --minutes, or fewer --train.steps"
             ]
         )
     count, missing = len(distinct(chosen.runs)), len(todo(chosen.runs))
     print(
-        f"{count} trainings, {count - missing} finished, {chosen.jobs} at a time; about "
-        f"{seconds / 60:.0f} minutes if none ends early, less where a criterion is reached",
+        f"{count} trainings, {count - missing} finished, {chosen.jobs} at a time; at most about "
+        f"{seconds / 60:.0f} min, less where a criterion is reached",
         flush=True,
     )
     if chosen.not_run:

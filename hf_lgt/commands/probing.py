@@ -13,14 +13,15 @@ from pathlib import Path
 from data_builders.corpus.language import write_language
 from data_builders.corpus.marker import FolderError, is_there
 from hf_lgt.commands.experiment import Execution, Failed, complete_runs, execute_runs
-from hf_lgt.commands.probe_plan import CORPORA, Chosen, Wanted, choose_runs, models_of
+from hf_lgt.commands.probe_plan import Chosen, Wanted, choose_runs, models_of
 from hf_lgt.config.schema import Config
 from hf_lgt.experiments.folder_lock import experiment_lock
 from hf_lgt.experiments.launch import last_error
 from hf_lgt.experiments.plan import manifest_of, record_plan, todo
 from hf_lgt.experiments.probe.answers import Missing, Probe, probe_of, with_references, write_data
-from hf_lgt.experiments.probe.report import card_section, markdown_of, picture_of, tables_of
+from hf_lgt.experiments.probe.report import card_section, markdown_of, picture_of, short_table
 from hf_lgt.experiments.probe.subjects import JOINT, MODEL
+from hf_lgt.experiments.probe.tables import tables_of
 from hf_lgt.experiments.report.outputs import write_results
 from hf_lgt.experiments.report.page import write_report
 from hf_lgt.experiments.report.stored import Results
@@ -54,7 +55,10 @@ def run_probe(wanted: Wanted, references: References) -> int:
     # a training starts as this process did, unless this one is a program that had begun long before
     startup = min(time.time() - psutil.Process().create_time(), LONGEST_START)
     models, refused = models_of(wanted)
-    wanted.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        wanted.folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError([f"--output_dir: {wanted.output_dir} is a file; name a folder"]) from None
     with experiment_lock(wanted.folder):
         _write_corpora(wanted)
         chosen = choose_runs(wanted, models, refused, startup)
@@ -83,7 +87,7 @@ def _write_corpora(wanted: Wanted) -> None:
     for family in wanted.battery.families:
         if (corpus := family.corpus) is None:
             continue
-        place = wanted.folder / CORPORA / family.name
+        place = wanted.corpora / family.name
         place.parent.mkdir(parents=True, exist_ok=True)
         clear_drafts(place.parent, place.name)
         try:
@@ -123,7 +127,9 @@ def _answer(wanted: Wanted, chosen: Chosen, failed: Failed, references: Referenc
         picture = picture_of(probe)
         print(f"figure: {save_figure(picture.figure, folder / 'probe.png')}")
     with optional("the page", AGAIN):
-        page, _ = write_report(folder, lead=(tables_of(probe, notes), [picture_of(probe)]))
+        page, _ = write_report(
+            folder, lead=([short_table(probe), *tables_of(probe, notes)], [picture_of(probe)])
+        )
         print(f"page:   {page}")
     print(f"answers: {folder / ANSWERS}")
 
@@ -134,15 +140,18 @@ def _write_next(wanted: Wanted, chosen: Chosen) -> None:
     folder.mkdir(exist_ok=True)
     first = [r for r in chosen.runs if r.arm == JOINT and r.seed == wanted.battery.seeds[0]]
     own = {f"{r.point[MODEL]}-{r.group}": r.config for r in first if r.config.model.init == "pretrained"}
-    for label, name in _file_names(list(own)).items():
+    files = _file_names(list(own))
+    for label, name in files.items():
         write_text(folder / f"{name}.yaml", _next_config(own[label], name))
-    print(f"to go on: hf-lgt finetune --config {shlex.quote(str(folder))}/NAME.yaml")
+    for name in files.values():
+        print(f"to go on: hf-lgt finetune --config {shlex.quote(str(folder / name))}.yaml")
 
 
 def _next_config(config: Config, name: str) -> str:
-    """The joint training with four times the steps, on a whole evaluation."""
+    """The joint training with four times the steps, to the last, on a whole evaluation."""
     data = dataclasses.replace(config, name=name).to_dict()
     data["train"]["steps"] *= 4
+    data["train"]["until"] = {}
     data["eval"] |= {"examples": 4 * config.eval.examples, "during": "all"}
     return yaml.dump(data)
 

@@ -26,6 +26,12 @@ def battery(tmp_path):
     return path
 
 
+def folder_of(runs):
+    """Where a probe's files are."""
+    (folder,) = runs.glob("tiny-of-*")
+    return folder
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A model with two revisions."""
@@ -41,7 +47,7 @@ def test_two_stages_of_a_model_beside_their_twin(call_recipe, tmp_path, battery,
                  "--output_dir", tmp_path / "runs"]  # fmt: skip
     done = call_recipe("probe.py", *arguments)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "runs/tiny"
+    folder = folder_of(tmp_path / "runs")
     probe = read_probe(folder / "probe.json")
     assert [(m.label, m.twin) for m in probe.models] == [
         ("some@step-1", False),
@@ -101,7 +107,7 @@ def test_what_cannot_be_trained_is_refused_in_a_line_and_the_others_go_on(call_r
     }
     assert {"encoder", "endless", "short", "missing"} <= set(told)
     assert "good" not in told
-    probe = read_probe(tmp_path / "runs/tiny/probe.json")
+    probe = read_probe(folder_of(tmp_path / "runs") / "probe.json")
     assert [m.label for m in probe.models] == ["good", "good (random twin)"]
     assert set(probe.missing.refused) == {"encoder", "endless", "short", "missing"}
     assert "takes at least 8 tokens; the context of" in probe.missing.refused["short"]
@@ -116,9 +122,9 @@ def test_only_what_fits_the_time_is_trained(call_recipe, tmp_path, battery):
     none = call_recipe("probe.py", *arguments, "--minutes", "0.0001")
     assert none.returncode == 2
     assert "--minutes: 0.0001 is too short for any family" in none.stderr
-    assert not (tmp_path / "runs/tiny/manifest.json").exists()
+    assert not list((tmp_path / "runs").glob("tiny-of-*/manifest.json"))
     # what was measured is kept: the time of the first family alone
-    costs = tmp_path / "runs/tiny/plan.json"
+    costs = folder_of(tmp_path / "runs") / "plan.json"
     plan = json.loads(costs.read_text())
     starts = zip(plan["costs"], [1.0, 1.0, 1000.0, 1000.0], strict=True)  # of copy, then of sort
     plan["costs"] = {name: {"start": s, "step": 0, "evaluation": 0, "on_the_way": 0} for name, s in starts}
@@ -126,7 +132,7 @@ def test_only_what_fits_the_time_is_trained(call_recipe, tmp_path, battery):
     some = call_recipe("probe.py", *arguments, "--minutes", "2")
     assert some.returncode == 0, some.stderr
     assert "left out, as --minutes is 2: sort, seed 0; copy, random twins, seed 0; sort" in some.stdout
-    probe = read_probe(tmp_path / "runs/tiny/probe.json")
+    probe = read_probe(folder_of(tmp_path / "runs") / "probe.json")
     assert {key[:2] for key in probe.trainings} == {("copy", "m")}
     assert probe.missing.not_run[0] == "sort, seed 0"
 
@@ -137,7 +143,7 @@ def test_a_reference_stands_beside_what_is_of_its_battery(call_recipe, tmp_path,
     assert call_recipe("probe.py", one, *arguments, "--output_dir", tmp_path / "a").returncode == 0
     references = tmp_path / "references"
     references.mkdir()
-    found = json.loads((tmp_path / "a/tiny/probe.json").read_text())
+    found = json.loads((folder_of(tmp_path / "a") / "probe.json").read_text())
     (references / "same.json").write_text(json.dumps(found))
     found["battery"]["version"] = 4
     (references / "later.json").write_text(json.dumps(found))
@@ -147,7 +153,7 @@ def test_a_reference_stands_beside_what_is_of_its_battery(call_recipe, tmp_path,
     assert done.returncode == 0, done.stderr
     assert "one (reference)" in done.stdout
     assert "later.json is of battery tiny version 4" in done.stdout
-    own = read_probe(tmp_path / "b/tiny/probe.json")
+    own = read_probe(folder_of(tmp_path / "b") / "probe.json")
     assert [m.label for m in own.models] == ["other", "other (random twin)"], (
         "a probe's file is of its own models"
     )
@@ -172,7 +178,7 @@ def test_a_probe_that_is_killed_goes_on_to_the_same_answers(tmp_path, battery):
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     assert start("killed").wait(timeout=300) == 0
-    one, other = ((tmp_path / name / "tiny/probe.json").read_text() for name in ("whole", "killed"))
+    one, other = ((folder_of(tmp_path / name) / "probe.json").read_text() for name in ("whole", "killed"))
     assert one == other
 
 
@@ -207,6 +213,7 @@ def test_wrong_options_are_reported(call_recipe, tmp_path, battery):
         (["--minutes", "-3"], "must be a number of minutes above 0"),
         (["--seeds", "a"], "--seeds: "),
         ([str(tmp_path / "m")], "is there twice"),
+        (["--families", ""], "--families: unknown family ''"),
         (["--model.init", "random"], "model.init"),
     ]:
         done = call_recipe(

@@ -80,7 +80,7 @@ def load_battery(path: str | Path) -> Battery:
     try:
         data = read_file(file)
     except ConfigError as error:
-        raise ConfigError([fault.replace("config file", "battery", 1) for fault in error.faults]) from None
+        raise ConfigError([fault.replace("config file", "--battery:", 1) for fault in error.faults]) from None
     faults = [f"battery {file}: {unknown('key', key, KEYS)}" for key in data if key not in KEYS]
     name, version = data.get("name"), data.get("version")
     if not isinstance(name, str) or not NAME.fullmatch(name):

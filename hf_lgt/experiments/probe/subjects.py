@@ -45,17 +45,23 @@ def subjects_of(names: Sequence[str]) -> list[Subject]:
         ConfigError: a name is none, or stands there twice.
     """
     faults = [f"MODEL: {short(name)} is no name of a model" for name in names if not _is_name(name)]
-    faults += [
-        f"MODEL: {short(name)} is there twice" for name in dict.fromkeys(names) if names.count(name) > 1
-    ]
-    if faults:
-        raise ConfigError(faults)
-    labels: list[str] = []
+    known: dict[tuple[str, str], str] = {}
     for name in names:
-        label, number = _label(name), 2
-        while label in labels:
-            label, number = f"{_label(name)}-{number}", number + 1
-        labels.append(label)
+        before = known.setdefault(_place(name), name)
+        if before == name and names.count(name) > 1:
+            faults.append(f"MODEL: {short(name)} is there twice")
+        elif before != name:
+            faults.append(f"MODEL: {short(name)} is the same model as {short(before)}; name it once")
+    if faults:
+        raise ConfigError([*dict.fromkeys(faults)])
+    first = [_label(name) for name in names]
+    # two of one name: as they were typed
+    labels = [
+        name[-LONGEST_LABEL:] if first.count(own) > 1 else own for name, own in zip(names, first, strict=True)
+    ]
+    for i, label in enumerate(labels):
+        if label in labels[:i]:
+            labels[i] = f"{label} (model {i + 1})"
     return [Subject(label, name, start_of(name)) for label, name in zip(labels, names, strict=True)]
 
 
@@ -74,6 +80,12 @@ def _parts(name: str) -> tuple[str, str]:
     """Name and revision; a path that exists as it stands has none."""
     path, _, revision = name.rpartition("@")
     return (name, "") if not path or Path(name).exists() else (path, revision)
+
+
+def _place(name: str) -> tuple[str, str]:
+    """What two names of one model have in common."""
+    path, revision = _parts(name)
+    return (str(Path(path).resolve()) if Path(path).exists() else path), revision
 
 
 def _label(name: str) -> str:

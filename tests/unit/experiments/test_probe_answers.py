@@ -7,6 +7,7 @@ import pytest
 
 from hf_lgt import ConfigError
 from hf_lgt.evaluation.statistics import paired_difference
+from hf_lgt.experiments.probe.advice import advice, comparison
 from hf_lgt.experiments.probe.answers import (
     Missing,
     Probe,
@@ -17,8 +18,9 @@ from hf_lgt.experiments.probe.answers import (
     with_references,
     write_data,
 )
-from hf_lgt.experiments.probe.report import advice, card_section, markdown_of, picture_of, tables_of
+from hf_lgt.experiments.probe.report import card_section, markdown_of, picture_of, short_table
 from hf_lgt.experiments.probe.subjects import ALONE, JOINT, subjects_of, twins_of
+from hf_lgt.experiments.probe.tables import tables_of
 from hf_lgt.experiments.probe.units import MARGIN, Unit, fitting, jobs_for
 
 COPY = ProbedFamily("copy", "string_copy", 4, {"mqar": 8}, 16)
@@ -79,6 +81,36 @@ def test_models_are_ranked_by_their_better_training_with_paired_differences():
     assert words["far minus same"].startswith("not significant")
     assert words["far minus near"] == "far extrapolates further"
     assert len(words) == 3
+    assert [row[0] for row in rows(ranking)] == ["1", "1", "3"], "what is equal shares its place"
+
+
+def test_several_models_are_compared_in_words():
+    found = probe(near=(4, 6), far=(12, 6))
+    first, second = comparison(found)
+    assert first == "exact match beyond the trained lengths: far 0.667, near 0.167"
+    assert second.startswith("far minus near: 0.500 (")
+    assert second.endswith("far extrapolates further")
+    assert list(comparison(probe(near=(4, 6)))) == []
+    assert "one seed cannot show" in list(comparison(probe(near=(4, 6), far=(12, 6), seeds=1)))[1]
+    assert [row.values[0] for row in short_table(found).rows] == [*comparison(found), *advice(found)]
+    assert markdown_of(found).index("**In short**") < markdown_of(found).index("| family")
+
+
+def test_a_twin_that_reaches_as_far_is_told():
+    for end, told in ((12, True), (4, False)):
+        found = probe(a=(8, 8), twin=(end, end))
+        models = (found.models[0], ProbedModel("twin", "org/a", True, 1000))
+        line = next(iter(advice(dataclasses.replace(found, models=models))))
+        assert ("its random twin reaches as far" in line) is told
+
+
+@pytest.mark.parametrize("other", ["./m", "m/", "{here}/m", "n/../m"])
+def test_one_folder_is_one_model_however_it_is_written(tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    for name in ("m", "n"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match="is the same model as 'm'; name it once"):
+        subjects_of(["m", other.format(here=tmp_path)])
 
 
 def test_a_family_that_a_model_has_not_learned_is_no_failure_to_extrapolate():
@@ -206,7 +238,9 @@ def test_models_have_labels_of_their_own():
     assert subjects_of(["org/m@step-1"])[0].settings == {
         "model.init": "pretrained", "model.name_or_path": "org/m", "model.revision": "step-1",
     }  # fmt: skip
-    assert [s.label for s in subjects_of(["a/m", "b/m"])] == ["m", "m-2"]
+    assert [s.label for s in subjects_of(["a/m", "b/m", "m-2"])] == ["a/m", "b/m", "m-2"]
+    long = ["a" * 40 + "/m" * 30, "b" * 40 + "/m" * 30]
+    assert len({s.label for s in subjects_of(long)}) == 2
 
 
 def test_revisions_of_one_model_have_one_twin_without_adapters():
