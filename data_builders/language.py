@@ -8,8 +8,10 @@ family is written by `data_builders.corpus.language`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -47,18 +49,34 @@ class TextFamily:
     draw: Callable[[np.random.Generator, int], Any]
     """``draw(rng, n)`` -> n different items"""
     pool: int
-    """how many items there are, so the longest length too"""
+    """how many items a list can have"""
     lengths: tuple[int, int, int]
     """longest training length of the target, of the others, and longest test length, unless given"""
     tasks: Mapping[str, TextTask]
-
-    def count(self, n: int) -> int:
-        """How many different lists of n items there are, at least."""
-        return math.perm(self.pool, n)
+    count: Callable[[int], int]
+    """how many different lists of n items there are, at least"""
 
 
 def _words(rng: np.random.Generator, n: int) -> list[str]:
     return [NOUNS[k] for k in rng.choice(len(NOUNS), size=n, replace=False)]
+
+
+def _words_with_own_initials(rng: np.random.Generator, n: int) -> list[str]:
+    """Words of which no two begin with the same letter."""
+    found: dict[str, str] = {}
+    for k in rng.permutation(len(NOUNS)):
+        found.setdefault(NOUNS[k][0], NOUNS[k])
+        if len(found) == n:
+            break
+    return list(found.values())
+
+
+def _lists_with_own_initials(n: int) -> int:
+    """How many lists of n such words there are."""
+    sets = [1] + [0] * n  # of k words, over the initials so far
+    for words in Counter(word[0] for word in NOUNS).values():
+        sets = [1] + [sets[k] + words * sets[k - 1] for k in range(1, n + 1)]
+    return math.factorial(n) * sets[n]
 
 
 def _numbers(rng: np.random.Generator, n: int) -> list[int]:
@@ -85,13 +103,14 @@ def _initials(words: Sequence[str]) -> list[str]:
 INITIALS = TextFamily(
     title="Reversed initials",
     unit="words",
-    draw=_words,
-    pool=len(NOUNS),
+    draw=_words_with_own_initials,
+    pool=len({word[0] for word in NOUNS}),
+    count=_lists_with_own_initials,
     lengths=(5, 12, 15),
     tasks=MappingProxyType(
         {
             "reversed_initials": TextTask(
-                "target", _of_words("Reversed initials", lambda words: _initials(words)[::-1], " ")
+                "target", _of_words("Reverse initials", lambda words: _initials(words)[::-1], " ")
             ),
             "initials": TextTask("auxiliary", _of_words("Initials", _initials, " ")),
             "reversed_words": TextTask("auxiliary", _of_words("Reverse", lambda words: words[::-1], ", ")),
@@ -126,6 +145,7 @@ SORTING = TextFamily(
     unit="numbers",
     draw=_numbers,
     pool=len(NUMBERS),
+    count=partial(math.perm, len(NUMBERS)),
     lengths=(5, 10, 15),
     tasks=MappingProxyType(
         {
@@ -168,6 +188,7 @@ TABLE = TextFamily(
     unit="rows",
     draw=_rows,
     pool=len(NOUNS),
+    count=partial(math.perm, len(NOUNS)),
     lengths=(6, 20, 24),
     tasks=MappingProxyType(
         {

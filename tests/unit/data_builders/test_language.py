@@ -1,11 +1,12 @@
 import importlib.util
+import itertools
 import re
 from collections import Counter
 
 import pytest
 from datasets import load_dataset
 
-from data_builders import TaskError
+from data_builders import TaskError, language
 from data_builders import code_fingerprint as code
 from data_builders.corpus.language import LanguageCorpus, build_language
 from data_builders.hub import push as hub
@@ -31,7 +32,7 @@ def solve_words(prompt):
     words = listed.split(", ")
     backwards = words[::-1]
     answers = {
-        "Reversed initials": ("reversed_initials", " ".join(word[:1] for word in backwards).upper()),
+        "Reverse initials": ("reversed_initials", " ".join(word[:1] for word in backwards).upper()),
         "Initials": ("initials", " ".join(word[:1] for word in words).upper()),
         "Reverse": ("reversed_words", ", ".join(backwards)),
         "Copy": ("copied_words", listed),
@@ -75,6 +76,7 @@ def test_every_answer_is_right_and_no_item_comes_twice(corpora, family):
             task, items, answer = SOLVE[family](row["prompt"])
             assert (row["task"], row["length"], row["target"]) == (task, len(items), f" {answer}")
             assert len(set(items)) == len(items)
+            assert family != "initials" or len({item[0] for item in items}) == len(items)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -233,7 +235,7 @@ def test_a_damaged_corpus_is_not_pushed(build, tmp_path, pushes):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--test_length", "701"), "--test_length is 701; it must be an integer from 1 to 700"),
+        (("--test_length", "26"), "--test_length is 26; it must be an integer from 1 to 25"),
         (("--seed", "-1"), "--seed is -1"),
         (("--train_examples", "1000000000"), "--train_examples is 1000000000"),
         (("--colour", "red"), "unknown option --colour"),
@@ -245,3 +247,15 @@ def test_a_mistake_is_reported_and_nothing_written(build, tmp_path, words, told)
     assert (code, out) == (2, "")
     assert told in err
     assert not (tmp_path / "lists").exists()
+
+
+def test_the_number_of_lists_is_that_of_all_that_can_be_drawn():
+    few = {"a": 2, "b": 3, "c": 1}  # words an initial
+    lists = sum(few[x] * few[y] for x, y in itertools.permutations(few, 2))
+    nouns = [f"{letter}{k}" for letter, n in few.items() for k in range(n)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("data_builders.language.NOUNS", nouns)
+        assert language._lists_with_own_initials(2) == lists == 22
+        assert language._lists_with_own_initials(4) == 0
+    assert FAMILIES["initials"].count(1) == FAMILIES["table"].count(1) == len(NOUNS)
+    assert FAMILIES["sorting"].count(2) == 999 * 998
