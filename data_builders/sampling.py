@@ -198,7 +198,12 @@ class Draw:
 
 
 def draw_batch(
-    mixture: Mixture, step: int, batch_size: int, seed: int, held_out: HeldOut | None = None
+    mixture: Mixture,
+    step: int,
+    batch_size: int,
+    seed: int,
+    held_out: HeldOut | None = None,
+    growing: int = 0,
 ) -> Draw:
     """The training batch of a step: a pure function of its arguments.
 
@@ -211,9 +216,12 @@ def draw_batch(
         batch_size: examples of the global batch.
         seed: the data seed.
         held_out: test prompts to avoid.
+        growing: first steps over which lengths grow: in the k-th of them each component's longest one is the
+            k/growing-th part of the way from its smallest to its largest.
     """
     rng = stream(seed, "train", step)
-    component, length = _draw_places(rng, mixture, batch_size)
+    part_of_lengths = min((step + 1) / growing, 1.0) if growing else 1.0
+    component, length = _draw_places(rng, mixture, batch_size, part_of_lengths)
     groups = []
     for index, part in enumerate(mixture.components):
         rows = np.flatnonzero(component == index)
@@ -246,12 +254,13 @@ def draw_chunk(
 
 
 def _draw_places(
-    rng: np.random.Generator, mixture: Mixture, n: int
+    rng: np.random.Generator, mixture: Mixture, n: int, part_of_lengths: float = 1.0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Component and length of n examples."""
+    """Component and length of n examples, from a part of each component's lengths, the short ones."""
     component = rng.choice(len(mixture.components), size=n, p=mixture.shares)
-    bounds = np.array([c.lengths for c in mixture.components])[component]
-    return component, rng.integers(bounds[:, 0], bounds[:, 1] + 1)
+    bounds = np.array([c.lengths for c in mixture.components])
+    longest = bounds[:, 0] + np.ceil(part_of_lengths * (bounds[:, 1] - bounds[:, 0])).astype(np.int64)
+    return component, rng.integers(bounds[component, 0], longest[component] + 1)
 
 
 def _draw_free(

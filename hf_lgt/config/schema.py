@@ -219,6 +219,11 @@ class DataConfig:
         default="column", description="dataset: read from a column, or counted in the prompt"
     )
     tags: StrictBool = Field(default=True, description="begin each prompt with its task's tag")
+    curriculum: Fraction = Field(
+        default=0.0,
+        description="generated: share of the steps, the first ones, over which the longest drawn length of "
+        "each task grows from its smallest to its largest; 0: all lengths from the start",
+    )
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)

@@ -142,6 +142,12 @@ def _data_faults(config: Config) -> Iterator[Fault]:
                 "model.tokenizer: 'words' are those of a dataset; data.source is 'generated'",
             )
         return
+    if data.curriculum:
+        yield (
+            ("data.curriculum", "data.source"),
+            f"data.curriculum: {data.curriculum} is for data.source 'generated'; rows of a dataset "
+            "come in an order of their own",
+        )
     if not data.path:
         yield (
             ("data.path", "data.source"),

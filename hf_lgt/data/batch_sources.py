@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_builders import Mixture
-from data_builders.sampling import HeldOut, draw_batch, stream
+from data_builders.sampling import Draw, HeldOut, draw_batch, stream
 from hf_lgt.config.schema import ComponentConfig
 from hf_lgt.data.batching import Batch
 from hf_lgt.data.codec import Codec
@@ -58,6 +58,7 @@ class GeneratedSource:
         seed: the data seed.
         held_out: test prompts that no example may have.
         policies: position IDs and heads of the model.
+        growing: first steps over which lengths grow, see `draw_batch`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class GeneratedSource:
         seed: int,
         held_out: HeldOut | None = None,
         policies: Policies = USUAL,
+        growing: int = 0,
     ) -> None:
         self.mixture = mixture
         self.codec = codec
@@ -76,9 +78,10 @@ class GeneratedSource:
         self.seed = seed
         self.held_out = held_out
         self.policies = policies
+        self.growing = growing
 
     def batch(self, step: int) -> Batch:
-        drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
+        drawn = self._draw(step)
         rng, tags = stream(self.seed, "positions", step), self.codec.tags
         groups = []
         for component, (rows, sample) in zip(self.mixture.components, drawn.groups, strict=True):
@@ -92,8 +95,11 @@ class GeneratedSource:
         halves = np.array([self.policies.half(c.role) for c in self.mixture.components])
         return dataclasses.replace(batch, halves=halves[drawn.component])
 
+    def _draw(self, step: int) -> Draw:
+        return draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out, self.growing)
+
     def describe(self, step: int) -> str:
-        drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out)
+        drawn = self._draw(step)
         names = [component.task for component in self.mixture.components]
         return describe_examples(names, drawn.component, drawn.length)
 

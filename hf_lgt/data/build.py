@@ -124,6 +124,7 @@ def _generated_data(config: Config, start: CheckpointTokenizer | None, policies:
         seed=config.seed.data,
         held_out=held_out,
         policies=policies,
+        growing=round(config.data.curriculum * config.train.steps),
     )
     return RunData(codec, source, generated_tests(config, codec, held_out, policies), {})
 

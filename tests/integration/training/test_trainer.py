@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from contextlib import nullcontext
 
 import pytest
@@ -15,7 +16,7 @@ from hf_lgt.models.forward import answer_loss
 from hf_lgt.training import trainer
 from hf_lgt.training.embedding_gradient import gradient_by_rows, tied_embedding
 from hf_lgt.training.optimizers import make_optimizer, make_schedule
-from hf_lgt.utils.errors import TrainingError
+from hf_lgt.utils.errors import ConfigError, TrainingError
 from hf_lgt.utils.seeding import seed_generators
 from tests.integration.models.test_packing import take_gradient
 
@@ -182,3 +183,22 @@ def test_passes_draw_what_torchs_own_seed_would_let_them_draw():
     torch.manual_seed(0)
     seed_generators(2**62 + 3, torch.device("cpu"))
     assert torch.equal(torch.rand(4), wanted)
+
+
+def test_a_curriculum_begins_with_short_examples_and_resumes_exactly(tiny):
+    whole = train(tiny("data.curriculum=0.5", "train.save_every=4", "name=whole"), progress=False).run_dir
+    tokens = [line["tokens"] for line in lines(whole / "train.jsonl")]
+    usual = train(tiny("name=usual"), progress=False).run_dir
+    assert tokens[0] < lines(usual / "train.jsonl")[0]["tokens"]
+    assert losses(whole) != losses(usual)
+    shutil.rmtree(whole / "model")
+    shutil.rmtree(max((whole / "checkpoints").iterdir()))
+    kept = losses(whole)
+    train(tiny("data.curriculum=0.5", "train.save_every=4", "name=whole"), progress=False)
+    assert losses(whole) == kept
+
+
+def test_a_curriculum_is_for_tasks_that_are_drawn(tiny):
+    rows = ["data.source=dataset", "data.path=x", "data.tags=false", "data.curriculum=0.5"]
+    with pytest.raises(ConfigError, match=r"data.curriculum: 0.5 is for data.source 'generated'"):
+        tiny(*rows)

@@ -1,5 +1,6 @@
 """Random streams, training batches, test sets and what is held out from training."""
 
+import math
 import signal
 from collections import Counter
 from itertools import permutations, product
@@ -496,3 +497,18 @@ def test_different_prompts_have_different_hashes(task):
 def test_hashes_tell_the_order_of_symbols():
     texts = ["12+3=", "21+3=", "3+12=", "3+21=", "1+23=", "1+32=", "123+=", "13+2="]
     assert len(set(prompt_hashes(np.stack([symbols.parse(text) for text in texts])).tolist())) == len(texts)
+
+
+def test_lengths_grow_in_a_curriculum_and_are_the_usual_ones_after_it():
+    growing, (low, high) = 20, WIDE.components[0].lengths
+    longest = []
+    for step in range(30):
+        drawn = draw_batch(WIDE, step, 400, 3, growing=growing)
+        own = drawn.length[drawn.component == 0]
+        longest.append(int(own.max()))
+        assert own.min() >= low
+        assert own.max() <= low + math.ceil(min((step + 1) / growing, 1) * (high - low))
+    assert longest[0] < longest[growing // 2] < longest[growing - 1] <= high
+    for step in (growing - 1, growing, 29):  # to the bit
+        grown = draw_batch(WIDE, step, 40, 3, growing=growing)
+        assert texts_of(grown) == texts_of(draw_batch(WIDE, step, 40, 3))
