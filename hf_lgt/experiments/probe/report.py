@@ -12,7 +12,7 @@ from hf_lgt.evaluation.curves import mean_curve
 from hf_lgt.experiments.probe.advice import advice, comparison
 from hf_lgt.experiments.probe.answers import Missing, Probe, ProbedFamily
 from hf_lgt.experiments.probe.subjects import ALONE, JOINT
-from hf_lgt.experiments.probe.tables import answer_table, mean_effective, model_words, tables_of
+from hf_lgt.experiments.probe.tables import answer_table, mean_effective, tables_of, words_of
 from hf_lgt.report.blocks import Picture, Row, Table, shown
 from hf_lgt.report.figures import COLORS, MARKERS, literal, style_length_axes
 
@@ -64,7 +64,7 @@ def _draw(probe: Probe, family: ProbedFamily, axes: Any) -> None:
             own = mean_curve([t.curve for t in probe.trainings.get((family.name, model.label, arm), ())])
             axes.plot(
                 list(own), list(own.values()), color=color, ls=style, marker=marker, ms=3.5, lw=1.6,
-                label=literal(f"{model_words(model)}, {words}"),
+                label=literal(f"{words_of(model)}, {words}"),
             )  # fmt: skip
     axes.axvspan(lengths[0] - 0.5, family.trained + 0.5, color="#f1f1f1", zorder=0)
     if family.auxiliaries:

@@ -33,7 +33,7 @@ def answer_table(probe: Probe, notes: Sequence[str] = ()) -> Table:
         if alone or joint:
             seeds = " and ".join(map(str, sorted({len(alone), len(joint)})))
             answer = (*_answer(family, alone, joint), gain_of(probe, family, model))
-            rows.append(Row((family.name, model_words(model), seeds, *answer)))
+            rows.append(Row((family.name, words_of(model), seeds, *answer)))
     explained = (
         "Every training ends at its criterion, or at the last step (then not reached). Zero-shot: mean exact "
         "match at all lengths before training. Effective length, of trainings that reached it: the longest "
@@ -64,7 +64,7 @@ def answer_table(probe: Probe, notes: Sequence[str] = ()) -> Table:
     )
 
 
-def model_words(model: ProbedModel) -> str:
+def words_of(model: ProbedModel) -> str:
     """What a model is called in tables and figures."""
     return f"{model.label} (reference)" if model.reference else model.label
 

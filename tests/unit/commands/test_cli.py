@@ -195,7 +195,7 @@ def test_guard_of_an_interrupt_tells_so_and_returns_130(capsys):
         raise KeyboardInterrupt
 
     assert cli.guard(work) == 130
-    assert capsys.readouterr() == ("", "interrupted\n")
+    assert capsys.readouterr() == ("", "interrupted; give the same command again\n")
 
 
 def test_guard_does_not_hide_what_is_no_users_mistake():
