@@ -110,8 +110,14 @@ class ModelConfig:
     trust_remote_code: StrictBool = Field(
         default=False, description="checkpoint: run Python code that comes with it"
     )
-    architecture: Literal["llama", "gpt_neox", "bloom"] = Field(
-        default="llama", description="family of the network; bloom is the one with positions alibi"
+    architecture: StrictStr = Field(
+        default="llama",
+        description="family of the network: llama, gpt_neox, bloom (positions alibi), or any model type of "
+        "transformers, as qwen3, gemma3_text, phi3, mamba2, recurrent_gemma, falcon_h1",
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further keys of another family's own config, as {state_size: 16} of mamba2",
     )
     layers: Annotated[StrictInt, Field(ge=1, le=MOST_LAYERS)] = Field(
         default=6, description="transformer blocks"

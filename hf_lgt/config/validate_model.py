@@ -14,12 +14,14 @@ Fault = tuple[tuple[str, ...], str]
 """the keys that a fault comes from, and its words"""
 
 OWN_SIZES = (
-    "architecture", "layers", "hidden_size", "heads", "kv_heads", "intermediate_size", "positions",
+    "architecture", "config", "layers", "hidden_size", "heads", "kv_heads", "intermediate_size", "positions",
     "rope_theta", "initializer_range", "tie_embeddings",
 )  # fmt: skip
 """keys of a model trained from scratch"""
 RANGE_KEYS = ("model.position_ids", "model.position_range", "data.tags")
 """keys that `range_fault` comes from, beside those of a length"""
+CHECKED = ("llama", "gpt_neox", "bloom")
+"""families whose sizes are checked here"""
 _CHECKPOINT_KEYS = ("gguf_file", "revision", "use_safetensors", "trust_remote_code")
 
 
@@ -189,6 +191,9 @@ def model_faults(model: ModelConfig) -> Iterator[Fault]:
             ("model.initializer_range",),
             f"model.initializer_range: {model.initializer_range} must be at most 1",
         )
+    if model.architecture not in CHECKED:
+        yield from _other_family_faults(model)
+        return
     width, heads, kv_heads = model.hidden_size, model.heads, model.kv_heads
     keys = ("model.heads", "model.hidden_size")
     if width % heads:
@@ -211,9 +216,24 @@ def model_faults(model: ModelConfig) -> Iterator[Fault]:
         yield keys, f"model.kv_heads: {kv_heads} does not divide model.heads, {heads}"
 
 
+def _other_family_faults(model: ModelConfig) -> Iterator[Fault]:
+    """Of a family whose sizes transformers checks, when the network is made."""
+    if model.positions != "rope":
+        yield (
+            ("model.positions", "model.architecture"),
+            f"model.positions: {model.positions!r} is for {' and '.join(map(repr, CHECKED))}; "
+            f"{short(model.architecture)} has positions of its own, leave the key out",
+        )
+
+
 def _family_faults(model: ModelConfig) -> Iterator[Fault]:
     """What only one family of networks has, asked of another."""
     family = model.architecture
+    if model.config:
+        yield (
+            ("model.config", "model.architecture"),
+            f"model.config: is for other families than {family!r}, whose sizes are keys of section model",
+        )
     if family != "llama" and model.kv_heads is not None:
         yield (
             ("model.kv_heads", "model.architecture"),

@@ -9,13 +9,13 @@ from data_builders.sampling import stream
 from hf_lgt.config.schema import ModelConfig, short
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, check_vocabulary
+from hf_lgt.models.families import new_model
 from hf_lgt.models.forward import check_positions, inference
 from hf_lgt.models.heads import require_halves
 from hf_lgt.models.readable import readable
 from hf_lgt.models.resolve import fetch_weights
 from hf_lgt.models.weights import load_weights
 from hf_lgt.utils.errors import ConfigError
-from hf_lgt.utils.memory import BYTES, require
 
 if TYPE_CHECKING:
     import torch
@@ -30,77 +30,16 @@ def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedM
         codec: gives the vocabulary.
         seed: the initialisation seed; torch's global generator is left as it was.
 
-    Returns:
-        `LlamaForCausalLM`, `GPTNeoXForCausalLM` or `BloomForCausalLM`. A Llama without positions is a
-        `SmolLM3ForCausalLM`, the same network with a switch that turns them off in every layer.
-
     Raises:
-        ConfigError: it would not fit into memory.
+        ConfigError: it would not fit into memory; or transformers has no such family, or none of these sizes.
     """
     import torch
 
-    layers, width, inner = config.layers, config.hidden_size, config.intermediate_size
-    least = codec.vocab_size * width + layers * 2 * width * (width + inner)  # no family has fewer weights
-    require(BYTES * least, f"model: {layers} layers of hidden_size {width} and intermediate_size {inner}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: PreTrainedModel = _FAMILIES[config.architecture](config, _sizes(config, codec))
+        model = new_model(config, codec)
     model.to(getattr(torch, config.dtype))
     return model
-
-
-def _sizes(config: ModelConfig, codec: TextCodec) -> dict[str, Any]:
-    """What the families' configs share."""
-    return {
-        "vocab_size": codec.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "max_position_embeddings": config.position_limit,
-        "initializer_range": config.initializer_range,
-        "tie_word_embeddings": config.tie_embeddings,
-        # none is borrowed here: an embedding keeps the row of its padding token at zero
-        "pad_token_id": codec.tokenizer.pad_token_id,
-        "bos_token_id": codec.bos_id,
-        "eos_token_id": codec.eos_id,
-    }
-
-
-def _llama(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
-    from transformers import LlamaConfig, LlamaForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
-
-    sizes = {**sizes, "num_key_value_heads": config.kv_heads or config.heads}
-    sizes["rope_parameters"] = {"rope_type": "default", "rope_theta": config.rope_theta}
-    if config.positions == "rope":
-        return LlamaForCausalLM(LlamaConfig(**sizes))
-    return SmolLM3ForCausalLM(SmolLM3Config(**sizes, no_rope_layers=[0] * config.layers))
-
-
-def _gpt_neox(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
-    """Rotates a quarter of each head, as Pythia does (arXiv 2304.01373)."""
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-    rope = {"rope_type": "default", "rope_theta": config.rope_theta, "partial_rotary_factor": 0.25}
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, rope_parameters=rope))
-
-
-def _bloom(config: ModelConfig, sizes: dict[str, Any]) -> PreTrainedModel:
-    """The network with linear biases of attention (ALiBi, Press et al. 2022, arXiv 2108.12409).
-
-    It differs from a Llama in more than its positions: LayerNorm, also on the embeddings, where Llama has
-    RMSNorm; a GELU feed-forward layer of two matrices, 4 x hidden_size wide, where Llama's has three and
-    SiLU gates; and biases in every linear layer. So a comparison with RoPE or NoPE compares these too.
-
-    The bias is added as slope x place of the key. bfloat16 holds integers to 256 exactly: beyond, with
-    ``train.precision bf16``, near places get one bias.
-    """
-    from transformers import BloomConfig, BloomForCausalLM
-
-    return BloomForCausalLM(BloomConfig(**sizes))
-
-
-_FAMILIES = {"llama": _llama, "gpt_neox": _gpt_neox, "bloom": _bloom}
 
 
 def build_from_checkpoint(
