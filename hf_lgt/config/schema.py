@@ -135,14 +135,15 @@ class ModelConfig:
     max_positions: Positive | None = Field(
         default=None, description="longest sequence, in tokens; null: 2048, or what the checkpoint takes"
     )
-    position_ids: Literal["sequential", "randomized", "coupled"] = Field(
+    position_ids: Literal["sequential", "randomized", "coupled", "abacus"] = Field(
         default="sequential",
         description="position IDs: sequential: 0, 1, 2, ...; randomized: ascending ones, drawn "
-        "for each sequence; coupled: digits of one significance share theirs (arithmetic)",
+        "for each sequence; coupled: digits of one significance share theirs (arithmetic); abacus: so, and "
+        "all other tokens have 0",
     )
     position_range: Positive | None = Field(
         default=None,
-        description="randomized, coupled: numbers are below this; null: max_positions, or what the "
+        description="other than sequential: numbers are below this; null: max_positions, or what the "
         "checkpoint takes",
     )
     role_heads: Literal["all", "disjoint", "shared"] = Field(

@@ -101,8 +101,8 @@ def position_faults(config: Config) -> Iterator[Fault]:
         if model.position_range is not None:
             yield (
                 ("model.position_range", "model.position_ids"),
-                f"model.position_range: {model.position_range} is for model.position_ids 'randomized' or "
-                "'coupled', not 'sequential'",
+                f"model.position_range: {model.position_range} is for model.position_ids 'randomized', "
+                "'coupled' or 'abacus', not 'sequential'",
             )
         return
     if model.name_or_path is None and model.positions != "rope":
@@ -118,12 +118,12 @@ def position_faults(config: Config) -> Iterator[Fault]:
             f"model.position_range: {model.position_range} is more than model.max_positions, "
             f"{model.position_limit}",
         )
-    if policy != "coupled":
+    if policy == "randomized":
         return
     if config.data.source == "dataset":
         yield (
             ("model.position_ids", "data.source"),
-            "model.position_ids: 'coupled' is for data.source 'generated': rows of a dataset need not be "
+            f"model.position_ids: {policy!r} is for data.source 'generated': rows of a dataset need not be "
             "written as its tasks write theirs; take 'sequential' or 'randomized'",
         )
         return
@@ -131,7 +131,7 @@ def position_faults(config: Config) -> Iterator[Fault]:
         if c.task in list_tasks() and not get_task(c.task).restarts:
             yield (
                 ("model.position_ids", f"mixture.{i}.task"),
-                f"mixture.{i}.task: {c.task!r} has no coupled positions, which model.position_ids asks for; "
+                f"mixture.{i}.task: {c.task!r} has no {policy} positions, which model.position_ids asks for; "
                 f"the tasks that have are {', '.join(coupled_tasks())}",
             )
 

@@ -13,6 +13,9 @@ place of a token in its sequence and the number that the model sees can be two t
   of ``75+86=521`` written lowest digit first, digits of one significance have one number. The beginning
   of sequence is 0; the end of sequence follows the answer. The start s is drawn for each training
   sequence, uniformly from 1 to the largest with which all its numbers are below `size`; in tests it is 1.
+- *abacus* (McLeish et al. 2024, arXiv 2405.17399): as coupled, but only digits have numbers; all other tokens
+  have 0. That paper adds an embedding of them to a model without other positions: take one that has learned
+  positions (``model.architecture: gpt2``).
 
 Numbers for training are drawn anew in each step, from a stream of their own (data seed, "positions",
 step): the examples of a batch are the same whatever the policy, and its numbers a function of seed and
@@ -26,9 +29,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_builders.arrays import Sample
+from data_builders.arrays import Sample, join
 from data_builders.registry import get_task
+from data_builders.symbols import DIGIT_ZERO, PAD
 from data_builders.tasks.coupling import block_places, last_places
 from hf_lgt.config.schema import ModelConfig
 from hf_lgt.data.codec import Encoded
@@ -39,7 +44,7 @@ from hf_lgt.utils.errors import ConfigError, RunError
 class Numbering:
     """A policy other than the usual numbers."""
 
-    policy: Literal["randomized", "coupled"]
+    policy: Literal["randomized", "coupled", "abacus"]
     size: int
     """numbers are below this"""
 
@@ -73,13 +78,15 @@ class Numbering:
         most = self.size - 1 - last_places(places, encoded.lengths)
         if most.min(initial=1) < 1:
             raise RunError(
-                f"a sequence of {task} needs {self.size + 1 - int(most.min())} coupled positions; "
+                f"a sequence of {task} needs {self.size + 1 - int(most.min())} {self.policy} positions; "
                 f"model.position_range has {self.size}"
             )
         begin = np.ones_like(most) if test else rng.integers(1, most + 1)
         inside = np.arange(places.shape[1]) < encoded.lengths[:, None]
         numbers = np.where(inside, begin[:, None] + places, 0)
         numbers[:, 0] = 0  # the beginning of sequence is of no block
+        if self.policy == "abacus":
+            numbers *= _digits(sample, places.shape[1], tags=tags)
         return dataclasses.replace(encoded, positions=numbers)
 
     def rows(self, encoded: Encoded, rng: np.random.Generator) -> Encoded:
@@ -98,6 +105,15 @@ class Numbering:
         for row, length in zip(numbers, encoded.lengths.tolist(), strict=True):
             row[:length] = np.sort(rng.choice(self.size, length, replace=False, shuffle=False))
         return dataclasses.replace(encoded, positions=numbers)
+
+
+def _digits(sample: Sample, width: int, *, tags: bool) -> NDArray[np.bool_]:
+    """Which tokens of full sequences are digits, bool [n, width]."""
+    n, prompt, target = len(sample), sample.prompt, sample.target
+    head = [PAD + 1] * (2 if tags else 1)  # any symbol that is none
+    codes = join(n, [*head, (prompt, prompt != PAD), (target, target != PAD)])
+    digits = (codes >= DIGIT_ZERO) & (codes < DIGIT_ZERO + 10)
+    return np.pad(digits, ((0, 0), (0, max(0, width - digits.shape[1]))))[:, :width]
 
 
 def numbering_of(model: ModelConfig, limit: int | None) -> Numbering | None:

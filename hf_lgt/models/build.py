@@ -31,13 +31,15 @@ def build_model(config: ModelConfig, codec: TextCodec, seed: int) -> PreTrainedM
         seed: the initialisation seed; torch's global generator is left as it was.
 
     Raises:
-        ConfigError: it would not fit into memory; or transformers has no such family, or none of these sizes.
+        ConfigError: it would not fit into memory; or transformers has no such family, or none of these sizes;
+            or a policy of positions or heads is one that it cannot follow.
     """
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = new_model(config, codec)
+    require_policies(config, model)
     model.to(getattr(torch, config.dtype))
     return model
 

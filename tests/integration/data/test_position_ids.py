@@ -1,6 +1,7 @@
 """Numbers of positions: the arrays, the batches that carry them, and what a model makes of them."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -91,6 +92,45 @@ def test_digits_of_one_significance_share_a_number(task, pair, tags, expected):
     )
 
 
+def test_abacus_numbers_digits_alone():
+    codec, sample = Codec.build(), get_task("reverse_subtract")(numbers(57, 68, 5, 1234))
+    encoded = codec.encode(sample, "reverse_subtract")
+    policy = Numbering("abacus", 20)
+    found = policy.sample(encoded, sample, "reverse_subtract", rng(), tags=True, test=True).positions
+    # <bos> <tag> 7 5 - 8 6 = 1 1 - <eos>, and 5 - 4 3 2 1 = 9 2 2 1 -
+    assert found[0, :12].tolist() == [0, 0, 2, 3, 0, 2, 3, 0, 2, 3, 0, 0]
+    assert found[1, :15].tolist() == [0, 0, 2, 0, 2, 3, 4, 5, 0, 2, 3, 4, 5, 0, 0]
+    assert not found[1, 15:].any()
+    drawn = [
+        policy.sample(encoded, sample, "reverse_subtract", rng(seed), tags=True).positions
+        for seed in range(9)
+    ]
+    assert len({int(numbers[0, 2]) for numbers in drawn}) > 3
+    for moved in drawn:
+        assert ((moved == 0) == (found == 0)).all()
+        assert len(np.unique((moved - found)[0][found[0] > 0])) == 1
+
+
+def test_abacus_trains_a_model_with_learned_positions(tiny):
+    sums = ["mixture=[{task: reverse_add, role: target, lengths: [1, 3]}]", "eval.lengths=[1,5]"]
+    own = ["model.architecture=gpt2", "model.position_ids=abacus", "model.position_range=20", "name=abacus"]
+    result = train(tiny(*sums, *own), progress=False)
+    usual = train(tiny(*sums, own[0], "name=usual"), progress=False)
+    logs = ((r.run_dir / "train.jsonl").read_text().splitlines() for r in (result, usual))
+    one, other = ([json.loads(line)["loss"] for line in log] for log in logs)
+    assert one != other
+
+
+def test_a_family_without_position_ids_is_refused(tiny, tmp_path):
+    own = [
+        "model.architecture=mamba2",
+        "model.config={state_size: 8, num_heads: 8, head_dim: 8, n_groups: 1}",
+    ]
+    with pytest.raises(ConfigError, match=r"model.position_ids: 'randomized' is not for this model"):
+        train(tiny(*own, "model.position_ids=randomized"), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_rows_of_unlike_lengths_are_numbered_each_for_itself():
     found, lengths = coupled("reverse_add", 57, 68, 1, 234)
     assert found[0, : lengths[0]].tolist() == [0, 1, 2, 3, 1, 2, 3, 1, 2, 3, 4, 5]
@@ -134,7 +174,8 @@ def test_randomized_numbers_are_ascending_and_from_the_whole_range(codec):
 
 
 def test_the_tasks_that_are_coupled():
-    assert coupled_tasks() == ["reverse_add", "no_carry", "carry_only", "reverse_subtract", "copy_first_op"]
+    sums = ["reverse_add", "no_carry", "carry_only", "reverse_subtract", "copy_first_op"]
+    assert coupled_tasks() == [*sums, "binary_add"]
 
 
 def test_a_task_of_ones_own_declares_its_coupling(own_registry):

@@ -392,7 +392,7 @@ WRONG = [
     ("mixture.1.role=auxilary", "mixture.1.role", ["'auxilary'", "'target' or 'auxiliary'"]),
     ("train.precision=fp8", "train.precision", ["'fp8'", "'no', 'bf16' or 'fp16'"]),
     ("model.positions=absolute", "model.positions", ["'absolute'", "'rope', 'nope' or 'alibi'"]),
-    ("model.position_ids=random", "model.position_ids", ["'random'", "'randomized' or 'coupled'"]),
+    ("model.position_ids=random", "model.position_ids", ["'random'", "'randomized', 'coupled' or 'abacus'"]),
     ("model.position_range=0", "model.position_range", ["0 must be at least 1"]),
     ("train.trackers=[tensorbored]", "train.trackers.0", ["'tensorbored'", "'tensorboard'"]),
     ("mixture.0.options.alphabet=ABC", "mixture.0.options", ["'ABC'", "lower-case letters"]),
@@ -467,7 +467,7 @@ WRONG = [
     ("model.heads=5", "model.heads", ["5 does not divide model.hidden_size, 96"]),
     ("model.kv_heads=3", "model.kv_heads", ["3 does not divide model.heads, 4"]),
     ("model.hidden_size=60", "model.heads", ["60", "15", "even", "model.positions 'rope'"]),
-    ("model.position_range=99", "model.position_range", ["99 is for", "'coupled', not 'sequential'"]),
+    ("model.position_range=99", "model.position_range", ["99 is for", "'abacus', not 'sequential'"]),
     ("model.positions=alibi", "model.positions", ["'alibi' is for 'bloom'", "architecture is 'llama'"]),
     ("train.warmup=0.9", "train.warmup, train.decay", ["0.9 + 0.4 is more than 1"]),
     (
