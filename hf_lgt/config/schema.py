@@ -201,6 +201,17 @@ class ComponentConfig:
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
+class PrimingConfig:
+    """A few long examples of the targets, the same ones again and again."""
+
+    examples: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(
+        default=0, description="how many long examples of each target; 0: none"
+    )
+    lengths: Bounds = Field(default=(1, 1), description="their smallest and largest length")
+    share: Fraction = Field(default=0.1, description="share of a target's examples that are one of them")
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
 class DataConfig:
     """Where examples come from.
 
@@ -231,6 +242,7 @@ class DataConfig:
         description="generated: share of the steps, the first ones, over which the longest drawn length of "
         "each task grows from its smallest to its largest; 0: all lengths from the start",
     )
+    priming: PrimingConfig = Field(default_factory=PrimingConfig)
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
@@ -377,6 +389,7 @@ SECTIONS: dict[str, Any] = {
     "model": ModelConfig,
     "peft": PeftConfig,
     "data": DataConfig,
+    "data.priming": PrimingConfig,
     "train": TrainConfig,
     "train.until": UntilConfig,
     "eval": EvalConfig,

@@ -9,11 +9,11 @@ from typing import Any
 
 from data_builders import TaskError
 from data_builders.mixture import component_faults
-from data_builders.registry import get_task, list_tasks, unknown
+from data_builders.registry import get_task, list_tasks
 from data_builders.sampling import LONGEST_PROMPT, stream, widths
-from data_builders.symbols import CONTROL_TEXT, TAG
 from data_builders.texts import CONTROLS
-from hf_lgt.config.schema import LARGEST, NAME, ComponentConfig, Config, DataConfig, short
+from hf_lgt.config.schema import LARGEST, NAME, ComponentConfig, Config, short
+from hf_lgt.config.validate_data import data_faults
 from hf_lgt.config.validate_model import (
     RANGE_KEYS,
     Fault,
@@ -38,7 +38,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from until_faults(config)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)
-    yield from _data_faults(config)
+    yield from data_faults(config)
     if config.data.source == "generated":
         yield from _length_faults(config)
         yield from _look_alike_faults(config)
@@ -121,78 +121,6 @@ def _rows_faults(c: ComponentConfig) -> list[tuple[str, str]]:
     return faults
 
 
-COLUMNS = ("task", "length", "prompt", "target", "loss_mask")
-_RESERVED = (*CONTROL_TEXT, "<unk>")
-"""tokens that are no task's tag"""
-_DATASET_KEYS = ("path", "name", "revision", "columns", "length", "train_split", "test_split")
-
-
-def _data_faults(config: Config) -> Iterator[Fault]:
-    data, default = config.data, DataConfig()
-    if data.source == "generated":
-        for key in _DATASET_KEYS:
-            if getattr(data, key) != getattr(default, key):
-                yield (
-                    (f"data.{key}", "data.source"),
-                    f"data.{key}: {short(getattr(data, key))} is for data.source 'dataset', not 'generated'",
-                )
-        if config.model.tokenizer == "words":
-            yield (
-                ("model.tokenizer", "data.source"),
-                "model.tokenizer: 'words' are those of a dataset; data.source is 'generated'",
-            )
-        return
-    if data.curriculum:
-        yield (
-            ("data.curriculum", "data.source"),
-            f"data.curriculum: {data.curriculum} is for data.source 'generated'; rows of a dataset "
-            "come in an order of their own",
-        )
-    if not data.path:
-        yield (
-            ("data.path", "data.source"),
-            "data.path: is missing; data.source 'dataset' needs a Hub id, or a local folder or file",
-        )
-    for column in data.columns:
-        if column not in COLUMNS:
-            yield ("data.columns",), f"data.columns: {unknown('column', column, COLUMNS)}"
-    yield from _shared_columns(data)
-    if data.length != "column" and "length" in data.columns:
-        yield (
-            ("data.columns", "data.length"),
-            f"data.columns: names a column for the length, but data.length counts {data.length}",
-        )
-    if data.tags:
-        for i, c in enumerate(config.mixture):
-            if not can_be_tag(c.task):
-                yield (
-                    (f"mixture.{i}.task", "data.tags"),
-                    f"mixture.{i}.task: {short(c.task)} can be no tag, which is letters, digits and '_', at "
-                    f"most 64, and none of {', '.join(_RESERVED)}; set data.tags to false if the prompts "
-                    "themselves say what is asked",
-                )
-
-
-def can_be_tag(task: str) -> bool:
-    """Whether ``<task>`` can be a token of its own."""
-    return TAG.fullmatch(task) is not None and f"<{task}>" not in _RESERVED
-
-
-def _shared_columns(data: DataConfig) -> Iterator[Fault]:
-    """Columns that are read as two things."""
-    read = [c for c in COLUMNS if c != "length" or data.length == "column"]
-    keys: dict[str, list[str]] = {}
-    for key in read:
-        keys.setdefault(data.columns.get(key, key), []).append(key)
-    for name, both in keys.items():
-        if len(both) > 1:
-            yield (
-                ("data.columns", "data.length"),
-                f"data.columns: {short(name)} is read as {' and as '.join(both)}; "
-                "each needs a column of its own",
-            )
-
-
 def _eval_faults(config: Config) -> Iterator[Fault]:
     low, high = config.eval.lengths
     least = 1 if config.data.source == "generated" else 0
@@ -247,6 +175,11 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
             yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
         elif not told and (fault := range_fault(config, c, c.lengths[1], limit, whose)):
             yield (*keys, *RANGE_KEYS, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
+        primed = config.data.priming.lengths[1] if config.data.priming.examples and c.role == "target" else 0
+        if primed and not task.length_fault(primed, c.options):
+            far = _length_fault(c, primed, limit, whose) or range_fault(config, c, primed, limit, whose)
+            if far:
+                yield (*keys, *RANGE_KEYS, "data.priming.lengths"), f"data.priming.lengths: {far}"
         if not 1 <= low <= high:
             continue
         # not `grid`: the list may be too long to make

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_builders import Mixture
+from data_builders.priming import Priming
 from data_builders.sampling import Draw, HeldOut, draw_batch, stream
 from hf_lgt.config.schema import ComponentConfig
 from hf_lgt.data.batching import Batch
@@ -59,6 +61,7 @@ class GeneratedSource:
         held_out: test prompts that no example may have.
         policies: position IDs and heads of the model.
         growing: first steps over which lengths grow, see `draw_batch`.
+        priming: task -> its long examples.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class GeneratedSource:
         held_out: HeldOut | None = None,
         policies: Policies = USUAL,
         growing: int = 0,
+        priming: Mapping[str, Priming] = MappingProxyType({}),
     ) -> None:
         self.mixture = mixture
         self.codec = codec
@@ -78,7 +82,7 @@ class GeneratedSource:
         self.seed = seed
         self.held_out = held_out
         self.policies = policies
-        self.growing = growing
+        self.growing, self.priming = growing, priming
 
     def batch(self, step: int) -> Batch:
         drawn = self._draw(step)
@@ -96,7 +100,17 @@ class GeneratedSource:
         return dataclasses.replace(batch, halves=halves[drawn.component])
 
     def _draw(self, step: int) -> Draw:
-        return draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out, self.growing)
+        drawn = draw_batch(self.mixture, step, self.batch_size, self.seed, self.held_out, self.growing)
+        if not self.priming:
+            return drawn
+        groups, length = list(drawn.groups), drawn.length.copy()
+        for i, component in enumerate(self.mixture.components):
+            if own := self.priming.get(component.task):
+                rows, sample = groups[i]
+                rng = stream(self.seed, "priming", step, component.key)
+                sample, length[rows] = own.mixed(sample, length[rows], rng)
+                groups[i] = rows, sample
+        return dataclasses.replace(drawn, length=length, groups=groups)
 
     def describe(self, step: int) -> str:
         drawn = self._draw(step)

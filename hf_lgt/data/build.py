@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from data_builders import Mixture
+from data_builders.priming import Priming, draw_priming
 from data_builders.registry import unknown
 from data_builders.sampling import HeldOut, stream
 from hf_lgt.config.schema import LARGEST, Config, DataConfig, short
@@ -125,8 +127,29 @@ def _generated_data(config: Config, start: CheckpointTokenizer | None, policies:
         held_out=held_out,
         policies=policies,
         growing=round(config.data.curriculum * config.train.steps),
+        priming=_priming(config, mixture),
     )
     return RunData(codec, source, generated_tests(config, codec, held_out, policies), {})
+
+
+def _priming(config: Config, mixture: Mixture) -> dict[str, Priming]:
+    """The targets' long examples.
+
+    Raises:
+        ConfigError: there is none without a test prompt.
+    """
+    own, test = config.data.priming, config.eval
+    if not own.examples:
+        return {}
+    drawn = own.lengths, own.examples, own.share, config.seed.data
+    try:
+        return {
+            component.task: draw_priming(component, *drawn, test.grid, test.examples, test.seed)
+            for component in mixture.with_role("target")
+        }
+    except ValueError as error:
+        told = f"data.priming.lengths: {error}; take longer ones, or fewer eval.examples"
+        raise ConfigError([told]) from None
 
 
 def _check_context(config: Config, start: CheckpointTokenizer) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_builders.symbols import LAST_NODE
 from hf_lgt.config.schema import Config, DataConfig
-from hf_lgt.config.validate import can_be_tag
+from hf_lgt.config.validate_data import can_be_tag
 from hf_lgt.data.codec import CheckpointTokenizer, Codec, TextCodec
 from hf_lgt.data.hub_columns import check_columns, check_masks, listed
 from hf_lgt.data.splits import open_splits, pick_split

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_builders.sampling import LONGEST_PROMPT, prompt_hashes
 from hf_lgt.config.schema import DataConfig, short
-from hf_lgt.config.validate import COLUMNS
+from hf_lgt.config.validate_data import COLUMNS
 from hf_lgt.data.codec import Codec, Encoded, TextCodec
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.progress import bar

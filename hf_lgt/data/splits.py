@@ -16,7 +16,7 @@ from data_builders.redaction import redact
 from data_builders.registry import unknown
 from data_builders.texts import line
 from hf_lgt.config.schema import HUB_ID, DataConfig, short
-from hf_lgt.config.validate import COLUMNS
+from hf_lgt.config.validate_data import COLUMNS
 from hf_lgt.data.arrow_files import read_parquet, read_saved
 from hf_lgt.data.data_files import (
     CARDS,

@@ -829,8 +829,9 @@ def test_every_key_is_described_with_a_default_that_can_be_typed(file):
     names |= {f"--mixture.N.{key}" for key in plain["mixture"][0]}
     sections = ("seed", "model", "peft", "data", "train", "eval")
     names |= {f"--{section}.{key}" for section in sections for key in plain[section]}
-    names -= {"--train.until"}
-    names |= {f"--train.until.{key}" for key in plain["train"]["until"]}
+    for section, inner in (("train", "until"), ("data", "priming")):
+        names -= {f"--{section}.{inner}"}
+        names |= {f"--{section}.{inner}.{key}" for key in plain[section][inner]}
     assert set(rows) == names
     defaults = {key: meaning.split(" [", 1)[1].removesuffix("]") for key, meaning in rows.items()}
     required = {key for key, default in defaults.items() if default == "required"}
