@@ -263,9 +263,9 @@ class Codec(TextCodec):
     def build(cls, *, tasks: Sequence[str] = (), nodes: int = 0, tags: bool = True) -> Codec:
         """A codec with a vocabulary of its own.
 
-        It holds all characters and the tags of the built-in arithmetic and string tasks, whether a
-        mixture has them or not: so two arms of a comparison start from the same weights, and so does
-        the same config where somebody registered tasks of their own.
+        It holds all characters and the tags of eleven arithmetic and string tasks, whether a mixture has
+        them or not (`hf_lgt.data.tokenizers.ALWAYS`): so two arms of a comparison start from the same
+        weights, and so does the same config where there are more tasks.
 
         Args:
             tasks: other tasks whose tags are needed.

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data_builders.registry import get_task, list_tasks
 from data_builders.symbols import BOS, CHARACTERS, CONTROL_TEXT, EOS, PAD, SYMBOL_PATTERN, node, text_of
 
 if TYPE_CHECKING:
@@ -23,12 +22,12 @@ UNKNOWN = "<unk>"
 def symbol_tokenizer(tasks: Sequence[str] = (), nodes: int = 0) -> PreTrainedTokenizerFast:
     """A vocabulary of single symbols: control tokens, all characters, tags, maze nodes.
 
-    It has the tags of the built-in arithmetic and string tasks whether a mixture has them or not, and
-    not those of tasks that somebody registered: see `Codec.build`.
+    It has the tags of eleven arithmetic and string tasks whether a mixture has them or not, and others only
+    where they are asked for: see `Codec.build`.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    tags = [*_always_there(), *other_tasks(tasks)]
+    tags = [*ALWAYS, *other_tasks(tasks)]
     texts = [*CONTROL_TEXT, UNKNOWN, *CHARACTERS, *_special_texts(tags, nodes)]
     core = Tokenizer(models.WordLevel({text: i for i, text in enumerate(texts)}, unk_token=UNKNOWN))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(SYMBOL_PATTERN), behavior="isolated")
@@ -36,16 +35,24 @@ def symbol_tokenizer(tasks: Sequence[str] = (), nodes: int = 0) -> PreTrainedTok
     return _with_own_controls(core)
 
 
-def _always_there() -> list[str]:
-    """The tasks whose tags each vocabulary of symbols has."""
-    names = [name for family in ("arithmetic", "strings") for name in list_tasks(family)]
-    return [n for n in names if get_task(n).rule.__module__.startswith("data_builders.tasks.")]
+ALWAYS = (
+    "reverse_add", "no_carry", "carry_only", "reverse_subtract", "copy_first_op", "cot_multiply",
+    "string_copy", "capitalize", "reverse", "capitalize_reverse", "mqar",
+)  # fmt: skip
+"""tasks whose tags each vocabulary of symbols has; one more here would change all initial weights"""
+TOGETHER = (
+    "unique_copy", "sort", "next_larger", "induction", "anti_induction", "repeat_copy", "first_letter",
+    "last_letter", "selective_copy", "reverse_hints", "parity", "parity_scratchpad", "modular_sum",
+    "majority", "count_char", "dyck_close", "binary_add",
+)  # fmt: skip
+"""tasks whose tags a vocabulary has once it has one of them, so that arms with several start alike"""
 
 
 def other_tasks(tasks: Iterable[str]) -> list[str]:
     """Those of some tasks whose tags `symbol_tokenizer` has only where they are asked for, in their order."""
-    known = set(_always_there())
-    return [name for name in dict.fromkeys(tasks) if name not in known]
+    asked = list(dict.fromkeys(tasks))
+    together = TOGETHER if any(name in TOGETHER for name in asked) else ()
+    return [*together, *(name for name in asked if name not in (*ALWAYS, *TOGETHER))]
 
 
 def word_tokenizer(texts: Iterable[str], tags: Iterable[str] = ()) -> PreTrainedTokenizerFast:

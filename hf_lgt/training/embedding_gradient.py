@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+LARGE = 2**22
+"""weights from which this pays; a smaller matrix gets a sparse gradient, which torch adds in place"""
 Rows = list[tuple[torch.Tensor, torch.Tensor]]
 """token ids [n] and the gradients of what was looked up for them [n, d]"""
 
@@ -23,6 +25,15 @@ def tied_embedding(model: Any) -> torch.nn.Embedding | None:
     plain = type(embedding) is torch.nn.Embedding and embedding.max_norm is None
     tied = plain and output is not None and output.weight is embedding.weight
     return embedding if tied and embedding.weight.requires_grad and not embedding.scale_grad_by_freq else None
+
+
+def prepare_tied(model: Any) -> torch.nn.Embedding | None:
+    """Settle how a tied embedding gets its gradient; gives it where that is to be taken by rows."""
+    embedding = tied_embedding(model)
+    if embedding is None or embedding.weight.numel() >= LARGE:
+        return embedding
+    embedding.sparse = True
+    return None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from hf_lgt.data.batching import Batch, Pass, even_split, pass_tokens
 from hf_lgt.models.forward import answer_loss
 from hf_lgt.models.packing import MOST_TOKENS, pack_split, packed_loss, wants_packing
 from hf_lgt.training.accelerator import compiling
-from hf_lgt.training.embedding_gradient import gradient_by_rows, tied_embedding
+from hf_lgt.training.embedding_gradient import gradient_by_rows, prepare_tied
 from hf_lgt.training.loop import Loop
 from hf_lgt.training.optimizers import make_optimizer
 from hf_lgt.training.step import Passes, TrainingRun
@@ -71,7 +71,7 @@ class SingleStep:
         if self.train.gradient_checkpointing:
             _save_activations(model)
         alone = accelerator.num_processes == 1 and accelerator.device.type == "cpu"
-        self.tied = tied_embedding(model) if alone and not self.train.compile else None
+        self.tied = prepare_tied(model) if alone and not self.train.compile else None
         optimizer = make_optimizer(model, self.train)
         wrapped = torch.compile(model, dynamic=True) if self.train.compile else model
         self.wrapped, self.optimizer = accelerator.prepare(wrapped, optimizer)

@@ -13,7 +13,7 @@ from hf_lgt.data.batching import even_split
 from hf_lgt.data.codec import Codec
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
-from hf_lgt.training import trainer
+from hf_lgt.training import embedding_gradient, trainer
 from hf_lgt.training.embedding_gradient import gradient_by_rows, tied_embedding
 from hf_lgt.training.optimizers import make_optimizer, make_schedule
 from hf_lgt.utils.errors import ConfigError, TrainingError
@@ -99,6 +99,9 @@ def test_a_run_with_a_tied_embedding_takes_its_gradient_by_rows(tiny, monkeypatc
     taken = []
     by_rows = trainer.gradient_by_rows
     monkeypatch.setattr(trainer, "gradient_by_rows", lambda e: taken.append(e) or by_rows(e))
+    train(tiny("model.tie_embeddings=true", "train.steps=2", "name=small"), progress=False)
+    assert taken == []
+    monkeypatch.setattr(embedding_gradient, "LARGE", 0)
     train(tiny("model.tie_embeddings=true", "train.steps=2", "name=tied"), progress=False)
     assert len(taken) == 2
 

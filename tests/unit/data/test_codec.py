@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from data_builders.symbols import base_symbols
 from data_builders.tasks.arithmetic import numbers, reverse_add
 from data_builders.tasks.strings import STRINGS, capitalize, mqar, recall, strings
 from hf_lgt.data.codec import Codec
+from hf_lgt.data.tokenizers import ALWAYS, TOGETHER
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +113,14 @@ def test_only_whole_maze_nodes_of_a_foreign_vocabulary_are_taken():
     codec = Codec(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))
     known = {text: int(codec._ids[symbols.code_of(text)]) for text in ("[7]", "[1]", "a", "b")}
     assert known == {"[7]": 5, "[1]": -1, "a": 6, "b": -1}
+
+
+def test_a_vocabulary_is_what_it_was_when_tasks_are_added():
+    """Other rows of the embedding would be other initial weights, so that a config gave other numbers."""
+    vocabulary = Codec.build().tokenizer.get_vocab()
+    text = json.dumps(sorted(vocabulary.items(), key=lambda item: item[1]))
+    assert (len(vocabulary), hashlib.sha256(text.encode()).hexdigest()[:12]) == (85, "498a92ebeef0")
+    ours = [n for n in list_tasks() if get_task(n).rule.__module__.startswith("data_builders.tasks.")]
+    assert {*ALWAYS, *TOGETHER, *list_tasks("mazes")} == set(ours)
+    several = (["sort"], ["next_larger", "sort"], [*TOGETHER])
+    assert {Codec.build(tasks=tasks).vocab_size for tasks in several} == {85 + len(TOGETHER)}
