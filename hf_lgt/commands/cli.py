@@ -17,7 +17,13 @@ from data_builders.hub.push import DestinationError, PushError
 from data_builders.redaction import redact
 from data_builders.texts import printable
 from hf_lgt.commands.arguments import count, folder, lengths, minutes, path, positive, seeds
-from hf_lgt.commands.options import add_hub_options, add_run_options, add_together_option, check_hub
+from hf_lgt.commands.options import (
+    add_dry_run_option,
+    add_hub_options,
+    add_run_options,
+    add_together_option,
+    check_hub,
+)
 from hf_lgt.utils.atomic_io import disk_error, is_full
 from hf_lgt.utils.errors import ConfigError, RunError
 from hf_lgt.utils.startup import rare_collections
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from hf_lgt.config.schema import Config
 
 __all__ = ["count", "folder", "lengths", "minutes", "path", "positive", "seeds"]
-__all__ += ["add_hub_options", "add_run_options", "add_together_option", "check_hub"]
+__all__ += ["add_dry_run_option", "add_hub_options", "add_run_options", "add_together_option", "check_hub"]
 
 RUN_ERROR = 1
 USER_ERROR = 2

@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments.add_argument("--jobs", type=cli.positive, help="runs at a time [cores, or GPUs]")
     cli.add_together_option(arguments)
+    cli.add_dry_run_option(arguments)
     known, overrides = cli.parse_options(arguments, argv)
 
     return cli.guard(lambda: _compare(known, overrides))
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
-    from hf_lgt.commands.experiment import Execution, run_experiment
+    from hf_lgt.commands.experiment import Execution, list_runs, run_experiment
     from hf_lgt.config.shipped import COMPARISON, recipe_file
     from hf_lgt.experiments.plan import plan
     from hf_lgt.experiments.revisions import choose
@@ -46,6 +47,8 @@ def _compare(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     if known.checkpoints is not None:
         spec = dataclasses.replace(spec, checkpoints=choose(spec.checkpoints, known.checkpoints))
     runs = plan(spec, overrides)
+    if known.dry_run:
+        return list_runs(runs)
     how = Execution(known.jobs, known.together)
     return run_experiment(spec, runs, runs, how)
 

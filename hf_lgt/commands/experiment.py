@@ -44,6 +44,14 @@ Failed = list[tuple[PlannedRun, Path]]
 """runs and their logs"""
 
 
+def list_runs(wanted: Sequence[PlannedRun]) -> int:
+    """Print which runs are finished and which are to do; gives the command's exit status."""
+    left = {run.id for run in todo(wanted)}
+    for run in wanted:
+        print(f"{'to do   ' if run.id in left else 'finished'}  {run.id}  ({run.label})")
+    return 0
+
+
 def run_experiment(
     spec: ExperimentSpec, every: Sequence[PlannedRun], wanted: Sequence[PlannedRun], how: Execution
 ) -> int:

@@ -52,6 +52,11 @@ def add_together_option(arguments: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dry_run_option(arguments: argparse.ArgumentParser) -> None:
+    """``--dry_run``, the same for all that trains many runs."""
+    arguments.add_argument("--dry_run", action="store_true", help="only list the runs")
+
+
 def check_hub(known: argparse.Namespace, repo_type: str) -> None:
     """Refuse, before any work, a push that could not go well.
 

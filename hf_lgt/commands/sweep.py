@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--retries", type=cli.count, default=1, help="further attempts at a run that failed [1]"
     )
     cli.add_together_option(arguments)
-    arguments.add_argument("--dry_run", action="store_true", help="only list the runs")
+    cli.add_dry_run_option(arguments)
     known, overrides = cli.parse_options(arguments, argv)
 
     return cli.guard(lambda: _sweep(known, overrides))
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     import dataclasses
 
-    from hf_lgt.commands.experiment import Execution, run_experiment
+    from hf_lgt.commands.experiment import Execution, list_runs, run_experiment
     from hf_lgt.config.shipped import SWEEP, recipe_file
-    from hf_lgt.experiments.plan import plan, todo
+    from hf_lgt.experiments.plan import plan
     from hf_lgt.experiments.slurm.settings import read_settings
     from hf_lgt.experiments.spec import load_sweep
     from hf_lgt.utils.errors import ConfigError
@@ -54,10 +54,7 @@ def _sweep(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     every = plan(spec, overrides)
     wanted = [run for run in every if run.seed in seeds]
     if known.dry_run:
-        left = {run.id for run in todo(wanted)}
-        for run in wanted:
-            print(f"{'to do   ' if run.id in left else 'finished'}  {run.id}  ({run.label})")
-        return 0
+        return list_runs(wanted)
     how = Execution(known.jobs, known.together, known.retries, on_slurm)
     return run_experiment(spec, every, wanted, how)
 

@@ -65,6 +65,9 @@ def test_compare_runs_every_arm_once_and_keeps_what_is_finished(run, tmp_path):
     overrides = [o for o in TINY if not o.startswith("name=")]
     overrides += [f"output_dir={tmp_path}", "eval.lengths=[1,17]"]
     arguments = [ROOT / "recipes/demo", "--seeds", "0,3", *(f"--{o}" for o in overrides)]
+    listed = run("compare.py", *arguments, "--dry_run")
+    assert listed.stdout.count("to do") == 10
+    assert not list(tmp_path.iterdir())
     first = run("compare.py", *arguments)
     assert first.returncode == 0, first.stderr
     assert "10 runs, 0 finished" in first.stdout
