@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders.arrays import Counts, Sample, pack
+from data_builders.arrays import Counts, Sample, join, pack
 from data_builders.registry import Family, Option, Theory, register_task, whole_number
 from data_builders.symbols import FIRST_NODE, LETTER_A, PAD, Codes, char
 from data_builders.tasks.strings import ALPHABET, C_RASP, DERIVED, STRINGS, Strings, draw_strings, strings
@@ -99,7 +99,10 @@ HINTED = Family(
     name="strings",
     length_unit="characters",
     draw=draw_hinted,
-    options={"alphabet": ALPHABET, "hints": Option(64, "numbers in use, [1] to [64]", whole_number(1, 1000))},
+    options={
+        "alphabet": ALPHABET,
+        "hints": Option(64, "numbers in use: [1], [2], ... up to this one", whole_number(1, 1000)),
+    },
     max_length=lambda options: int(options["hints"]),
     nodes=lambda options: int(options["hints"]),
 )
@@ -112,12 +115,9 @@ def reverse_hints(hinted: Hinted) -> Sample:
     >>> reverse_hints(hinted("aBc", 7)).text()
     [('[7]a[8]B[9]c=', '[9]c[8]B[7]a')]
     """
-    text, numbers = hinted.strings.text, hinted.numbers()
-    there = text != PAD
-    pairs = np.stack([np.where(there, numbers, PAD), text], axis=2).reshape(len(text), -1).astype(np.int16)
-    ends = np.full((len(text), 1), PAD, dtype=np.int16)
-    prompt = np.concatenate([pairs, ends], axis=1)
-    prompt[np.arange(len(text)), 2 * hinted.strings.lengths] = char("=")
-    backwards = np.stack([np.where(there, numbers, PAD), text], axis=2)[:, ::-1].reshape(len(text), -1)
-    backwards = backwards.astype(np.int16)
+    text = hinted.strings.text
+    numbers = np.where(text != PAD, hinted.numbers(), PAD)
+    pairs = np.stack([numbers, text], axis=2).astype(np.int16)
+    forwards, backwards = (own.reshape(len(text), -1) for own in (pairs, pairs[:, ::-1]))
+    prompt = join(len(text), [(forwards, forwards != PAD), char("=")])
     return Sample(prompt, pack(backwards, backwards != PAD))

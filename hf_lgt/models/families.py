@@ -73,7 +73,9 @@ def family_config(config: ModelConfig, sizes: dict[str, Any]) -> PretrainedConfi
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ConfigError([f"model.architecture: transformers has no {short(kind)}{hint}"])
     usual = AutoConfig.for_model(kind)
-    if unknown := [key for key in config.config if not hasattr(usual, key)]:
+    # its data alone: an attribute as `_attn_implementation` may name code on the Hub
+    data = usual.to_dict().keys() - {"model_type"}
+    if unknown := [key for key in config.config if key not in data]:
         raise ConfigError([f"model.config: {kind} has no key {short(key)}" for key in unknown])
     own = {**sizes, "num_key_value_heads": config.kv_heads or config.heads}
     if hasattr(usual, "rope_parameters"):

@@ -23,7 +23,7 @@ from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.models.adapters import merged
 from hf_lgt.report.canvas import optional
 from hf_lgt.report.model_card import model_card
-from hf_lgt.report.results import FIGURES, complete_figures, write_figures
+from hf_lgt.report.results import FIGURES, write_figures
 from hf_lgt.training.accelerator import flat_settings, make_accelerator
 from hf_lgt.training.step import Evaluate, TrainingRun
 from hf_lgt.training.train_log import end_trackers, start_trackers, track
@@ -100,9 +100,6 @@ def _train(
     if accelerator.is_main_process and is_finished(config.run_dir):
         for name in FIGURES:  # what a run leaves that is killed after its model was saved
             clear_drafts(config.run_dir, of=Path(name).stem)
-        again = _drawn_by(config)
-        with optional("figures", again):
-            complete_figures(config, result_of(config).records, config.run_dir, again)
     ready = prepare_run(config, accelerator, overwrite, resume, progress)
     log_news(open_folder(ready, accelerator, overwrite))
     announce([ready], accelerator)
@@ -152,13 +149,9 @@ def save_run(config: Config, bare: Any, data: RunData) -> None:
         data.codec.save(draft)
         if card:
             (draft / "README.md").write_text(card, encoding="utf-8")
-    again = _drawn_by(config)
+    again = f"hf-lgt evaluate {shlex.quote(str(config.run_dir))} draws it"
     with optional("figures", again):
         write_figures(config, result_of(config).records, config.run_dir, again)
-
-
-def _drawn_by(config: Config) -> str:
-    return f"hf-lgt evaluate {shlex.quote(str(config.run_dir))} draws it"
 
 
 def finished_result(config: Config) -> RunResult | None:

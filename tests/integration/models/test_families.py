@@ -85,6 +85,9 @@ def test_layout_causality_and_padding_of_a_family(tiny, kind):
             "model.architecture: transformers has no 'qwen33'; did you mean 'qwen3'",
         ),
         (["model.architecture=bert_base"], "transformers has no 'bert_base'"),
+        (["model.architecture=qwen3", "model.config={_attn_implementation: a/b}"], "no key '_attn_impl"),
+        (["model.architecture=qwen3", "model.config={to_dict: 3}"], "qwen3 has no key 'to_dict'"),
+        (["model.architecture=qwen3", "model.config={model_type: gpt2}"], "no key 'model_type'"),
         (
             ["model.architecture=qwen3", "model.config={state_size: 3}"],
             "model.config: qwen3 has no key 'state_size'",

@@ -96,12 +96,12 @@ def test_several_models_are_compared_in_words():
     assert markdown_of(found).index("**In short**") < markdown_of(found).index("| family")
 
 
-def test_a_twin_that_reaches_as_far_is_told():
-    for end, told in ((12, True), (4, False)):
+def test_a_twin_that_reaches_as_far_is_reported():
+    for end, reported in ((12, True), (4, False)):
         found = probe(a=(8, 8), twin=(end, end))
         models = (found.models[0], ProbedModel("twin", "org/a", True, 1000))
         line = next(iter(advice(dataclasses.replace(found, models=models))))
-        assert ("its random twin reaches as far" in line) is told
+        assert ("its random twin reaches as far" in line) is reported
 
 
 @pytest.mark.parametrize("other", ["./m", "m/", "{here}/m", "n/../m"])
