@@ -229,7 +229,8 @@ def _scored(logits: torch.Tensor, work: Pass) -> tuple[NDArray[Any], NDArray[Any
 def _repeated(work: Pass, copies: int) -> Pass:
     numbers = None if work.position_ids is None else work.position_ids.repeat(copies, 1)
     halves = None if work.halves is None else work.halves.repeat(copies)
-    return Pass(work.input_ids.repeat(copies, 1), work.keep, work.labels.repeat(copies, 1), numbers, halves)
+    ids, labels = work.input_ids.repeat(copies, 1), work.labels.repeat(copies, 1)
+    return Pass(ids, work.keep, labels, numbers, halves)
 
 
 def parts(model: Any, n: int, width: int, batch_tokens: int) -> list[NDArray[np.int64]]:

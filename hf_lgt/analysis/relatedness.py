@@ -179,6 +179,8 @@ def answer_means(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> NDA
             work = make_pass(batch, rows).to(device)
             # logits are not asked for, but models give them at one position at least
             found_here = run_pass(model, work, output_hidden_states=True, logits_to_keep=1)
+            if found_here.hidden_states is None:
+                raise ValueError(f"{type(model).__name__} gives no hidden states")
             states = found_here.hidden_states[1:]
             here = np.nonzero(places[rows][:, : work.input_ids.shape[1]])
             found = np.stack([own.double().cpu().numpy()[here] for own in states])

@@ -87,6 +87,8 @@ class Pass:
     """int64 [b, w], the position ID of each token; None: 0, 1, 2, ..."""
     halves: torch.Tensor | None = None
     """int64 [b], which half of each layer's heads an example may use; None: all heads"""
+    prompt_tokens: torch.Tensor | None = None
+    """int64 [b], tokens before an example's first scored one, for models that read it; None: not known"""
 
     def to(self, device: torch.device) -> Pass:
         """A copy on a device."""
@@ -133,7 +135,8 @@ def make_pass(batch: Batch, rows: NDArray[np.int64], width: int | None = None) -
         numbers = tensor_of(batch.positions[..., rows, : width - 1].reshape(-1, width - 1))
     if batch.halves is not None:
         halves = tensor_of(batch.halves[..., rows].ravel())
-    return Pass(tensor_of(ids[:, :-1]), tensor_of(keep), tensor_of(labels), numbers, halves)
+    starts = tensor_of(scored.argmax(axis=1))
+    return Pass(tensor_of(ids[:, :-1]), tensor_of(keep), tensor_of(labels), numbers, halves, starts)
 
 
 def tensor_of(array: NDArray[np.int64]) -> torch.Tensor:

@@ -160,9 +160,10 @@ def _greedy(model: Any, prompts: torch.Tensor, numbers: torch.Tensor, eos: int) 
     # processes with sharded weights must take as many steps as each other
     together = is_sharded(model) and rank_and_world()[1] > 1
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    given = torch.full((len(ids),), prompts.shape[1], device=ids.device)
     for width in range(prompts.shape[1], numbers.shape[1]):
         keep = torch.tensor([width - 1], device=ids.device)
-        logits = logits_of(model, Pass(ids, keep, ids, numbers[:, :width]))
+        logits = logits_of(model, Pass(ids, keep, ids, numbers[:, :width], prompt_tokens=given))
         best = logits[:, 0].argmax(dim=-1)
         ids = torch.cat([ids, best[:, None]], dim=1)
         ended |= best == eos

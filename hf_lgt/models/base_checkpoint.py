@@ -106,6 +106,8 @@ def read_architecture(folder: Path, *, trust_remote_code: bool) -> PretrainedCon
     """What stands in a model's ``config.json``, less what would fetch code."""
     from transformers import AutoConfig
 
+    from hf_lgt.models import looped  # noqa: F401  lets transformers know the family
+
     config: PretrainedConfig = AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=trust_remote_code
     )

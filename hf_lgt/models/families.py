@@ -67,9 +67,11 @@ def family_config(config: ModelConfig, sizes: dict[str, Any]) -> PretrainedConfi
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
 
-    kind = config.architecture
-    if kind not in KNOWN:
-        close = difflib.get_close_matches(kind, KNOWN, n=3)
+    from hf_lgt.models import looped
+
+    kind, known = config.architecture, {*KNOWN, looped.KIND}
+    if kind not in known:
+        close = difflib.get_close_matches(kind, known, n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ConfigError([f"model.architecture: transformers has no {short(kind)}{hint}"])
     usual = AutoConfig.for_model(kind)
@@ -81,8 +83,8 @@ def family_config(config: ModelConfig, sizes: dict[str, Any]) -> PretrainedConfi
     if hasattr(usual, "rope_parameters"):
         own["rope_parameters"] = {"rope_type": "default", "rope_theta": config.rope_theta}
     # sizes that a family does not know by these names would stand in its config, and mean nothing
-    known = {key: value for key, value in own.items() if hasattr(usual, key)}
-    return AutoConfig.for_model(kind, **{**known, **config.config})
+    used = {key: value for key, value in own.items() if hasattr(usual, key)}
+    return AutoConfig.for_model(kind, **{**used, **config.config})
 
 
 def _try(model: Any) -> None:

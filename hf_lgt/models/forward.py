@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_lgt.data.batching import IGNORE, Pass
-from hf_lgt.models.heads import within_halves
+from hf_lgt.models.heads import bare_model, within_halves
 
 
 @contextmanager
@@ -34,7 +34,8 @@ def logits_of(model: torch.nn.Module, work: Pass) -> torch.Tensor:
 def run_pass(model: Any, work: Pass, **more: Any) -> Any:
     """What a model gives, with position IDs and within the heads that each example may use."""
     with within_halves(model, work.halves):
-        return model(input_ids=work.input_ids, use_cache=False, **_position_arguments(work), **more)
+        own = {**_position_arguments(work), **_loop_arguments(model, work)}
+        return model(input_ids=work.input_ids, use_cache=False, **own, **more)
 
 
 def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
@@ -43,6 +44,12 @@ def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
         return {}
     # without a mask, transformers takes numbers that jump or begin again for several texts in one row
     return {"position_ids": work.position_ids, "attention_mask": torch.ones_like(work.input_ids)}
+
+
+def _loop_arguments(model: Any, work: Pass) -> dict[str, torch.Tensor]:
+    """What a model gets that works longer on longer prompts (`hf_lgt.models.looped`)."""
+    looped = hasattr(bare_model(model).config, "loops_per_token") and work.prompt_tokens is not None
+    return {"prompt_tokens": work.prompt_tokens} if looped else {}  # type: ignore[dict-item]
 
 
 def check_positions(model: torch.nn.Module) -> None:

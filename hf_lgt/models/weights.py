@@ -29,6 +29,8 @@ def load_weights(folder: Path, where: str, key: str = "", **options: Any) -> Any
     """
     from transformers import AutoModelForCausalLM
 
+    from hf_lgt.models import looped  # noqa: F401  lets transformers know the family
+
     with readable(where, key), _without_report():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **options
