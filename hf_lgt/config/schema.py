@@ -243,6 +243,11 @@ class DataConfig:
         "each task grows from its smallest to its largest; 0: all lengths from the start",
     )
     priming: PrimingConfig = Field(default_factory=PrimingConfig)
+    filler: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(
+        default=0,
+        description="most beginning tokens before a training example, so that it is read at other places; "
+        "their number is drawn for each",
+    )
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)

@@ -171,14 +171,15 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
         task = get_task(c.task)
         least, most = task.smallest_length(c.options), task.largest_length(c.options)
         told = c.lengths[1] < c.lengths[0] or task.length_fault(c.lengths[1], c.options)
-        if not told and (fault := _length_fault(c, c.lengths[1], limit, whose)):
-            yield (*keys, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
+        filler = config.data.filler
+        if not told and (fault := _length_fault(c, c.lengths[1], limit, whose, filler)):
+            yield (*keys, "data.filler", f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
         elif not told and (fault := range_fault(config, c, c.lengths[1], limit, whose)):
             yield (*keys, *RANGE_KEYS, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
         primed = config.data.priming.lengths[1] if config.data.priming.examples and c.role == "target" else 0
         if primed and not task.length_fault(primed, c.options):
-            far = _length_fault(c, primed, limit, whose) or range_fault(config, c, primed, limit, whose)
-            if far:
+            far = _length_fault(c, primed, limit, whose, filler)
+            if far := far or range_fault(config, c, primed, limit, whose):
                 yield (*keys, *RANGE_KEYS, "data.priming.lengths"), f"data.priming.lengths: {far}"
         if not 1 <= low <= high:
             continue
@@ -196,7 +197,11 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
 
 
 def _length_fault(
-    c: ComponentConfig, length: int, limit: int | None, whose: str = "model.max_positions is"
+    c: ComponentConfig,
+    length: int,
+    limit: int | None,
+    whose: str = "model.max_positions is",
+    filler: int = 0,
 ) -> str | None:
     """Why a component's examples of this length cannot be used, if they cannot."""
     tokens, symbols = length, length
@@ -208,8 +213,10 @@ def _length_fault(
         except TaskError as error:
             return str(error)
         tokens = symbols + answer + 3  # BOS, tag, EOS
+    tokens += filler
     if tokens > limit:
-        return f"length {length} of {c.task} takes at least {tokens} tokens; {whose} {limit}"
+        more = " with data.filler" if filler else ""
+        return f"length {length} of {c.task} takes at least {tokens} tokens{more}; {whose} {limit}"
     if symbols > LONGEST_PROMPT:
         return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
     return None

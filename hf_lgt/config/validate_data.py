@@ -55,6 +55,12 @@ def data_faults(config: Config) -> Iterator[Fault]:
     """Faults of section data."""
     data, default = config.data, DataConfig()
     yield from _priming_faults(config)
+    if data.filler and config.model.position_ids != "sequential":
+        yield (
+            ("data.filler", "model.position_ids"),
+            f"data.filler: {data.filler} moves examples among position IDs 0, 1, 2, ...; model.position_ids "
+            f"{config.model.position_ids!r} gives them others, take one of the two",
+        )
     if data.source == "generated":
         for key in _DATASET_KEYS:
             if getattr(data, key) != getattr(default, key):

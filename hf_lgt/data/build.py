@@ -20,6 +20,7 @@ from hf_lgt.config.validate import length_faults
 from hf_lgt.data.batch_sources import DatasetSource, GeneratedSource, Source
 from hf_lgt.data.codec import CheckpointTokenizer, Codec, TextCodec
 from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests, TestSets
+from hf_lgt.data.filler import FilledSource
 from hf_lgt.data.hub_open import Opened, build_codec, only_task, open_dataset
 from hf_lgt.data.hub_rows import TokenRows, read_rows
 from hf_lgt.data.policies import Policies, policies_of
@@ -106,7 +107,7 @@ def prepare_data(
         "fingerprint": _fingerprint(codec, trained, tested),
         "train_fingerprint": _fingerprint(codec, trained),
     }
-    return RunData(codec, source, tests, about, tuple(opened.warnings))
+    return RunData(codec, _with_filler(config, source, codec), tests, about, tuple(opened.warnings))
 
 
 def _generated_data(config: Config, start: CheckpointTokenizer | None, policies: Policies) -> RunData:
@@ -129,7 +130,14 @@ def _generated_data(config: Config, start: CheckpointTokenizer | None, policies:
         growing=round(config.data.curriculum * config.train.steps),
         priming=_priming(config, mixture),
     )
-    return RunData(codec, source, generated_tests(config, codec, held_out, policies), {})
+    tests = generated_tests(config, codec, held_out, policies)
+    return RunData(codec, _with_filler(config, source, codec), tests, {})
+
+
+def _with_filler(config: Config, source: Source, codec: TextCodec) -> Source:
+    """A source whose examples have the config's filler."""
+    most = config.data.filler
+    return FilledSource(source, most, codec.bos_id, config.seed.data) if most else source
 
 
 def _priming(config: Config, mixture: Mixture) -> dict[str, Priming]:
@@ -324,7 +332,8 @@ class _SplitReader:
         split, dataset = (
             (data.train_split, self.opened.train) if train else (data.test_split, self.opened.test)
         )
-        limits = {"model.max_positions": LARGEST if self.limit is None else self.limit}
+        most, filler = LARGEST if self.limit is None else self.limit, data.filler if train else 0
+        limits = {"model.max_positions less data.filler" if filler else "model.max_positions": most - filler}
         if config.model.position_range is not None:
             limits["model.position_range"] = config.model.position_range
         rows = read_rows(
