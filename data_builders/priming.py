@@ -51,6 +51,7 @@ def draw_priming(
     tested: Sequence[int],
     test_examples: int,
     test_seed: int,
+    purpose: str = "priming",
 ) -> Priming:
     """Draw the long examples: a function of the arguments alone.
 
@@ -63,6 +64,7 @@ def draw_priming(
         tested: evaluated lengths, whose test prompts are left out.
         test_examples: test examples a length.
         test_seed: the test seed.
+        purpose: what they are for: others are drawn for another one.
 
     Raises:
         ValueError: all prompts of these lengths are test prompts.
@@ -71,7 +73,7 @@ def draw_priming(
     sets = [draw_test_set(component, n, test_examples, test_seed) for n in tested if low <= n <= high]
     taken = [prompt_hashes(own.examples.prompt) for own in sets]
     held_out = np.concatenate([np.empty(0, dtype=np.uint64), *taken])
-    rng, task = stream(seed, "priming", component.key), component.definition
+    rng, task = stream(seed, purpose, component.key), component.definition
     drawn = rng.integers(low, high + 1, size=examples)
     sample = task.sample(rng, drawn, examples, **component.options)
     for _ in range(PATIENCE):
@@ -80,6 +82,16 @@ def draw_priming(
             return Priming(sample, drawn, share)
         sample = sample.replace(rows, task.sample(rng, drawn[rows], len(rows), **component.options))
     raise ValueError(f"{component.task} has no prompts of lengths {low} to {high} that are no test prompts")
+
+
+def joined(first: Priming, second: Priming) -> Priming:
+    """The examples of both, with the share of the second."""
+    a, b = _wide(first.examples, second.examples), _wide(second.examples, first.examples)
+    prompt, target, mask = (
+        np.concatenate([getattr(own, name) for own in (a, b)]) for name in ("prompt", "target", "loss_mask")
+    )
+    examples = Sample(prompt, target, mask, first.examples.scores_eos)
+    return Priming(examples, np.concatenate([first.lengths, second.lengths]), second.share)
 
 
 def _wide(sample: Sample, other: Sample) -> Sample:

@@ -43,7 +43,7 @@ class RunKind:
     """what was trained on, with its ``fingerprint``"""
     other_data: Callable[[Path, Mapping[str, Any], Mapping[str, Any]], str] = _other_rows
     """the fault of a folder that was begun with other data: (folder, data then, data now)"""
-    logs: tuple[str, ...] = ("train.jsonl", "eval.jsonl")
+    logs: tuple[str, ...] = ("train.jsonl", "eval.jsonl", "self_improvement.jsonl")
     folders: tuple[str, ...] = ("checkpoints",)
     """in which something is written whole or not at all"""
     can_branch: bool = True

@@ -271,6 +271,28 @@ class UntilConfig:
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
+class SelfImprovementConfig:
+    """Rounds in which a model answers longer prompts of its targets, and trains on some of its answers."""
+
+    rounds: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(
+        default=0, description="how many, evenly spread over the steps that follow the first part; 0: none"
+    )
+    begin: Annotated[StrictFloat, Field(gt=0, lt=1)] = Field(
+        default=0.5, description="share of the steps before the first round"
+    )
+    lengths: Positive = Field(default=1, description="how much longer each round's prompts are")
+    examples: Positive = Field(default=512, description="prompts of each round and target")
+    keep: Literal["agreement", "length", "all"] = Field(
+        default="agreement",
+        description="answers that are trained on, of those that end: agreement: those that the model gave "
+        "half a round before too; length: those at most one symbol longer or shorter than most; all",
+    )
+    share: Fraction = Field(
+        default=0.5, description="share of a target's examples that are answers of its own"
+    )
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
 class TrainConfig:
     """Defaults are the paper's from-scratch setting.
 
@@ -314,6 +336,7 @@ class TrainConfig:
         description="padded: passes that a batch is sorted into by length, so that little is padding",
     )
     until: UntilConfig = Field(default_factory=UntilConfig)
+    self_improvement: SelfImprovementConfig = Field(default_factory=SelfImprovementConfig)
     log_every: Positive = Field(default=10, description="steps between lines of train.jsonl")
     eval_every: Positive | None = Field(
         default=1000, description="steps between evaluations; null: last only"

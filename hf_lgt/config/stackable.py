@@ -28,6 +28,7 @@ def _refused(config: Config) -> list[str]:
         "train.gradient_checkpointing": train.gradient_checkpointing,
         "train.trackers": bool(train.trackers),
         "train.until.exact_match": train.until.exact_match is not None,  # each would end at a step of its own
+        "train.self_improvement.rounds": train.self_improvement.rounds > 0,  # each has examples of its own
         "train.precision": train.precision == "fp16",  # its one scale would make a run skip others' steps
         "peft.method": config.peft.method != "none",
     }

@@ -23,7 +23,7 @@ from hf_lgt.config.validate_model import (
     position_faults,
     range_fault,
 )
-from hf_lgt.config.validate_train import layout_faults, train_faults, until_faults
+from hf_lgt.config.validate_train import layout_faults, self_improvement_faults, train_faults, until_faults
 
 
 def cross_faults(config: Config) -> Iterator[Fault]:
@@ -36,6 +36,7 @@ def cross_faults(config: Config) -> Iterator[Fault]:
     yield from layout_faults(config)
     yield from train_faults(config)
     yield from until_faults(config)
+    yield from self_improvement_faults(config)
     yield from _mixture_faults(config)
     yield from _eval_faults(config)
     yield from data_faults(config)
@@ -176,11 +177,12 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
             yield (*keys, "data.filler", f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
         elif not told and (fault := range_fault(config, c, c.lengths[1], limit, whose)):
             yield (*keys, *RANGE_KEYS, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
-        primed = config.data.priming.lengths[1] if config.data.priming.examples and c.role == "target" else 0
-        if primed and not task.length_fault(primed, c.options):
-            far = _length_fault(c, primed, limit, whose, filler)
-            if far := far or range_fault(config, c, primed, limit, whose):
-                yield (*keys, *RANGE_KEYS, "data.priming.lengths"), f"data.priming.lengths: {far}"
+        if longest := _longest_beyond(config, c):
+            key, length = longest
+            if not task.length_fault(length, c.options):
+                far = _length_fault(c, length, limit, whose, filler)
+                if far := far or range_fault(config, c, length, limit, whose):
+                    yield (*keys, *RANGE_KEYS, key), f"{key}: {far}"
         if not 1 <= low <= high:
             continue
         # not `grid`: the list may be too long to make
@@ -194,6 +196,18 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
             yield (*keys, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
         elif fault := range_fault(config, c, has[-1], limit, whose):
             yield (*keys, *RANGE_KEYS, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
+
+
+def _longest_beyond(config: Config, c: ComponentConfig) -> tuple[str, int] | None:
+    """The longest training example beyond a component's lengths, and the key that asks for it."""
+    priming, own = config.data.priming, config.train.self_improvement
+    if c.role != "target":
+        return None
+    if priming.examples:
+        return "data.priming.lengths", priming.lengths[1]
+    if own.rounds:
+        return "train.self_improvement.rounds", c.lengths[1] + own.rounds * own.lengths
+    return None
 
 
 def _length_fault(

@@ -6,7 +6,9 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
-from hf_lgt.config.schema import Config, UntilConfig, short
+from data_builders.registry import get_task, list_tasks
+from data_builders.sampling import stream
+from hf_lgt.config.schema import Config, SelfImprovementConfig, UntilConfig, short
 from hf_lgt.config.validate_model import Fault
 
 
@@ -89,6 +91,46 @@ def until_faults(config: Config) -> Iterator[Fault]:
                     ("train.until.exact_match", "eval.lengths", "eval.every", "mixture"),
                     f"{place} is of the trained lengths, {low} to {high} of {c.task!r}; none of them is "
                     "among those that eval.lengths and eval.every give",
+                )
+
+
+def self_improvement_faults(config: Config) -> Iterator[Fault]:
+    """Rounds that cannot be, or that change nothing."""
+    own, steps = config.train.self_improvement, config.train.steps
+    place, key = f"train.self_improvement.rounds: {own.rounds}", "train.self_improvement.rounds"
+    if not own.rounds:
+        if own != SelfImprovementConfig():
+            yield (key,), f"{place}, so the other keys of train.self_improvement mean nothing"
+        return
+    if config.data.source == "dataset":
+        yield (key, "data.source"), f"{place} need data.source 'generated', which can draw longer prompts"
+        return
+    if config.data.priming.examples:
+        yield (key, "data.priming.examples"), f"{place} do not go with data.priming; take one of the two"
+    if config.train.until.exact_match is not None:
+        yield (
+            (key, "train.until.exact_match"),
+            f"{place} are spread over train.steps, which train.until.exact_match would cut",
+        )
+    spacing = (1 - own.begin) * steps / own.rounds
+    if spacing < 2 or own.begin * steps - spacing / 2 < 1:
+        yield (
+            (key, "train.self_improvement.begin", "train.steps"),
+            f"{place} do not fit train.steps, {steps}: there must be two steps for each after "
+            f"train.self_improvement.begin, {own.begin}, and half a round before the first",
+        )
+    for i, c in enumerate(config.mixture):
+        if c.role != "target" or c.task not in list_tasks() or get_task(c.task).option_faults(c.options):
+            continue
+        task, longest = get_task(c.task), c.lengths[1] + own.rounds * own.lengths
+        if fault := task.length_fault(longest, c.options):
+            yield (key, f"mixture.{i}.lengths"), f"{place} come to length {longest}: {fault}"
+        elif not task.length_fault(c.lengths[1], c.options):
+            sample = task.sample(stream(0, "check"), max(c.lengths[1], 1), 4, **c.options)
+            if not (sample.scores_eos and ((sample.target == 0) | sample.loss_mask).all()):
+                yield (
+                    (key, f"mixture.{i}.task"),
+                    f"{place} need answers that a model writes alone; {c.task} gives parts of them",
                 )
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from data_builders import Mixture
-from data_builders.priming import Priming, draw_priming
 from data_builders.registry import unknown
 from data_builders.sampling import HeldOut, stream
 from hf_lgt.config.schema import LARGEST, Config, DataConfig, short
@@ -23,6 +21,7 @@ from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.data.filler import FilledSource
 from hf_lgt.data.hub_open import Opened, build_codec, only_task, open_dataset
 from hf_lgt.data.hub_rows import TokenRows, read_rows
+from hf_lgt.data.long_examples import Rounds, priming_of, rounds_of
 from hf_lgt.data.policies import Policies, policies_of
 from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.memory import require
@@ -39,6 +38,8 @@ class RunData:
     """which rows they are: differs where the numbers of a run would; empty for generated data"""
     warnings: tuple[str, ...] = ()
     """what a user should know of the dataset"""
+    rounds: Rounds = field(default_factory=dict)
+    """prompts of self-improvement"""
 
 
 LEAST_EXAMPLE, LEAST_TEST = 64, 8
@@ -128,36 +129,17 @@ def _generated_data(config: Config, start: CheckpointTokenizer | None, policies:
         held_out=held_out,
         policies=policies,
         growing=round(config.data.curriculum * config.train.steps),
-        priming=_priming(config, mixture),
+        priming=priming_of(config, mixture),
     )
     tests = generated_tests(config, codec, held_out, policies)
-    return RunData(codec, _with_filler(config, source, codec), tests, {})
+    rounds = rounds_of(config, mixture)
+    return RunData(codec, _with_filler(config, source, codec), tests, {}, rounds=rounds)
 
 
 def _with_filler(config: Config, source: Source, codec: TextCodec) -> Source:
     """A source whose examples have the config's filler."""
     most = config.data.filler
     return FilledSource(source, most, codec.bos_id, config.seed.data) if most else source
-
-
-def _priming(config: Config, mixture: Mixture) -> dict[str, Priming]:
-    """The targets' long examples.
-
-    Raises:
-        ConfigError: there is none without a test prompt.
-    """
-    own, test = config.data.priming, config.eval
-    if not own.examples:
-        return {}
-    drawn = own.lengths, own.examples, own.share, config.seed.data
-    try:
-        return {
-            component.task: draw_priming(component, *drawn, test.grid, test.examples, test.seed)
-            for component in mixture.with_role("target")
-        }
-    except ValueError as error:
-        told = f"data.priming.lengths: {error}; take longer ones, or fewer eval.examples"
-        raise ConfigError([told]) from None
 
 
 def _check_context(config: Config, start: CheckpointTokenizer) -> None:

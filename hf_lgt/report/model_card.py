@@ -51,8 +51,9 @@ auxiliary tasks were trained on, as in
 
 {config}
 """
+_LOOPED = "import hf_lgt.models.looped  # lets transformers know the family\n"
 _USE = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{family}from transformers import AutoModelForCausalLM, AutoTokenizer
 
 path = "."  # this folder, or the repository's name on the Hub
 tokenizer = AutoTokenizer.from_pretrained(path)
@@ -106,7 +107,13 @@ def model_card(
         table=length_table(config, last),
         summary="\n".join(f"- {line}" for line in lines),
         # an escape of JSON is one of Python
-        use=fenced(_USE.format(prompt=printable(json.dumps(prompt, ensure_ascii=False))), "python"),
+        use=fenced(
+            _USE.format(
+                family=_LOOPED if config.model.architecture == "looped_llama" else "",
+                prompt=printable(json.dumps(prompt, ensure_ascii=False)),
+            ),
+            "python",
+        ),
         positions=_positions_line(config) + _heads_line(config),
         config=fenced(yaml.dump(public_config(config, data, base)).rstrip("\n"), "yaml"),
     )

@@ -93,6 +93,9 @@ class Loop:
             for run in runs
         ]
         self._prepared = Prefetcher(self._prepare, train.steps) if asynchronous else None
+        for run in runs:
+            if run.learner:
+                run.learner.resume(self.taken)
 
     def run(self, *, evaluate_first: bool, progress: bool) -> list[RunError | None]:
         """Take the steps that are left, with their evaluations and checkpoints.
@@ -119,6 +122,7 @@ class Loop:
             if self.taken or evaluate_first:
                 self.evaluate_if_due(signals)
             while self.taken < self.last and not all(self.failed):
+                self.let_learn()
                 rate, losses = self.take_step()
                 steps.update()
                 if told := estimate.after(self.taken):
@@ -176,6 +180,19 @@ class Loop:
             state.examples += len(batch.lengths)
             state.tokens += batch.tokens
         return rate, losses
+
+    def let_learn(self) -> None:
+        """Let models add to their own examples where the coming step's turn has come."""
+        due = [index for index, run in enumerate(self.runs) if run.learner and run.learner.due(self.taken)]
+        if not due:
+            return
+        with self._paused(due), self.accelerator.autocast():
+            for index in due:
+                learner = self.runs[index].learner
+                assert learner is not None
+                learner(self.step.model_of(index), self.taken)
+        if self._prepared:
+            self._prepared.forget()  # drawn without them
 
     def _prepare(self, step: int) -> tuple[list[Batch], Passes]:
         """The batches of a step and this process's passes, in memory that the device can read."""

@@ -21,6 +21,22 @@ Evaluate = Callable[[torch.nn.Module, int, bool], bool]
 ``train.until`` holds, the same on all processes"""
 
 
+class Learner(Protocol):
+    """Lets a model add to its own training examples."""
+
+    def resume(self, step: int) -> None:
+        """Change the source to what it was before a step."""
+        ...
+
+    def due(self, step: int) -> bool:
+        """Whether it changes before a step."""
+        ...
+
+    def __call__(self, model: torch.nn.Module, step: int) -> None:
+        """Change it, with the bare model as it is before a step; called on all processes."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """A run to be trained, its folder made ready."""
@@ -36,6 +52,8 @@ class TrainingRun:
     """called on all processes"""
     resume_from: Path | None = None
     """a checkpoint to resume from; of runs that are stacked all resume from the same step"""
+    learner: Learner | None = None
+    """what changes the source between steps, if anything does"""
 
 
 class Step(Protocol):

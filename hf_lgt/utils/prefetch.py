@@ -33,6 +33,10 @@ class Prefetcher(Generic[T]):
             self._coming = step + 1, self._pool.submit(self._make, step + 1)
         return made
 
+    def forget(self) -> None:
+        """Make the coming one again when it is asked for."""
+        self._coming = None
+
     def close(self) -> None:
         """Make no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)

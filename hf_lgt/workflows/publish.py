@@ -21,6 +21,7 @@ RUN_FILES = (
     "checkpoint.json",
     "eval.jsonl",
     "train.jsonl",
+    "self_improvement.jsonl",
     "curves.png",
     "mistakes.png",
 )

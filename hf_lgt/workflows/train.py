@@ -33,6 +33,7 @@ from hf_lgt.utils.errors import ConfigError
 from hf_lgt.utils.fsdp import full_weights
 from hf_lgt.utils.jsonl import append_lines
 from hf_lgt.workflows.announcement import announce
+from hf_lgt.workflows.self_improvement import SelfImprovement
 from hf_lgt.workflows.setup import PreparedRun, log_news, make_model, open_folder, prepare_run
 
 EVAL_LOG = "eval.jsonl"
@@ -171,6 +172,7 @@ def training_run(ready: PreparedRun, accelerator: Accelerator, progress: bool) -
     """What the trainer takes of a run that was made ready."""
     config, data = ready.config, ready.data
     evaluate = evaluator(config, data.tests, accelerator, progress)
+    main, rounds = accelerator.is_main_process, config.train.self_improvement.rounds
     return TrainingRun(
         config,
         ready.model,
@@ -178,6 +180,7 @@ def training_run(ready: PreparedRun, accelerator: Accelerator, progress: bool) -
         data.source,
         evaluate,
         ready.point.checkpoint,
+        SelfImprovement(config, data, main=main) if rounds else None,
     )
 
 

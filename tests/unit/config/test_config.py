@@ -829,7 +829,7 @@ def test_every_key_is_described_with_a_default_that_can_be_typed(file):
     names |= {f"--mixture.N.{key}" for key in plain["mixture"][0]}
     sections = ("seed", "model", "peft", "data", "train", "eval")
     names |= {f"--{section}.{key}" for section in sections for key in plain[section]}
-    for section, inner in (("train", "until"), ("data", "priming")):
+    for section, inner in (("train", "until"), ("train", "self_improvement"), ("data", "priming")):
         names -= {f"--{section}.{inner}"}
         names |= {f"--{section}.{inner}.{key}" for key in plain[section][inner]}
     assert set(rows) == names

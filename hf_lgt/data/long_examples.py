@@ -1,0 +1,55 @@
+"""Longer examples than those that are trained on: few of them for priming, prompts for self-improvement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from data_builders import Mixture
+from data_builders.priming import Priming, draw_priming
+from hf_lgt.config.schema import Config
+from hf_lgt.utils.errors import ConfigError
+
+Rounds = Mapping[tuple[str, int], Priming]
+"""(task, round) -> prompts of self-improvement, with their right answers"""
+
+
+def priming_of(config: Config, mixture: Mixture) -> dict[str, Priming]:
+    """The targets' long examples, by task.
+
+    Raises:
+        ConfigError: there is none without a test prompt.
+    """
+    own, test = config.data.priming, config.eval
+    if not own.examples:
+        return {}
+    drawn = own.lengths, own.examples, own.share, config.seed.data
+    try:
+        return {
+            component.task: draw_priming(component, *drawn, test.grid, test.examples, test.seed)
+            for component in mixture.with_role("target")
+        }
+    except ValueError as error:
+        told = f"data.priming.lengths: {error}; take longer ones, or fewer eval.examples"
+        raise ConfigError([told]) from None
+
+
+def rounds_of(config: Config, mixture: Mixture) -> Rounds:
+    """The targets' prompts of each round of self-improvement.
+
+    Raises:
+        ConfigError: of some length there is none that is no test prompt.
+    """
+    own, test = config.train.self_improvement, config.eval
+    tests = test.grid, test.examples, test.seed
+    rounds = {}
+    try:
+        for component in mixture.with_role("target"):
+            for index in range(own.rounds):
+                length = component.lengths[1] + (index + 1) * own.lengths
+                drawn = (length, length), own.examples, own.share, config.seed.data
+                purpose = f"self-improvement {index}"
+                rounds[component.task, index] = draw_priming(component, *drawn, *tests, purpose=purpose)
+    except ValueError as error:
+        told = f"train.self_improvement.rounds: {error}; take train.self_improvement.lengths that has more"
+        raise ConfigError([f"{told}, or fewer eval.examples"]) from None
+    return rounds
