@@ -420,6 +420,7 @@ SECTIONS: dict[str, Any] = {
     "data.priming": PrimingConfig,
     "train": TrainConfig,
     "train.until": UntilConfig,
+    "train.self_improvement": SelfImprovementConfig,
     "eval": EvalConfig,
 }
 
