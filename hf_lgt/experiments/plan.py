@@ -210,7 +210,7 @@ def _sweep_runs(
             data = _settled({"name": spec.name, **base}, overrides, point, spec, start)
             config = config_from_dict(data)
             first: dict[str, str] = {}  # arms that come to the same config have the first one's runs
-            for arm in spec.arms:
+            for arm in (arm for arm in spec.arms if not arm.groups or group in arm.groups):
                 with faults.of(arm.name, group, point):
                     own = _of_arm(data, config, arm)
                     name = first.setdefault(config_digest(config_from_dict(own)), arm.name)

@@ -4,7 +4,8 @@ A sweep::
 
     name: positions                      # folder of tables and figures below output_dir
     config: {base: ../strings.yaml}      # what all runs share: the keys of a run's config, or the path of one
-    groups:                              # optional: targets with their auxiliaries, by name
+    groups:                              # optional: targets with their auxiliaries, by name; an arm's key
+                                         # groups: [sums] says which of them have it
       strings: {mixture: [...]}
       sums: {base: ../sums.yaml}
     arms: [transfer, target_alone, {name: longer, arm: transfer, config: {train: {steps: 8000}}}]
@@ -63,6 +64,8 @@ class ArmSpec:
     """what differs from that"""
     file: Path | None = None
     """config file of a comparison's arm; a ready one has that of the first. None in a sweep"""
+    groups: tuple[str, ...] = ()
+    """of a sweep that have it; empty: all"""
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def load_sweep(path: str | Path) -> ExperimentSpec:
     faults = _common_faults(data, f"sweep {file}", SWEEP_KEYS, short)
     faults += seed_faults(data.get("seeds"))
     groups = _groups(data, file, faults)
-    arms = tuple(_arms(data.get("arms", [TRANSFER]), file, faults))
+    arms = tuple(_arms(data.get("arms", [TRANSFER]), file, groups, faults))
     axes = _axes(data.get("grid", {}), faults)
     checkpoints = _checkpoints(data, faults)
     claims = read_claims(data.get("claims", []), list(axes), faults)
@@ -236,7 +239,7 @@ def _name_fault(name: Any) -> str | None:
     return None
 
 
-def _arms(given: Any, file: Path, faults: list[str]) -> list[ArmSpec]:
+def _arms(given: Any, file: Path, groups: Mapping[str, Any], faults: list[str]) -> list[ArmSpec]:
     if not isinstance(given, list) or not given:
         faults.append(f"arms: {short(given)} must be a list of ready arms, as [transfer, target_alone]")
         return []
@@ -246,7 +249,7 @@ def _arms(given: Any, file: Path, faults: list[str]) -> list[ArmSpec]:
         if not isinstance(item, dict) or "name" not in item:
             faults.append(f"arms.{i}: {short(item)} must be a ready arm's name, or a mapping with a name")
             continue
-        keys = ("name", "arm", "config")
+        keys = ("name", "arm", "config", "groups")
         told = [f"arms.{i}: {unknown('key', key, keys)}" for key in item if key not in keys]
         if not isinstance(item["name"], str) or not NAME.fullmatch(item["name"]):
             told.append(f"arms.{i}.name: {short(item['name'])} must be letters, digits, '.', '_', '-'")
@@ -255,6 +258,11 @@ def _arms(given: Any, file: Path, faults: list[str]) -> list[ArmSpec]:
         ready: Any = item.get("arm", TRANSFER if own_name else item["name"])
         if not isinstance(ready, str):
             told.append(f"arms.{i}.arm: {short(ready)} must be the name of a ready arm")
+        own: Any = item.get("groups", [])
+        if not isinstance(own, list) or ("groups" in item and not own):
+            told.append(f"arms.{i}.groups: {short(own)} must be a list of groups")
+        else:
+            told += [f"arms.{i}.groups: {unknown('group', g, [*groups])}" for g in own if g not in groups]
         config: dict[str, Any] = {}
         try:
             config = read_mapping(item.get("config", {}), file.parent, f"arms.{i}.config")
@@ -265,7 +273,7 @@ def _arms(given: Any, file: Path, faults: list[str]) -> list[ArmSpec]:
             continue
         if item["name"] in [arm.name for arm in arms]:
             faults.append(f"arms.{i}: {short(item['name'])} is a duplicate")
-        arms.append(ArmSpec(item["name"], ready, config))
+        arms.append(ArmSpec(item["name"], ready, config, groups=tuple(own)))
     return arms
 
 

@@ -112,6 +112,25 @@ def test_groups_and_arms_say_what_differs(sweep):
     ]
 
 
+def test_an_arm_can_be_of_some_groups_alone(sweep):
+    text = f"name: s\nconfig: {STRINGS}\nseeds: [0, 1]\ngroups: {{one: {{}}, two: {{train: {{steps: 9}}}}}}\n"
+    runs = sweep(text + "arms: [transfer, {name: wide, groups: [two], config: {model: {hidden_size: 32}}}]\n")
+    assert [(r.group, r.arm, r.seed) for r in runs] == [
+        ("one", "transfer", 0),
+        ("one", "transfer", 1),
+        ("two", "transfer", 0),
+        ("two", "transfer", 1),
+        ("two", "wide", 0),
+        ("two", "wide", 1),
+    ]
+    for groups, told in (
+        ("[tow]", "arms.0.groups: unknown group 'tow'; did you mean 'two'? (known: one, two)"),
+        ("two", "arms.0.groups: 'two' must be a list of groups"),
+        ("[]", "arms.0.groups: [] must be a list of groups"),
+    ):
+        assert faults(sweep, text + f"arms: [{{name: transfer, groups: {groups}}}]\n") == [told]
+
+
 def test_checkpoints_are_swept_over_with_their_twin(sweep):
     demo = ROOT / "recipes" / "pretrained_demo" / "mqar.yaml"
     runs = sweep(
