@@ -19,6 +19,7 @@ FAMILIES = {
     "recurrent_gemma": ("{lru_width: 32, attention_window_size: 64, head_dim: 8}", False),
     "falcon_h1": ("{mamba_d_ssm: 32, mamba_n_heads: 4, mamba_d_head: 8, mamba_d_state: 8,"
                   " mamba_n_groups: 1}", False),
+    "rwkv": ("{}", False),
     "looped_llama": ("{loops_per_token: 0.25}", False),
 }  # fmt: skip
 """keys of its own config, and whether its batches are packed"""
