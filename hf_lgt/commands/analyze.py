@@ -5,6 +5,7 @@ python recipes/analyze.py necessity runs/demo-transfer/seed-*    # does the targ
 python recipes/analyze.py patch runs/demo-transfer/seed-* --into runs/demo-target-alone
 python recipes/analyze.py related --target capitalize_reverse --candidates reverse,string_copy
 python recipes/analyze.py predict runs/pairs-strings --related runs/related-*/related
+python recipes/analyze.py theory runs/theory-cpu                 # do labels say which tasks extrapolate?
 """
 
 from __future__ import annotations
@@ -242,6 +243,34 @@ def _predict(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
     return tables
 
 
+def _theory_options(arguments: argparse.ArgumentParser) -> None:
+    arguments.add_argument("sweep", type=cli.path, help="folder of a sweep with a group a task, each alone")
+
+
+def _theory(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
+    from hf_lgt.analysis.head_maps import free_folder
+    from hf_lgt.analysis.report.theory import THEORY_FILES, write_theory
+    from hf_lgt.analysis.theory import theory_result
+    from hf_lgt.evaluation.records import last_step
+    from hf_lgt.experiments.manifest import read_manifest
+    from hf_lgt.experiments.results import collect
+    from hf_lgt.utils.errors import ConfigError
+
+    sweep = Path(known.sweep)
+    out = Path(known.output) if known.output else sweep / "analysis" / "theory"
+    free_folder(out, THEORY_FILES, known.overwrite)
+    groups = collect(read_manifest(sweep), sweep)
+    try:
+        results = [theory_result([(own.config, last_step(own.records)) for own in g.results]) for g in groups]
+    except ValueError as error:
+        raise ConfigError([f"{sweep}: {error}"]) from None
+    if not results:
+        raise ConfigError([f"{sweep}: no run of it is finished"])
+    tables = write_theory(results, out, replace=known.overwrite)
+    print(f"numbers and figure: {out}\n")
+    return tables
+
+
 KINDS = {
     "heads": AnalysisKind(
         "ablation maps and attention of every checkpoint, against the gap", _heads_options, _heads
@@ -267,6 +296,13 @@ KINDS = {
         _predict,
         keys=(),
         place="analysis/predict below the sweep",
+    ),
+    "theory": AnalysisKind(
+        "judge theory's labels of tasks by what a sweep over tasks measured",
+        _theory_options,
+        _theory,
+        keys=(),
+        place="analysis/theory below the sweep",
     ),
 }
 
