@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_builders.reading import read_json
+from data_builders.reading import LARGEST_LOG, read_bytes, read_json
 from hf_lgt.config.load import Trained, config_from_dict
 from hf_lgt.config.schema import Config
 from hf_lgt.utils import yaml
@@ -184,3 +185,13 @@ def recorded(run_dir: Path | None, name: str) -> dict[str, Any]:
         raise ConfigError([told]) from None
     texts = ("revision", "commit")
     return {key: value for key, value in data.items() if key not in texts or isinstance(value, str)}
+
+
+def trained_tokens(run_dir: Path) -> int | None:
+    """Tokens that a run was trained on, as the last whole line of its log says; None where none does."""
+    try:
+        lines = read_bytes(run_dir / "train.jsonl", LARGEST_LOG).split(b"\n")[:-1]
+        tokens = json.loads(lines[-1])["tokens"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return tokens if type(tokens) is int and tokens >= 0 else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from hf_lgt.checkpointing.run_folder import is_finished, read_run_config
+from hf_lgt.checkpointing.run_folder import is_finished, read_run_config, trained_tokens
 from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.criterion import Criterion
 from hf_lgt.evaluation.curves import (
@@ -54,6 +54,8 @@ class SeedResult:
     """recovered fraction, None also where no arm trains the target on the long lengths"""
     reached: int | None = None
     """step at which ``train.until`` was met; None where it was not, or asks for nothing"""
+    tokens: int | None = None
+    """that it was trained on, without padding; None where not known"""
 
     @property
     def arm(self) -> str:
@@ -132,7 +134,10 @@ def collect(manifest: Manifest, folder: Path) -> list[SeedGroup]:
         if entry.id in read:
             config, records = read[entry.id]
             reference = _reference(entry, config, manifest.runs, read, planned)
-            results.append(_result(entry, config, records, reference))
+            result = _result(entry, config, records, reference)
+            results.append(
+                dataclasses.replace(result, tokens=trained_tokens(manifest.run_dir(entry, folder)))
+            )
     return seed_groups(results)
 
 

@@ -42,6 +42,7 @@ RECOVERED = Measure("recovered", lambda r: r.recovered, None)
 EFFECTIVE_90 = Measure("effective length at .9", lambda r: r.summary.effective_length_90, None, digits=1)
 EFFECTIVE_50 = Measure("at .5", lambda r: r.summary.effective_length_50, None, digits=1)
 STEPS = Measure("steps to criterion", lambda r: r.reached, None, digits=0)
+TOKENS = Measure("training tokens, millions", lambda r: r.tokens and r.tokens / 1e6, None, digits=2)
 GAP = Measure("gap", lambda r: r.summary.gap)
 
 

@@ -94,6 +94,7 @@ def _run(r: SeedResult) -> dict[str, Any]:
         "gain": r.gain,
         "recovered": r.recovered,
         "reached": r.reached,
+        "tokens": r.tokens,
         "auxiliary_curve": dict(r.auxiliary_curve),
         "regimes_by_step": {step: dataclasses.asdict(found) for step, found in r.by_step.items()},
     }
@@ -160,7 +161,7 @@ def _result(cell: Mapping[str, Any], run: Mapping[str, Any]) -> SeedResult:
         summary=_summary(run),
         auxiliary_curve=curve_value(run["auxiliary_curve"]),
         by_step=by_step,
-        reached=None if run.get("reached") is None else count_value(run["reached"]),
+        **{key: None if run.get(key) is None else count_value(run[key]) for key in ("reached", "tokens")},
     )
 
 

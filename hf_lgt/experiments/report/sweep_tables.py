@@ -21,12 +21,14 @@ from hf_lgt.evaluation.statistics import (
 from hf_lgt.experiments.manifest import Manifest, setting_words
 from hf_lgt.experiments.report.cells import (
     BEYOND,
+    EFFECTIVE_50,
     EFFECTIVE_90,
     GAIN,
     GAP,
     REACH,
     RECOVERED,
     STEPS,
+    TOKENS,
     WITHIN,
     Measure,
     at_length,
@@ -65,6 +67,7 @@ def sweep_tables(manifest: Manifest, cells: Sequence[SeedGroup]) -> list[Table]:
         *gap_tables(manifest, cells),
         curve_table(manifest, cells),
         difference_table(manifest, cells),
+        cost_table(manifest, cells),
         stability_table(manifest, cells),
         seed_table(manifest, cells),
     ]
@@ -236,6 +239,26 @@ def difference_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
          f"Holm: corrected for the {len(rows)} comparisons of this table; least p: the least that so many "
          "seeds can give. Seeds needed are planned from the spread seen here.",),
     )  # fmt: skip
+
+
+def cost_table(manifest: Manifest, cells: Sequence[SeedGroup]) -> Table:
+    """A row a setting: how far it reaches, beside the tokens that it was trained on."""
+    headers, name = names(manifest, cells)
+    measures = (REACH, GAIN, EFFECTIVE_90, EFFECTIVE_50, TOKENS)
+    rows = [
+        Row(
+            (*name(cell), len(cell.results), *(mean_of(cell, measure) for measure in measures)), run_ids(cell)
+        )
+        for cell in cells
+        if values_of(cell, TOKENS)
+    ]
+    return Table(
+        "cost",
+        "What each setting reaches, and the tokens it takes",
+        (*headers, "seeds", *(measure.name for measure in measures)),
+        tuple(rows),
+        ("Tokens of training, prompts and answers, without padding.",),
+    )
 
 
 def pairs(manifest: Manifest, cells: Sequence[SeedGroup]) -> Iterator[tuple[SeedGroup, SeedGroup]]:

@@ -14,10 +14,11 @@ from hf_lgt.experiments.plan import plan, record_plan
 from hf_lgt.experiments.report.cells import GAIN, REACH, RECOVERED, Measure, mean_of
 from hf_lgt.experiments.report.outputs import write_results
 from hf_lgt.experiments.report.stability import fall, stability_table, swing
-from hf_lgt.experiments.report.stored import Results
+from hf_lgt.experiments.report.stored import Results, read_results, results_data
 from hf_lgt.experiments.report.sweep_figures import ARM_COLORS, curves_pictures, sweep_pictures
 from hf_lgt.experiments.report.sweep_tables import (
     chosen_lengths,
+    cost_table,
     curve_table,
     difference_table,
     gap_tables,
@@ -509,3 +510,26 @@ def test_a_mean_of_one_seed_has_no_interval(arms):
     assert mean_of(cells[0], REACH).value == fmean([0.0, 0.25, 0.5])
     assert mean_of(cells[0], Measure("none", lambda r: None)) is None
     assert mean_of(cells[0], RECOVERED) == Number(0.25)
+
+
+def test_tokens_of_training_stand_beside_what_they_brought(arms):
+    manifest, _, folder = arms
+    assert cost_table(manifest, collect(manifest, folder)).rows == ()
+    for entry in manifest.runs:
+        line = json.dumps({"step": 9, "tokens": 1_000_000 * (1 + entry.seed)})
+        text = f'{line}\n{{"step": 10, "tok' if entry.arm == "transfer" else "no log\n"
+        (manifest.run_dir(entry, folder) / "train.jsonl").write_text(text)
+    cells = collect(manifest, folder)
+    assert [[r.tokens for r in cell.results] for cell in cells] == [
+        [1_000_000, 2_000_000, 3_000_000],
+        [None] * 3,
+        [None] * 3,
+    ]
+    (row,) = cost_table(manifest, cells).rows
+    assert [str(value) for value in row.values][:2] == ["transfer", "3"]
+    assert str(row.values[-1]) == "2.00"
+    assert "cost" in [table.name for table in sweep_tables(manifest, cells)]
+    # and comes back from the file of numbers
+    (folder / "sweep.json").write_text(json.dumps(results_data(Results(manifest, cells), folder)))
+    again = read_results(folder / "sweep.json")
+    assert [r.tokens for r in again.cells[0].results] == [1_000_000, 2_000_000, 3_000_000]
