@@ -230,7 +230,8 @@ def _repeated(work: Pass, copies: int) -> Pass:
     numbers = None if work.position_ids is None else work.position_ids.repeat(copies, 1)
     halves = None if work.halves is None else work.halves.repeat(copies)
     ids, labels = work.input_ids.repeat(copies, 1), work.labels.repeat(copies, 1)
-    return Pass(ids, work.keep, labels, numbers, halves)
+    starts = None if work.prompt_tokens is None else work.prompt_tokens.repeat(copies)
+    return Pass(ids, work.keep, labels, numbers, halves, starts)
 
 
 def parts(model: Any, n: int, width: int, batch_tokens: int) -> list[NDArray[np.int64]]:

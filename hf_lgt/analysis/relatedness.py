@@ -21,6 +21,7 @@ from hf_lgt.analysis.ablation import AblationMap, ablation_map, parts, score
 from hf_lgt.data.batching import Batch, make_pass
 from hf_lgt.models.forward import answer_loss, inference, run_pass
 from hf_lgt.models.heads import Heads, find_heads
+from hf_lgt.utils.errors import ConfigError
 
 SCORES = {
     "gradient": "gradient cosine",
@@ -180,7 +181,8 @@ def answer_means(model: Any, batch: Batch, *, batch_tokens: int = 65_536) -> NDA
             # logits are not asked for, but models give them at one position at least
             found_here = run_pass(model, work, output_hidden_states=True, logits_to_keep=1)
             if found_here.hidden_states is None:
-                raise ValueError(f"{type(model).__name__} gives no hidden states")
+                told = f"model: a {type(model).__name__} gives no hidden states, which are compared"
+                raise ConfigError([told])
             states = found_here.hidden_states[1:]
             here = np.nonzero(places[rows][:, : work.input_ids.shape[1]])
             found = np.stack([own.double().cpu().numpy()[here] for own in states])

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
+
 from data_builders.registry import get_task
 from data_builders.sampling import draw_test_set
+from data_builders.symbols import PAD
 from hf_lgt.config.schema import Config
 from hf_lgt.evaluation.metrics import wilson_interval
 from hf_lgt.evaluation.records import EvalRecord
@@ -35,7 +38,7 @@ class TheoryResult:
     length: int
     """twice the trained length"""
     chance: float
-    """exact match of the most common answer at that length"""
+    """exact match of the most common answer at that length, in what is scored"""
     within: tuple[float, ...]
     """exact match on the trained lengths, one a seed"""
     twice: tuple[float, ...]
@@ -90,7 +93,8 @@ def theory_result(runs: Sequence[tuple[Config, Sequence[EvalRecord]]]) -> Theory
     drawn = draw_test_set(
         config.build_mixture().components[0], length, config.eval.examples, config.eval.seed
     )
-    answers = Counter(answer for _, answer in drawn.examples.text())
+    scored = np.where(drawn.examples.loss_mask, drawn.examples.target, PAD)
+    answers = Counter(map(bytes, scored))
     if len(answers) == 1:
         raise ValueError(f"{component.task} has one answer alone at length {length}")
     return TheoryResult(

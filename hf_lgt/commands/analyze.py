@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -259,13 +260,19 @@ def _theory(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
     sweep = Path(known.sweep)
     out = Path(known.output) if known.output else sweep / "analysis" / "theory"
     free_folder(out, THEORY_FILES, known.overwrite)
-    groups = collect(read_manifest(sweep), sweep)
+    manifest = read_manifest(sweep)
+    groups = collect(manifest, sweep)
     try:
         results = [theory_result([(own.config, last_step(own.records)) for own in g.results]) for g in groups]
     except ValueError as error:
         raise ConfigError([f"{sweep}: {error}"]) from None
+    if twice := [name for name, count in Counter(own.task for own in results).items() if count > 1]:
+        raise ConfigError([f"{sweep}: has several settings of {', '.join(twice)}; a task counts once"])
     if not results:
         raise ConfigError([f"{sweep}: no run of it is finished"])
+    missing = {entry.group for entry in manifest.runs} - {group.group for group in groups}
+    if missing:
+        print(f"not finished, so not among the tasks: {', '.join(sorted(missing))}\n")
     tables = write_theory(results, out, replace=known.overwrite)
     print(f"numbers and figure: {out}\n")
     return tables

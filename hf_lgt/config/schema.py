@@ -243,10 +243,10 @@ class DataConfig:
         "each task grows from its smallest to its largest; 0: all lengths from the start",
     )
     priming: PrimingConfig = Field(default_factory=PrimingConfig)
-    filler: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(
+    filler: Annotated[StrictInt, Field(ge=0, le=2**15)] = Field(
         default=0,
-        description="most beginning tokens before a training example, so that it is read at other places; "
-        "their number is drawn for each",
+        description="largest number of beginning tokens before a training example, so that it is read at "
+        "other positions; the number is drawn for each",
     )
 
 
@@ -270,6 +270,10 @@ class UntilConfig:
     )
 
 
+LONGER = 2
+"""symbols that an answer of self-improvement may have more than the longest right one of its length"""
+
+
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class SelfImprovementConfig:
     """Rounds in which a model answers longer prompts of its targets, and trains on some of its answers."""
@@ -285,7 +289,7 @@ class SelfImprovementConfig:
     keep: Literal["agreement", "length", "all"] = Field(
         default="agreement",
         description="answers that are trained on, of those that end: agreement: those that the model gave "
-        "half a round before too; length: those at most one symbol longer or shorter than most; all",
+        "half a round before too; length: those at most one symbol longer or shorter than the median; all",
     )
     share: Fraction = Field(
         default=0.5, description="share of a target's examples that are answers of its own"

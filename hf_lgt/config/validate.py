@@ -12,7 +12,7 @@ from data_builders.mixture import component_faults
 from data_builders.registry import get_task, list_tasks
 from data_builders.sampling import LONGEST_PROMPT, stream, widths
 from data_builders.texts import CONTROLS
-from hf_lgt.config.schema import LARGEST, NAME, ComponentConfig, Config, short
+from hf_lgt.config.schema import LARGEST, LONGER, NAME, ComponentConfig, Config, short
 from hf_lgt.config.validate_data import data_faults
 from hf_lgt.config.validate_model import (
     RANGE_KEYS,
@@ -178,10 +178,10 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
         elif not told and (fault := range_fault(config, c, c.lengths[1], limit, whose)):
             yield (*keys, *RANGE_KEYS, f"mixture.{i}.lengths"), f"mixture.{i}.lengths: {fault}"
         if longest := _longest_beyond(config, c):
-            key, length = longest
+            key, length, more = longest
             if not task.length_fault(length, c.options):
-                far = _length_fault(c, length, limit, whose, filler)
-                if far := far or range_fault(config, c, length, limit, whose):
+                far = _length_fault(c, length, limit, whose, filler, more)
+                if far := far or range_fault(config, c, length, limit, whose, more):
                     yield (*keys, *RANGE_KEYS, key), f"{key}: {far}"
         if not 1 <= low <= high:
             continue
@@ -198,15 +198,17 @@ def length_faults(config: Config, limit: int | None, whose: str) -> Iterator[Fau
             yield (*keys, *RANGE_KEYS, "eval.lengths", "eval.every"), f"eval.lengths: {fault}"
 
 
-def _longest_beyond(config: Config, c: ComponentConfig) -> tuple[str, int] | None:
-    """The longest training example beyond a component's lengths, and the key that asks for it."""
+def _longest_beyond(config: Config, c: ComponentConfig) -> tuple[str, int, int] | None:
+    """The key that asks for examples beyond a component's lengths, their longest length, and how many tokens
+    an answer may have more than the right one.
+    """
     priming, own = config.data.priming, config.train.self_improvement
     if c.role != "target":
         return None
     if priming.examples:
-        return "data.priming.lengths", priming.lengths[1]
+        return "data.priming.lengths", priming.lengths[1], 0
     if own.rounds:
-        return "train.self_improvement.rounds", c.lengths[1] + own.rounds * own.lengths
+        return "train.self_improvement.rounds", c.lengths[1] + own.rounds * own.lengths, LONGER
     return None
 
 
@@ -216,6 +218,7 @@ def _length_fault(
     limit: int | None,
     whose: str = "model.max_positions is",
     filler: int = 0,
+    more: int = 0,
 ) -> str | None:
     """Why a component's examples of this length cannot be used, if they cannot."""
     tokens, symbols = length, length
@@ -227,10 +230,10 @@ def _length_fault(
         except TaskError as error:
             return str(error)
         tokens = symbols + answer + 3  # BOS, tag, EOS
-    tokens += filler
+    tokens += filler + more
     if tokens > limit:
-        more = " with data.filler" if filler else ""
-        return f"length {length} of {c.task} takes at least {tokens} tokens{more}; {whose} {limit}"
+        told = " with data.filler" if filler else ""
+        return f"length {length} of {c.task} takes at least {tokens} tokens{told}; {whose} {limit}"
     if symbols > LONGEST_PROMPT:
         return f"length {length} of {c.task} makes a prompt of more than {LONGEST_PROMPT} symbols"
     return None

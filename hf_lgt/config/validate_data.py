@@ -55,6 +55,18 @@ def data_faults(config: Config) -> Iterator[Fault]:
     """Faults of section data."""
     data, default = config.data, DataConfig()
     yield from _priming_faults(config)
+    limit = config.model.position_limit
+    if data.filler and config.model.architecture == "looped_llama":
+        yield (
+            ("data.filler", "model.architecture"),
+            f"data.filler: {data.filler} would count as a part of the prompt for 'looped_llama', which works "
+            "longer on longer ones; take one of the two",
+        )
+    if limit is not None and data.filler >= limit:
+        yield (
+            ("data.filler", "model.max_positions"),
+            f"data.filler: {data.filler} leaves no place for an example; model.max_positions is {limit}",
+        )
     if data.filler and config.model.position_ids != "sequential":
         yield (
             ("data.filler", "model.position_ids"),

@@ -154,7 +154,9 @@ def head_faults(config: Config) -> Iterator[Fault]:
             )
 
 
-def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | None, whose: str) -> str | None:
+def range_fault(
+    config: Config, c: ComponentConfig, length: int, limit: int | None, whose: str, more: int = 0
+) -> str | None:
     """Why there are too few position IDs for a component's examples of a length, if so.
 
     Args:
@@ -163,6 +165,7 @@ def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | No
         length: a length that its task can draw.
         limit: longest sequence in tokens, None: not known yet.
         whose: what has this limit, for the message.
+        more: tokens that an answer may have more than the right one.
     """
     policy, given, task = config.model.position_ids, config.model.position_range, get_task(c.task)
     size = limit if given is None else given
@@ -176,6 +179,7 @@ def range_fault(config: Config, c: ComponentConfig, length: int, limit: int | No
         need = numbers_needed(sample, task.restarts, tags=tags)
     else:
         return None  # told already
+    need += more
     if need <= size:
         return None
     has = f"{whose} {size}" if given is None else f"model.position_range is {given}"

@@ -112,6 +112,12 @@ def self_improvement_faults(config: Config) -> Iterator[Fault]:
             (key, "train.until.exact_match"),
             f"{place} are spread over train.steps, which train.until.exact_match would cut",
         )
+    if config.data.curriculum > own.begin:
+        yield (
+            (key, "data.curriculum", "train.self_improvement.begin"),
+            f"data.curriculum: {config.data.curriculum} ends after train.self_improvement.begin, "
+            f"{own.begin}; rounds would begin before all trained lengths were seen",
+        )
     spacing = (1 - own.begin) * steps / own.rounds
     if spacing < 2 or own.begin * steps - spacing / 2 < 1:
         yield (
@@ -126,7 +132,7 @@ def self_improvement_faults(config: Config) -> Iterator[Fault]:
         if fault := task.length_fault(longest, c.options):
             yield (key, f"mixture.{i}.lengths"), f"{place} come to length {longest}: {fault}"
         elif not task.length_fault(c.lengths[1], c.options):
-            sample = task.sample(stream(0, "check"), max(c.lengths[1], 1), 4, **c.options)
+            sample = task.sample(stream(0, "check"), max(task.smallest_length(c.options), 1), 4, **c.options)
             if not (sample.scores_eos and ((sample.target == 0) | sample.loss_mask).all()):
                 yield (
                     (key, f"mixture.{i}.task"),

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data_builders.sampling import HeldOut, stream
 from hf_lgt.config.schema import Config, DataConfig, short
 from hf_lgt.config.validate import length_faults
@@ -17,7 +20,7 @@ from hf_lgt.data.eval_sets import DatasetTests, GeneratedTests, TestSets
 from hf_lgt.data.filler import FilledSource
 from hf_lgt.data.hub_open import Opened, build_codec, only_task, open_dataset
 from hf_lgt.data.hub_rows import TokenRows
-from hf_lgt.data.long_examples import Rounds, priming_of, rounds_of
+from hf_lgt.data.long_examples import Rounds, priming_of, prompts_beyond, rounds_of
 from hf_lgt.data.policies import Policies, policies_of
 from hf_lgt.data.split_reader import SplitReader, fingerprint_of
 from hf_lgt.utils.errors import ConfigError
@@ -177,7 +180,8 @@ def prepare_tests(
         if trained and trained.data.source == "generated":
             seen = trained.eval
             held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
-        return generated_tests(config, codec, held_out, policies, roles)
+        beyond = prompts_beyond(trained) if held_out and trained else {}
+        return generated_tests(config, codec, held_out, policies, roles, beyond)
     known = trained if trained and trained.data == config.data else None
     recorded = recorded or {}
     opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
@@ -222,6 +226,7 @@ def generated_tests(
     held_out: HeldOut | None,
     policies: Policies,
     roles: Mapping[str, str] = MappingProxyType({}),
+    beyond: Mapping[str, NDArray[np.uint64]] = MappingProxyType({}),
 ) -> GeneratedTests:
     """Test sets drawn from the tasks."""
     if not isinstance(codec, Codec):
@@ -233,6 +238,7 @@ def generated_tests(
         examples=config.eval.examples,
         seed=config.eval.seed,
         held_out=held_out,
+        beyond=beyond,
         policies=policies,
         roles=roles,
     )

@@ -22,6 +22,7 @@ from data_builders.symbols import (
     FIRST_NODE,
     LAST_NODE,
     PAD,
+    Codes,
     base_symbols,
     code_of,
     is_node,
@@ -286,6 +287,11 @@ class Codec(TextCodec):
             raise ValueError(
                 f"the tokenizer turns {text!r} into {back!r}; it must give symbols back as they are"
             )
+
+    def ids_of(self, codes: Codes) -> Ids:
+        """The id of each symbol, -1 where the vocabulary has none."""
+        found: Ids = self._ids[codes]
+        return found
 
     def encode(self, sample: Sample, task: str) -> Encoded:
         """Token ids of full sequences.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data_builders import Mixture
 from data_builders.priming import Priming, draw_priming
+from data_builders.sampling import prompt_hashes
 from hf_lgt.config.schema import Config
 from hf_lgt.utils.errors import ConfigError
 
@@ -50,6 +54,17 @@ def rounds_of(config: Config, mixture: Mixture) -> Rounds:
                 purpose = f"self-improvement {index}"
                 rounds[component.task, index] = draw_priming(component, *drawn, *tests, purpose=purpose)
     except ValueError as error:
-        told = f"train.self_improvement.rounds: {error}; take train.self_improvement.lengths that has more"
-        raise ConfigError([f"{told}, or fewer eval.examples"]) from None
+        told = f"train.self_improvement.rounds: {error}; set train.self_improvement.lengths to a larger step"
+        raise ConfigError([f"{told}, or take fewer eval.examples"]) from None
     return rounds
+
+
+def prompts_beyond(config: Config) -> dict[str, NDArray[np.uint64]]:
+    """Hashes of the prompts that a run sees beyond its trained lengths, by task, see `prompt_hashes`."""
+    mixture = config.build_mixture()
+    found: dict[str, list[NDArray[np.uint64]]] = {}
+    for task, own in priming_of(config, mixture).items():
+        found.setdefault(task, []).append(prompt_hashes(own.examples.prompt))
+    for (task, _), own in rounds_of(config, mixture).items():
+        found.setdefault(task, []).append(prompt_hashes(own.examples.prompt))
+    return {task: np.concatenate(hashes) for task, hashes in found.items()}

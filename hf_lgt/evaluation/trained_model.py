@@ -105,7 +105,8 @@ def _policy_of(trained: Config | None, overrides: Sequence[str]) -> list[str]:
     if trained is None:
         return []
     model = trained.model
-    heads = [f"model.role_heads={model.role_heads}"]
+    # what another config says of training examples is nothing to an evaluation
+    heads = [f"model.role_heads={model.role_heads}", "data.filler=0", "train.self_improvement={}"]
     if model.role_heads != "all":  # what training would refuse beside it is nothing to an evaluation
         heads += ["train.compile=false", "train.gradient_checkpointing=false"]
     if "model.position_ids" in given:

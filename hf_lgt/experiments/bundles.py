@@ -15,6 +15,9 @@ from hf_lgt.experiments.manifest import grouped
 from hf_lgt.experiments.plan import PlannedRun, write_config
 from hf_lgt.utils.errors import ConfigError
 
+STACKED_FAMILIES = ("llama", "gpt_neox", "bloom", "qwen3", "phi3", "looped_llama")
+"""families whose layers `hf_lgt.training.stacking` knows; others are trained one by one"""
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -61,23 +64,32 @@ class Bundle:
 def bundles(runs: Sequence[PlannedRun], most: int) -> list[Bundle]:
     """Put runs together whose models have one shape and vocabulary, in as few bundles as there can be.
 
+    A run of a kind that cannot be trained with others has a bundle of its own.
+
     Args:
         runs: that are to do.
         most: runs of a bundle; they are divided evenly.
 
     Raises:
-        ConfigError: there may be more than one, and a run is of a kind that cannot be trained with others.
+        ConfigError: there may be more than one, and no run is of a kind that can be trained with others.
     """
     groups = grouped(runs, lambda run: _key(run.config))
-    faults = [fault for own in groups.values() for fault in together_faults([own[0].config])]
-    if faults and most > 1:
-        raise ConfigError([f"--together: {fault}" for fault in dict.fromkeys(faults)])
+    faults = {key: together_faults([own[0].config]) for key, own in groups.items()}
+    if most > 1 and groups and all(faults.values()):
+        told = dict.fromkeys(fault for own in faults.values() for fault in own)
+        raise ConfigError([f"--together: {fault}" for fault in told])
     made = []
-    for own in groups.values():
-        count = -(-len(own) // most)
+    for key, own in groups.items():
+        alone = faults[key] or not _family_stacks(own[0].config)
+        count = len(own) if alone else -(-len(own) // most)
         for index in range(count):
             made.append(Bundle(tuple(own[index * len(own) // count : (index + 1) * len(own) // count])))
     return made
+
+
+def _family_stacks(config: Config) -> bool:
+    """Whether a network from scratch is of a family that is known to; of a checkpoint it turns out later."""
+    return config.model.name_or_path is not None or config.model.architecture in STACKED_FAMILIES
 
 
 def _key(config: Config) -> str:

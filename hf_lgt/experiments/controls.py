@@ -181,7 +181,7 @@ def tokens_per_example(config: Config) -> float:
     total = sum(
         int((s.prompt != PAD).sum() + (s.target != PAD).sum()) + heads * len(s) for _, s in drawn.groups
     )
-    return total / 4096
+    return total / 4096 + config.data.filler / 2
 
 
 def _as_long_in_tokens(long: ComponentConfig, name: str, options: dict[str, Any]) -> int:

@@ -262,7 +262,9 @@ def _arms(given: Any, file: Path, groups: Mapping[str, Any], faults: list[str]) 
         if not isinstance(own, list) or ("groups" in item and not own):
             told.append(f"arms.{i}.groups: {short(own)} must be a list of groups")
         else:
-            told += [f"arms.{i}.groups: {unknown('group', g, [*groups])}" for g in own if g not in groups]
+            known = [*groups]  # none where they could not be read, which is reported by itself
+            strange = [name for name in own if name not in known] if known else []
+            told += [f"arms.{i}.groups: {unknown('group', name, known)}" for name in strange]
         config: dict[str, Any] = {}
         try:
             config = read_mapping(item.get("config", {}), file.parent, f"arms.{i}.config")

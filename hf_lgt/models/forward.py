@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_lgt.data.batching import IGNORE, Pass
-from hf_lgt.models.heads import bare_model, within_halves
+from hf_lgt.models.heads import is_looped, within_halves
 
 
 @contextmanager
@@ -48,8 +48,8 @@ def _position_arguments(work: Pass) -> dict[str, torch.Tensor]:
 
 def _loop_arguments(model: Any, work: Pass) -> dict[str, torch.Tensor]:
     """What a model gets that works longer on longer prompts (`hf_lgt.models.looped`)."""
-    looped = hasattr(bare_model(model).config, "loops_per_token") and work.prompt_tokens is not None
-    return {"prompt_tokens": work.prompt_tokens} if looped else {}  # type: ignore[dict-item]
+    given = work.prompt_tokens
+    return {"prompt_tokens": given} if given is not None and is_looped(model) else {}
 
 
 def check_positions(model: torch.nn.Module) -> None:

@@ -112,6 +112,11 @@ def bare_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def is_looped(model: Any) -> bool:
+    """Whether a model works longer on longer prompts, see `hf_lgt.models.looped`."""
+    return hasattr(bare_model(model).config, "loops_per_token")
+
+
 def _known() -> str:
     return ", ".join(sorted(FAMILIES))
 

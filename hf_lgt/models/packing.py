@@ -29,6 +29,7 @@ from transformers import AttentionInterface
 from hf_lgt.config.schema import TrainConfig
 from hf_lgt.data.batching import IGNORE, Batch, moved, tensor_of
 from hf_lgt.models.causal_attention import attention_named, causal, kind_fault, logits_fault, require_plain
+from hf_lgt.models.heads import is_looped
 from hf_lgt.models.short_attention import attend, is_short
 from hf_lgt.utils.errors import ConfigError
 
@@ -189,6 +190,8 @@ def packing_fault(model: Any) -> str | None:
     """
     if fault := kind_fault(model):
         return fault
+    if is_looped(model):
+        return f"{type(model).__name__} works on each row as long as its prompt asks"
     device = next(model.parameters()).device
     ids = torch.tensor([[0, 1, 2, 1, 2, 0, 1], [2, 0, 1, 0, 0, 2, 1]], device=device)
     texts = [row[:n] for row, n in zip(ids, (3, 7), strict=True)]

@@ -19,6 +19,7 @@ from hf_lgt.config.schema import (
     PathText,
     Positive,
     SeedConfig,
+    SelfImprovementConfig,
     TrainConfig,
     UntilConfig,
     plain_data,
@@ -121,6 +122,7 @@ _NOT_HERE = (
     "model.trust_remote_code", "model.tokenizer", "model.position_ids", "model.position_range",
     "model.role_heads", "train.length_buckets", "train.layout",
     "train.until.exact_match", "train.until.evaluations", "train.until.auxiliaries", "train.until.cooldown",
+    *(f"train.self_improvement.{key}" for key in vars(SelfImprovementConfig())),
 )  # fmt: skip
 """keys of a section that only a run on tasks uses"""
 
@@ -137,6 +139,11 @@ def _cross_faults(config: PretrainConfig) -> Iterator[Fault]:
                 (place,),
                 f"{place}: {short(value)} is for fine-tuning; a model is pretrained from random weights",
             )
+    if config.model.architecture == "looped_llama":
+        yield (
+            ("model.architecture",),
+            "model.architecture: 'looped_llama' works as long as a prompt asks; a text has none",
+        )
     yield from _text_faults(config.text)
     yield from _step_faults(config)
     most = config.model.position_limit or DEFAULT_POSITIONS
@@ -187,6 +194,7 @@ PRETRAINING: ConfigSpec[PretrainConfig] = ConfigSpec(
         "tokenizer": TokenizerConfig,
         "train": TrainConfig,
         "train.until": UntilConfig,
+        "train.self_improvement": SelfImprovementConfig,
     },
     cross_faults=_cross_faults,
     required={"name": "x"},

@@ -68,6 +68,8 @@ def model_card(
     examples: Mapping[str, tuple[str, str]],
     data: Mapping[str, Any],
     base: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    looped: bool = False,
 ) -> str:
     """Markdown with metadata: tasks, data, results by length, use, config.
 
@@ -77,6 +79,7 @@ def model_card(
         examples: one (prompt, answer) of each task.
         data: which rows a dataset gave, empty for generated data.
         base: the checkpoint that the run began with, empty for a model trained from scratch.
+        looped: whether the model is of a family that transformers has to be told of.
     """
     last = last_step(records)
     # rows of a dataset may hold a token, and a card is to be shared
@@ -102,14 +105,14 @@ def model_card(
         model=_model_line(config, base),
         tokenizer=_tokenizer_line(config),
         paper=PAPER,
-        data=_data_line(data),
+        data=_data_line(data) + _beyond_line(config),
         tasks="\n".join(tasks),
         table=length_table(config, last),
         summary="\n".join(f"- {line}" for line in lines),
         # an escape of JSON is one of Python
         use=fenced(
             _USE.format(
-                family=_LOOPED if config.model.architecture == "looped_llama" else "",
+                family=_LOOPED if looped else "",
                 prompt=printable(json.dumps(prompt, ensure_ascii=False)),
             ),
             "python",
@@ -200,6 +203,24 @@ def _data_line(data: Mapping[str, Any]) -> str:
         where = f"a local dataset, {code(Path(data['path']).name)}"
     tested = f"{data['test_rows']} rows of its test split"
     return f"Trained on {data['train_rows']} rows of {where}, tested on {tested}."
+
+
+def _beyond_line(config: Config) -> str:
+    """What was trained on beside the lengths of the tasks."""
+    primed, own = config.data.priming, config.train.self_improvement
+    if primed.examples:
+        low, high = primed.lengths
+        return (
+            f" A share of {primed.share} of the target's examples were {primed.examples} long ones, of "
+            f"lengths {low} to {high}, again and again."
+        )
+    if own.rounds:
+        return (
+            f" In {own.rounds} rounds the model answered longer prompts of the target itself; a share of "
+            f"{own.share} of the target's later examples were those answers, right or not "
+            "(`train.self_improvement` in the config below)."
+        )
+    return ""
 
 
 def _task_line(config: Config, component: ComponentConfig, question: str, answer: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hf_lgt.config.schema import Config
 from hf_lgt.data.batch_sources import DatasetSource, Source
+from hf_lgt.data.filler import FilledSource
 
 
 def start_warnings(config: Config, source: Source) -> list[str]:
@@ -23,6 +24,7 @@ def _rate(config: Config) -> list[str]:
 
 def _drawn(config: Config, source: Source) -> list[str]:
     """Components that the run will hardly draw an example of."""
+    source = source.source if isinstance(source, FilledSource) else source
     examples = config.train.steps * config.train.batch_size
     total = sum(c.weight for c in config.mixture)
     lines = []

@@ -2,9 +2,11 @@
 of the answers (``train.self_improvement``; Lee et al. 2025, arXiv 2502.01612).
 
 In the r-th round the prompts are longer than the trained lengths by r times ``lengths``; none is a test
-prompt. Which answers are kept is decided by a rule that sees no right answer: those about as long as most, or
-those that the model gave half a round before too (there the paper votes over several models). All answers
-stand in ``self_improvement.jsonl``, from which an interrupted run takes them again.
+prompt. An answer may have `LONGER` symbols more than the longest right one, else it has no end; beyond that
+the rule by which answers are kept sees no right ones: it takes those about as long as most, or those that the
+model gave half a round before too (there the paper votes over several models). All answers stand in
+``self_improvement.jsonl``, from which an interrupted run takes them again. They are written by the weights as
+they are, not by their average.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,10 @@ import numpy as np
 from data_builders.arrays import Sample
 from data_builders.mixture import Component
 from data_builders.priming import Priming, joined
+from data_builders.reading import LARGEST_LOG, read_bytes
 from data_builders.sampling import stream
-from data_builders.symbols import PAD, parse
-from hf_lgt.config.schema import Config
+from data_builders.symbols import FIRST_CHARACTER, FIRST_NODE, FIRST_TAG, PAD, Codes, parse
+from hf_lgt.config.schema import LONGER, Config
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.batching import Batch
 from hf_lgt.data.build import RunData
@@ -35,6 +38,7 @@ from hf_lgt.utils.errors import CheckpointError
 from hf_lgt.utils.jsonl import append_lines
 
 LOG = "self_improvement.jsonl"
+_AGAIN = "restore it, or begin the run anew with --overwrite"
 
 _log = logging.getLogger(__name__)
 
@@ -67,22 +71,43 @@ class SelfImprovement:
         """Take the answers of an interrupted run that resumes at a step from its log.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: it is not as it was written.
         """
-        if not step or not self.path.is_file():
+        before = sorted(at for at in self.rounds if at < step)
+        if not before:
             return
         try:
-            lines = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-            for at in sorted({line["step"] for line in lines}):
+            text = read_bytes(self.path, LARGEST_LOG).decode("utf-8")
+            lines = iter([json.loads(line) for line in text.splitlines()])
+            for at in before:
                 index, final = self.rounds[at]
                 for component in self.targets:
-                    here = [line for line in lines if (line["step"], line["task"]) == (at, component.task)]
-                    answers, kept = ([line[key] for line in here] for key in ("answer", "kept"))
-                    if len(here) != self.own.examples or not all(isinstance(own, str) for own in answers):
-                        raise ValueError(f"{len(here)} answers of step {at}")
-                    self._use(component, index, answers, kept if final else None)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.path} is damaged: {type(error).__name__}: {error}") from None
+                    drawn = self.prompts[component.task, index]
+                    self._use(component, index, *self._logged(at, component.task, drawn, final, lines))
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: {error.strerror}; {_AGAIN}") from None
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            told = f"{self.path} is damaged: {type(error).__name__}: {error}; {_AGAIN}"
+            raise CheckpointError(told) from None
+
+    def _logged(
+        self, step: int, task: str, drawn: Priming, final: bool, lines: Iterator[Any]
+    ) -> tuple[list[str], list[bool] | None]:
+        """The answers of a step and which were kept, from the next lines of the log."""
+        answers: list[str] = []
+        kept: list[bool] = []
+        for prompt, _ in drawn.examples.text():
+            line = next(lines)
+            answer, keeps = line["answer"], line["kept"]
+            if (line["step"], line["task"], line["prompt"]) != (step, task, prompt):
+                raise ValueError(f"a line of step {step} is of another prompt")
+            if not isinstance(answer, str) or type(keeps) is not (bool if final else type(None)):
+                raise ValueError(f"a line of step {step} has no answer, or does not say whether it was kept")
+            if keeps and not self._can_be_learned(answer, drawn):
+                raise ValueError(f"a line of step {step} has an answer that no model could give")
+            answers.append(answer)
+            kept.append(bool(keeps))
+        return answers, kept if final else None
 
     def due(self, step: int) -> bool:
         """Whether the model answers before this step."""
@@ -99,30 +124,44 @@ class SelfImprovement:
             self._use(component, index, answers, kept)
 
     def _answer(self, model: Any, component: Component, drawn: Priming, step: int) -> list[str]:
-        """What the model writes; nothing where its answer has no end."""
+        """What the model writes; nothing where its answer has no end, or is not of the tasks' symbols."""
         encoded = self.codec.encode(drawn.examples, component.task)
         if numbering := self.source.policies.numbering:
             rng = stream(self.config.seed.data, "positions of self-improvement", step, component.key)
             encoded = numbering.sample(encoded, drawn.examples, component.task, rng, tags=self.codec.tags)
         batch = Batch.of(encoded, self.source.policies.half(component.role))
-        rows = np.arange(len(drawn.lengths))
+        at_once = max(1, self.config.eval.batch_tokens // batch.ids.shape[1])
+        written: list[list[int]] = []
         with inference(model):
-            written = generate_answers(model, batch, rows, self.codec, slack=2)
-        texts = self.codec.decode(written)
-        end = self.codec.eos_id
-        return [text if ids[-1:] == [end] else "" for text, ids in zip(texts, written, strict=True)]
+            for start in range(0, len(drawn.lengths), at_once):
+                rows = np.arange(start, min(start + at_once, len(drawn.lengths)))
+                written += generate_answers(model, batch, rows, self.codec, slack=LONGER)
+        return [self._text(ids) for ids in written]
+
+    def _text(self, ids: list[int]) -> str:
+        """An answer as text, empty where it has no end or cannot be written in the tasks' symbols."""
+        if ids[-1:] != [self.codec.eos_id]:
+            return ""
+        text = self.codec.decode([ids[:-1]])[0]
+        codes = _codes(text)
+        return text if codes is not None and self.codec.ids_of(codes).tolist() == ids[:-1] else ""
+
+    def _can_be_learned(self, answer: str, drawn: Priming) -> bool:
+        """Whether an answer is one of the tasks' symbols that the model has, and not too long."""
+        codes = _codes(answer)
+        most = drawn.examples.target.shape[1] + LONGER
+        return codes is not None and 0 < len(codes) <= most and bool((self.codec.ids_of(codes) >= 0).all())
 
     def _kept(self, task: str, answers: Sequence[str]) -> list[bool]:
         """Which answers are trained on."""
-        formed = [_well_formed(answer) for answer in answers]
         if self.own.keep == "agreement":
             before = self.drafts[task]
-            return [ok and answer == draft for ok, answer, draft in zip(formed, answers, before, strict=True)]
+            return [bool(answer) and answer == draft for answer, draft in zip(answers, before, strict=True)]
         if self.own.keep == "length":
-            sizes = [len(answer) for answer, ok in zip(answers, formed, strict=True) if ok]
-            usual = float(np.median(sizes)) if sizes else 0.0
-            return [ok and abs(len(answer) - usual) <= 1 for ok, answer in zip(formed, answers, strict=True)]
-        return formed
+            sizes = [len(parse(answer)) for answer in answers]
+            usual = float(np.median([size for size in sizes if size] or [0]))
+            return [size > 0 and abs(size - usual) <= 1 for size in sizes]
+        return [bool(answer) for answer in answers]
 
     def _note(
         self,
@@ -138,7 +177,7 @@ class SelfImprovement:
         task, length = component.task, int(drawn.lengths[0])
         texts = drawn.examples.text()
         right = [answer == target for answer, (_, target) in zip(answers, texts, strict=True)]
-        rows = zip(texts, answers, kept or [False] * len(answers), right, strict=True)
+        rows = zip(texts, answers, [None] * len(answers) if kept is None else kept, right, strict=True)
         lines = [
             {"step": step, "task": task, "length": length, "prompt": prompt, "answer": answer}
             | {"kept": keeps, "right": correct}
@@ -172,12 +211,14 @@ class SelfImprovement:
         self.source.priming = {**self.source.priming, component.task: now}
 
 
-def _well_formed(text: str) -> bool:
-    """Whether an answer is there and all of it symbols."""
+def _codes(text: str) -> Codes | None:
+    """Characters and maze nodes of a text, None where it has anything else."""
     try:
-        return len(parse(text)) > 0
+        codes = parse(text)
     except KeyError:
-        return False
+        return None
+    characters = (codes >= FIRST_CHARACTER) & (codes < FIRST_TAG)
+    return codes if (characters | (codes > FIRST_NODE)).all() else None
 
 
 def round_steps(config: Config) -> list[int]:

@@ -23,6 +23,7 @@ from hf_lgt.evaluation.harness import trained_cells
 from hf_lgt.models.adapters import add_adapters
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
 from hf_lgt.models.build import build_from_checkpoint, build_model
+from hf_lgt.models.heads import is_looped
 from hf_lgt.models.packing import require_packing
 from hf_lgt.models.resolve import fetch_weights
 from hf_lgt.training.warnings import start_warnings
@@ -77,7 +78,27 @@ def prepare_run(
     check_evaluated(config, known[key].tests)
     model = make_model(config, start, known[key].codec)
     require_packing(config.train.layout, model)  # before the folder is made
+    _check_looped(config, model, accelerator)
     return PreparedRun(config, point, start, known[key], model)
+
+
+def _check_looped(config: Config, model: Any, accelerator: Accelerator) -> None:
+    """Refuse what a model that works longer on longer prompts cannot go with.
+
+    Raises:
+        ConfigError: filler would count as a part of the prompt; or processes that need each other's weights
+            would take different numbers of loops.
+    """
+    if not is_looped(model):
+        return
+    told = f"the model is a {type(model).__name__}, which works longer on longer prompts"
+    faults = []
+    if config.data.filler:
+        faults.append(f"data.filler: {config.data.filler} would count as a part of the prompt: {told}")
+    if accelerator.is_fsdp2:
+        faults.append(f"accelerate: FSDP needs as many layers of every process: {told}; take DDP")
+    if faults:
+        raise ConfigError(faults)
 
 
 def check_evaluated(config: Config, tests: TestSets) -> None:

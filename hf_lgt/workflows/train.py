@@ -21,6 +21,7 @@ from hf_lgt.evaluation.criterion import Criterion
 from hf_lgt.evaluation.harness import evaluate_tests, trained_cells
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.models.adapters import merged
+from hf_lgt.models.heads import is_looped
 from hf_lgt.report.canvas import optional
 from hf_lgt.report.model_card import model_card
 from hf_lgt.report.results import FIGURES, write_figures
@@ -135,7 +136,8 @@ def save_run(config: Config, bare: Any, data: RunData) -> None:
     with optional("the model's card", "the model is saved without it"):
         base = recorded_checkpoint(config.run_dir)
         records = result_of(config).history
-        card = model_card(config, records, example_texts(config, data.tests), data.about, base)
+        examples = example_texts(config, data.tests)
+        card = model_card(config, records, examples, data.about, base, looped=is_looped(bare))
     if is_adapted(bare):
         # left by a run that was stopped here
         path = config.run_dir / "adapter"

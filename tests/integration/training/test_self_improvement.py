@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from hf_lgt import ConfigError, train
 from hf_lgt.data.batch_sources import GeneratedSource
-from hf_lgt.data.build import prepare_data
+from hf_lgt.data.build import prepare_data, prepare_tests
 from hf_lgt.utils.errors import CheckpointError
 from hf_lgt.workflows.self_improvement import LOG, SelfImprovement, draft_steps, round_steps
 
@@ -61,7 +62,7 @@ def test_a_run_learns_from_its_own_answers_to_longer_prompts(finished):
         [6],
     ]
     drafts = [line for line in lines if line not in final]
-    assert not any(line["kept"] for line in drafts)
+    assert all(line["kept"] is None for line in drafts)
     # kept is what was answered twice alike, whether right or not
     for draft, line in zip(drafts, final, strict=True):
         assert draft["prompt"] == line["prompt"]
@@ -80,9 +81,12 @@ def test_no_prompt_of_its_own_is_a_test_prompt(finished):
     tested = set()
     for cell in data.tests.cells:
         batch = data.tests.examples(cell).batch
-        tested |= {text[:-1] for text in data.codec.decode(batch.ids)}
+        tested |= {text.removeprefix("<first_letter>")[:-1] for text in data.codec.decode(batch.ids)}
     own = {line["prompt"] for line in answers(run)}
     assert len(own) > 40
+    assert {len(prompt) for prompt in own} == {5, 6, 7}
+    assert {"=", *"aA"} <= set("".join(tested))
+    assert 7 in map(len, tested)
     assert not own & tested
 
 
@@ -124,26 +128,71 @@ def test_a_damaged_log_is_refused(finished, tmp_path):
     moved.run_dir.mkdir(parents=True)
     data = prepare_data(config, None)
     lines = (run / LOG).read_text().splitlines()
-    for damage in (lines[:-1], [lines[0].replace('"answer"', '"anwser"'), *lines[1:]], ["[]"]):
+    one, *others = lines
+    kept = next(i for i, line in enumerate(lines) if '"kept": true' in line)
+    for damage in (
+        lines[:-1],
+        lines[::-1],
+        [one.replace('"answer"', '"anwser"'), *others],
+        [one.replace('"kept": null', '"kept": false'), *others],
+        [*lines[:kept], lines[kept].replace('"kept": true', '"kept": "true"'), *lines[kept + 1 :]],
+        [*lines[:kept], re.sub('"answer": "."', '"answer": "[7]"', lines[kept]), *lines[kept + 1 :]],
+        ["[]"],
+    ):
         (moved.run_dir / LOG).write_text("\n".join(damage) + "\n")
-        with pytest.raises(CheckpointError, match="is damaged"):
+        with pytest.raises(CheckpointError, match=r"is damaged: .*; restore it, or begin the run anew"):
             SelfImprovement(moved, data, main=True).resume(120)
+    (moved.run_dir / LOG).unlink()
+    with pytest.raises(CheckpointError, match="No such file"):
+        SelfImprovement(moved, data, main=True).resume(120)
+    SelfImprovement(moved, data, main=True).resume(50)  # before the first answers
 
 
 @pytest.mark.parametrize(
-    ("keep", "told"),
-    [
-        ("length", ["aab", "aa", "aaa"]),
-        ("all", ["aab", "aa", "b", "aaaaaa", "aaa"]),
-    ],
+    ("keep", "told"), [("length", ["aab", "aa", "aaa"]), ("all", ["aab", "aa", "b", "aaaaaa", "aaa"])]
 )
 def test_rules_that_keep_answers(tiny, keep, told):
     config = tiny(*EASY, *ROUNDS, f"train.self_improvement.keep={keep}")
     learner = SelfImprovement(config, prepare_data(config, None), main=True)
-    given = ["aab", "", "aa", "b", "aaaaaa", "aaa", "a é"]
+    given = ["aab", "", "aa", "b", "aaaaaa", "aaa"]
     kept = learner._kept("first_letter", given)
     assert [answer for answer, own in zip(given, kept, strict=True) if own] == told
     assert not learner.drafts
+
+
+def test_an_answer_has_an_end_and_is_of_the_tasks_symbols_alone(tiny):
+    config = tiny(*EASY, *ROUNDS)
+    data = prepare_data(config, None)
+    learner, codec = SelfImprovement(config, data, main=True), data.codec
+    words = codec.tokenizer.get_vocab()
+    a, tag = words["a"], words["<reverse>"]
+    assert learner._text([a, a, codec.eos_id]) == "aa"
+    for ids in ([a, a], [a, codec.bos_id, a, codec.eos_id], [codec.pad_id, codec.eos_id], [tag, codec.eos_id],
+                [codec.eos_id]):  # fmt: skip
+        assert learner._text(ids) == ""
+    drawn = data.rounds["first_letter", 0]
+    assert learner._can_be_learned("aAb", drawn)
+    for answer in ("", "[7]", "<reverse>", "<pad>", "a b", "aaaa"):  # the right one has one symbol
+        assert not learner._can_be_learned(answer, drawn)
+
+
+def test_an_evaluation_knows_the_prompts_beyond_the_trained_lengths(finished):
+    (config, run), (plain, _) = finished
+    codec = prepare_data(config, None).codec
+    more = dataclasses.replace(config, eval=dataclasses.replace(config.eval, examples=2000))
+    prompts = {line["prompt"] for line in answers(run) if line["length"] == 4}
+
+    def overlap(of):
+        tests = prepare_tests(more, codec, of)
+        cell = next(cell for cell in tests.cells if cell.length == 4)
+        own = tests.examples(cell)
+        texts = [text.removeprefix("<first_letter>")[:-1] for text in codec.decode(own.batch.ids)]
+        seen = sum(text in prompts for text in texts)
+        return own.overlap, seen
+
+    found, seen = overlap(config)
+    assert found == seen > 0
+    assert overlap(plain)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -159,7 +208,11 @@ def test_rules_that_keep_answers(tiny, keep, told):
             [*ROUNDS, "data.priming.examples=3", "data.priming.lengths=[7,8]"],
             "rounds: 3 do not go with data.priming",
         ),
-        ([*ROUNDS, "model.max_positions=9"], "rounds: length 6 of first_letter takes at least 11"),
+        ([*ROUNDS, "model.max_positions=12"], "rounds: length 6 of first_letter takes at least 13"),
+        (
+            [*ROUNDS, "data.curriculum=0.6"],
+            "data.curriculum: 0.6 ends after train.self_improvement.begin, 0.5",
+        ),
         (
             [*ROUNDS, MIXTURE.replace("first_letter", "mqar").replace(", options: {alphabet: abcd}", "")],
             "mqar",

@@ -20,7 +20,7 @@ from hf_lgt.data.batching import CPU_TOKENS, even_split
 from hf_lgt.data.codec import Codec
 from hf_lgt.data.policies import Policies
 from hf_lgt.data.position_ids import Numbering
-from hf_lgt.experiments.bundles import bundles
+from hf_lgt.experiments.bundles import STACKED_FAMILIES, bundles
 from hf_lgt.models.build import build_model
 from hf_lgt.models.forward import answer_loss
 from hf_lgt.models.packing import pack_split
@@ -465,6 +465,23 @@ def test_runs_are_put_together_by_shape_and_vocabulary(tiny):
                      ["wide-0"], ["maze3-0"], ["maze4-0"]]  # fmt: skip
     assert made[1].arguments == ("--config", "tiny.yaml", "tiny.yaml", "alone.yaml")
     assert made[2].arguments == ("alone",)
+
+
+def test_runs_that_cannot_be_stacked_have_bundles_of_their_own(tiny):
+    configs = [
+        *(tiny(f"seed.init={seed}") for seed in range(2)),
+        *(tiny(f"seed.init={seed}", "model.architecture=gpt2") for seed in range(2)),
+        *(tiny(f"seed.init={seed}", "train.self_improvement.rounds=2") for seed in range(2)),
+    ]
+    made = bundles([Planned(config) for config in configs], 3)
+    assert [len(bundle.runs) for bundle in made] == [2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("family", STACKED_FAMILIES)
+def test_families_that_are_put_together_can_be(tiny, family):
+    more = {"bloom": ["model.positions=alibi"], "gpt_neox": ["model.hidden_size=64"]}.get(family, [])
+    config, codec = tiny(f"model.architecture={family}", *more), Codec.build()
+    assert stacking_fault([build_model(config.model, codec, seed) for seed in range(2)]) is None
 
 
 def test_without_the_option_every_run_is_welcome(tiny):

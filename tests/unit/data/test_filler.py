@@ -61,6 +61,11 @@ def test_the_config_fills_training_batches_alone():
         (["data.filler=-1"], "data.filler"),
         (["data.filler=8", "model.position_ids=randomized"], "data.filler: 8 moves examples among"),
         (
+            ["data.filler=8", "model.architecture=looped_llama"],
+            "data.filler: 8 would count as a part",
+        ),
+        (["data.filler=512"], "data.filler: 512 leaves no place for an example; model.max_positions is 512"),
+        (
             ["data.filler=300", "model.max_positions=320"],
             "takes at least 336 tokens with data.filler; model.max_positions is 320",
         ),

@@ -12,6 +12,7 @@ from hf_lgt.data.eval_sets import GeneratedTests
 from hf_lgt.evaluation.generation import check_generation
 from hf_lgt.models.forward import logits_of
 from hf_lgt.models.looped import LoopedConfig
+from hf_lgt.models.packing import packing_fault
 from hf_lgt.training.stacking import stacking_fault
 
 SIZES = {"vocab_size": 256, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -99,3 +100,8 @@ def test_stacked_models_loop_as_single_ones():
 def test_sizes_that_mean_nothing_are_refused():
     with pytest.raises(Exception, match="loops_per_token must be above 0"):
         LoopedConfig(**SIZES, loops_per_token=0.0)
+
+
+def test_packed_rows_are_refused_whatever_the_loops(model):
+    for given in (model, AutoModelForCausalLM.from_config(LoopedConfig(**SIZES, loops_per_token=0.01))):
+        assert "as long as its prompt asks" in packing_fault(given)
