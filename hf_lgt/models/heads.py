@@ -114,7 +114,7 @@ def bare_model(model: Any) -> Any:
 
 def is_looped(model: Any) -> bool:
     """Whether a model works longer on longer prompts, see `hf_lgt.models.looped`."""
-    return hasattr(bare_model(model).config, "loops_per_token")
+    return hasattr(getattr(bare_model(model), "config", None), "loops_per_token")
 
 
 def _known() -> str:

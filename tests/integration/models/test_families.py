@@ -111,6 +111,22 @@ def test_a_family_that_cannot_be_made_is_told_before_anything_is_written(tiny, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_looped_checkpoint_is_named_in_the_card_and_takes_no_filler(tiny, tmp_path):
+    config = config_of(tiny, "looped_llama", "train.steps=2")
+    model = train(config, progress=False).run_dir / "model"
+    assert "import hf_lgt.models.looped" in (model / "README.md").read_text()
+    overrides = ["model.init=pretrained", f"model.name_or_path={model}", "name=next", *QUICK, "train.steps=2"]
+    again = [*overrides, f"output_dir={tmp_path}"]
+    following = load_config(ROOT / "recipes/demo/checkpoint.yaml", again)
+    done = train(following, progress=False).run_dir
+    assert "import hf_lgt.models.looped" in (done / "model/README.md").read_text()
+    filled = load_config(ROOT / "recipes/demo/checkpoint.yaml", [*again, "name=filled", "data.filler=4"])
+    with pytest.raises(ConfigError, match=r"data\.filler: 4 would count as a part of the prompt"):
+        train(filled, progress=False)
+    assert not filled.run_dir.exists()
+
+
 def test_keys_of_other_families_are_refused(tiny):
     for overrides, told in [
         (["model.config={state_size: 3}"], "model.config: is for other families than 'llama'"),

@@ -88,6 +88,8 @@ def test_every_fault_is_reported_at_once_with_its_key(faults):
         (["text.files=[a]"], "text.files: ['a'] is for text.source 'files', not 'python'"),
         (["text.column=body"], "text.column: 'body' is for text.source 'dataset', not 'python'"),
         (["model.name_or_path=gpt2"], "model.name_or_path: 'gpt2' is for fine-tuning"),
+        (["train.self_improvement.rounds=2"], "train.self_improvement.rounds: 2 is for fine-tuning"),
+        (["model.architecture=looped_llama"], "model.architecture: 'looped_llama' works as long"),
         (["model.tokenizer=words"], "model.tokenizer: 'words' is for fine-tuning"),
         (["train.length_buckets=2"], "train.length_buckets: 2 is for fine-tuning"),
         (["sequence_length=4096"], "sequence_length: 4096 is more than model.max_positions, 2048"),
