@@ -1,7 +1,7 @@
 """Ready arms: controls that any experiment can add by their name.
 
 Each is a function from the config of the transfer arm to the settings in which the arm differs from it.
-From ``unrelated`` on they are what the paper lacks: controls matched in exposure and in compute, an upper
+From ``unrelated`` on (the paper's figure 8) they are controls matched in exposure and in compute, an upper
 bound, and whether transfer needs heads that both roles can use.
 
 | arm | what it is |
