@@ -178,7 +178,8 @@ def main() -> None:
     print(render_smollm(measured))
     if not known.quick:
         RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-        write_between(ROOT / "benchmarks" / "README.md", render_smollm(measured), *SMOLLM)
+        for page in (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "speed.md"):
+            write_between(page, render_smollm(measured), *SMOLLM)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ def comparison_table(measured: Mapping[str, Any]) -> str:
             target = own["target"].get(peer)
             rows.append((
                 own["name"], peer, *(_shown(own["medians"][side], own["unit"]) for side in (OURS, peer)),
-                f"{ratio:.2f}", "" if target is None else f"{target:g}",
+                f"{ratio:.2f}", "" if target is None else f"{target:.3g}",
             ))  # fmt: skip
-    headers = ("what", "compared with", "hf_lgt", "the other", "ratio", "aim")
+    headers = ("what", "compared with", "hf_lgt", "the other", "ratio", "goal")
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
