@@ -362,10 +362,13 @@ class EvalConfig:
     every: Positive = Field(default=1, description="evaluate every so many lengths")
     examples: Positive = Field(default=1024, description="test examples a task and length")
     seed: Seed = Field(default=1234, description="draws the test sets")
-    during: Literal["all", "trained"] = Field(
+    during: Literal["all", "trained", "target"] = Field(
         default="all",
-        description="lengths evaluated before the last step: all; trained: of each task those that it is "
-        "trained on, which is faster",
+        description="evaluated between the first and the last step: all; trained: of each task the lengths "
+        "that it is trained on, which is faster; target: of those the targets' alone",
+    )
+    zero_shot: StrictBool = Field(
+        default=True, description="evaluate a pretrained model before its first step, too"
     )
     batch_tokens: Positive = Field(default=65_536, description="most tokens a forward pass, padding included")
     mistakes: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = Field(

@@ -83,6 +83,12 @@ def until_faults(config: Config) -> Iterator[Fault]:
                 f"train.until.evaluations: {until.evaluations} are never made: between the warm-up, {warmup} "
                 f"steps, and the cool-down, from step {last}, train.eval_every {every} makes {seen}",
             )
+    if until.auxiliaries and config.eval.during == "target":
+        yield (
+            ("train.until.auxiliaries", "eval.during"),
+            "train.until.auxiliaries: true, but eval.during 'target' evaluates no auxiliary on the way; take "
+            "'trained'",
+        )
     for c in config.mixture:
         if c.role == "target" or until.auxiliaries:
             low, high = c.lengths

@@ -161,6 +161,15 @@ def trained_cells(cells: Sequence[EvalCell], config: Config) -> list[EvalCell]:
     return [cell for cell in cells if lengths[cell.task][0] <= cell.length <= lengths[cell.task][1]]
 
 
+def cells_on_the_way(cells: Sequence[EvalCell], config: Config) -> list[EvalCell]:
+    """Those that are evaluated between the first and the last step, as ``eval.during`` says."""
+    if config.eval.during == "all":
+        return list(cells)
+    roles = {c.task: c.role for c in config.mixture}
+    both = config.eval.during == "trained"
+    return [cell for cell in trained_cells(cells, config) if both or roles[cell.task] == "target"]
+
+
 @dataclass(frozen=True)
 class ExampleScores:
     """How some examples were answered, each field [n]."""

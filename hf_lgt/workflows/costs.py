@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from hf_lgt.config.schema import Config, ModelConfig
 from hf_lgt.data.build import RunData, open_data, prepare_data
-from hf_lgt.evaluation.harness import evaluate_tests, trained_cells
+from hf_lgt.evaluation.harness import cells_on_the_way, evaluate_tests
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
 from hf_lgt.models.build import parameter_count
 from hf_lgt.models.packing import choose_layout
@@ -22,7 +22,7 @@ from hf_lgt.models.resolve import fetch_weights
 from hf_lgt.training.accelerator import make_accelerator
 from hf_lgt.training.step import TrainingRun
 from hf_lgt.training.trainer import SingleStep
-from hf_lgt.workflows.setup import check_evaluated, make_model
+from hf_lgt.workflows.setup import begins_with_evaluation, check_evaluated, make_model
 
 STEPS = 2
 """timed, after a first one that is not: it makes the optimizer's state"""
@@ -56,7 +56,7 @@ class Cost:
         """Of a whole run that does not end early."""
         train = config.train
         between = train.steps // train.eval_every if train.eval_every else 0
-        zero_shot = self.evaluation if config.model.init == "pretrained" else 0.0
+        zero_shot = self.evaluation if begins_with_evaluation(config) else 0.0
         return self.start + train.steps * self.step + zero_shot + between * self.on_the_way + self.evaluation
 
 
@@ -137,9 +137,9 @@ def _evaluation_times(model: Any, data: RunData, config: Config) -> tuple[float,
         taken.append(time.perf_counter() - begin)
     (low, high), (short, long) = (ends[0].length, ends[1].length), taken
     slope = max(long - short, 0.0) / max(high - low, 1)
-    trained = trained_cells(tests.cells, config) if config.eval.during == "trained" else tests.cells
+    between = cells_on_the_way(tests.cells, config)
 
     def of(lengths: Sequence[int]) -> float:
         return sum(short + slope * (length - low) for length in lengths)
 
-    return of([c.length for c in tests.cells]), of([c.length for c in trained])
+    return of([c.length for c in tests.cells]), of([c.length for c in between])

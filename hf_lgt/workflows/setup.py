@@ -19,7 +19,7 @@ from hf_lgt.data.build import RunData, open_data, prepare_data
 from hf_lgt.data.codec import TextCodec
 from hf_lgt.data.eval_sets import TestSets
 from hf_lgt.evaluation.criterion import Criterion
-from hf_lgt.evaluation.harness import trained_cells
+from hf_lgt.evaluation.harness import cells_on_the_way, trained_cells
 from hf_lgt.models.adapters import add_adapters
 from hf_lgt.models.base_checkpoint import BaseCheckpoint, open_base_checkpoint
 from hf_lgt.models.build import build_from_checkpoint, build_model
@@ -101,6 +101,11 @@ def _check_looped(config: Config, model: Any, accelerator: Accelerator) -> None:
         raise ConfigError(faults)
 
 
+def begins_with_evaluation(config: Config) -> bool:
+    """Whether a run is evaluated before its first step."""
+    return config.model.init == "pretrained" and config.eval.zero_shot
+
+
 def check_evaluated(config: Config, tests: TestSets) -> None:
     """Refuse a training whose evaluations lack what they are for.
 
@@ -117,8 +122,9 @@ def check_evaluated(config: Config, tests: TestSets) -> None:
         f"{lengths[task][0]} to {lengths[task][1]}"
         for task in lacking
     ]
-    if config.eval.during == "trained" and not trained:
-        faults.append("eval.during: 'trained', but no test set is of a trained length; take 'all'")
+    if not cells_on_the_way(tests.cells, config):
+        during = config.eval.during
+        faults.append(f"eval.during: {during!r}, but no test set is of a trained length; take 'all'")
     if faults:
         raise ConfigError(faults)
 

@@ -18,7 +18,7 @@ from hf_lgt.config.schema import Config
 from hf_lgt.data.build import RunData, example_texts
 from hf_lgt.data.eval_sets import TestSets
 from hf_lgt.evaluation.criterion import Criterion
-from hf_lgt.evaluation.harness import evaluate_tests, trained_cells
+from hf_lgt.evaluation.harness import cells_on_the_way, evaluate_tests
 from hf_lgt.evaluation.records import EvalRecord, last_step, read_records
 from hf_lgt.models.adapters import merged
 from hf_lgt.models.heads import is_looped
@@ -35,7 +35,14 @@ from hf_lgt.utils.fsdp import full_weights
 from hf_lgt.utils.jsonl import append_lines
 from hf_lgt.workflows.announcement import announce
 from hf_lgt.workflows.self_improvement import SelfImprovement
-from hf_lgt.workflows.setup import PreparedRun, log_news, make_model, open_folder, prepare_run
+from hf_lgt.workflows.setup import (
+    PreparedRun,
+    begins_with_evaluation,
+    log_news,
+    make_model,
+    open_folder,
+    prepare_run,
+)
 
 EVAL_LOG = "eval.jsonl"
 
@@ -107,7 +114,7 @@ def _train(
     announce([ready], accelerator)
     start_trackers(accelerator, config, flat_settings(config.to_dict()))
     run = training_run(ready, accelerator, progress)
-    bare = fit(run, accelerator, evaluate_first=config.model.init == "pretrained", progress=progress)
+    bare = fit(run, accelerator, evaluate_first=begins_with_evaluation(config), progress=progress)
     weights = full_weights(bare, keep=accelerator.is_main_process)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -189,7 +196,7 @@ def training_run(ready: PreparedRun, accelerator: Accelerator, progress: bool) -
 def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progress: bool) -> Evaluate:
     """What the trainer calls: evaluates, appends to ``eval.jsonl``, tells the trackers."""
 
-    trained, criterion = trained_cells(tests.cells, config), Criterion.of(config)
+    between, criterion = cells_on_the_way(tests.cells, config), Criterion.of(config)
 
     def evaluate_at(bare: Any, step: int, last: bool) -> bool:
         records = evaluate_tests(
@@ -198,7 +205,7 @@ def evaluator(config: Config, tests: TestSets, accelerator: Accelerator, progres
             step=step,
             batch_tokens=config.eval.batch_tokens,
             mistakes=config.eval.mistakes if last else 0,
-            cells=trained if config.eval.during == "trained" and step and not last else None,
+            cells=between if step and not last else None,
             progress=progress and accelerator.is_main_process,
         )
         if accelerator.is_main_process:

@@ -20,7 +20,7 @@ from hf_lgt.utils.errors import ConfigError, RunError, TrainingError
 from hf_lgt.utils.run_lock import clear_lock
 from hf_lgt.utils.signals import Interrupted, Signals
 from hf_lgt.workflows.announcement import announce
-from hf_lgt.workflows.setup import PreparedRun, log_news, open_folder, prepare_run
+from hf_lgt.workflows.setup import PreparedRun, begins_with_evaluation, log_news, open_folder, prepare_run
 from hf_lgt.workflows.train import RunResult, finished_result, result_of, save_run, training_run
 
 
@@ -153,8 +153,8 @@ def _model_faults(ready: Sequence[PreparedRun]) -> list[str]:
 def _fit(ready: Sequence[PreparedRun], accelerator: Accelerator, progress: bool) -> Failed:
     """Train the runs that stand at one step, and save them; gives those that went wrong."""
     runs = [training_run(own, accelerator, progress) for own in ready]
-    pretrained = ready[0].config.model.init == "pretrained"
-    errors = fit_together(runs, accelerator, evaluate_first=pretrained, progress=progress)
+    first = begins_with_evaluation(ready[0].config)
+    errors = fit_together(runs, accelerator, evaluate_first=first, progress=progress)
     failed: Failed = []
     with Signals() as signals:  # no run that is trained is lost for one that comes now
         for own, error in zip(ready, errors, strict=True):

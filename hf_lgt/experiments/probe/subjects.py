@@ -131,7 +131,11 @@ def planned_runs(
     spec = ExperimentSpec(
         name=battery.name,
         file=battery.file,
-        arms=(ArmSpec(JOINT, ready=JOINT), ArmSpec(ALONE, ready=ALONE)),
+        # before the first step both are the same model
+        arms=(
+            ArmSpec(JOINT, ready=JOINT, config={"eval": {"zero_shot": False}}),
+            ArmSpec(ALONE, ready=ALONE),
+        ),
         seeds=battery.seeds,
         groups={family.name: config_of(family, corpora) for family in battery.families},
         axes={MODEL: {subject.label: subject.settings for subject in subjects}},
