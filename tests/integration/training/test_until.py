@@ -5,13 +5,14 @@ import shutil
 
 import pytest
 
-from hf_lgt import ConfigError, train, train_together
+from hf_lgt import ConfigError, load_config, train, train_together
 from hf_lgt.config.schema import TrainConfig, UntilConfig
 from hf_lgt.evaluation import trained_model
 from hf_lgt.evaluation.criterion import Criterion
 from hf_lgt.evaluation.records import grouped_by_step, read_records
 from hf_lgt.report.results import results_text
 from hf_lgt.training.optimizers import make_schedule
+from tests.conftest import ROOT
 from tests.integration.workflows.test_train import interrupt, same_numbers
 
 EASY = (
@@ -138,9 +139,32 @@ def test_only_the_trained_lengths_are_evaluated_on_the_way(tiny):
     assert lengths[12]["capitalize_reverse"] == list(range(1, 11))
 
 
+def test_of_the_targets_alone_on_the_way_and_of_all_at_the_end(tiny):
+    result = train(tiny("name=during", "eval.during=target"), progress=False)
+    tasks = {step: {r.task for r in found} for step, found in grouped_by_step(result.history).items()}
+    assert tasks[6] == {"capitalize_reverse"}
+    assert tasks[12] == {"capitalize_reverse", "capitalize", "reverse"}
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_is_evaluated_first_unless_it_is_not_wanted(tiny_run, tmp_path):
+    given = [f"model.name_or_path={tiny_run / 'model'}", "model.init=pretrained", f"output_dir={tmp_path}"]
+    given += ["train.steps=2", "train.batch_size=8", "train.eval_every=null", "train.save_every=null"]
+    given += ["eval.lengths=[4,8]", "eval.every=4", "eval.examples=8"]
+    steps = []
+    for more in ([], ["eval.zero_shot=false", "name=without"]):
+        config = load_config(ROOT / "recipes/demo/checkpoint.yaml", [*given, *more])
+        steps.append(sorted(grouped_by_step(train(config, progress=False).history)))
+    assert steps == [[0, 2], [2]]
+
+
 @pytest.mark.parametrize(
     ("overrides", "fault"),
     [
+        (
+            ["train.until.exact_match=0.9", "train.until.auxiliaries=true", "eval.during=target"],
+            "train.until.auxiliaries: true, but eval.during 'target' evaluates no auxiliary",
+        ),
         (["train.until.cooldown=5"], "train.until.cooldown: 5 is for train.until.exact_match, which is null"),
         (["train.until.exact_match=0"], "train.until.exact_match"),
         (["train.until.exact_match=0.9", "train.eval_every=null"], "give train.eval_every the steps between"),
