@@ -75,10 +75,11 @@ def _advised(
     if gain is not None and gain.value >= GAINED:
         sure = gain.low is not None and gain.low > 0
         more = "" if sure else "; more seeds would tell whether that holds (--seeds 0,1,2,3,4)"
-        return f"{helpers} help: exact match {gain} higher up to length {family.far}{more}"
+        verb = "help" if len(family.auxiliaries) > 1 else "helps"
+        return f"{helpers} {verb}: exact match {gain} higher up to length {family.far}{more}"
     factor = fmean(t.effective(0.9) for t in alone) / family.trained
     if by_itself and factor > 1:
         return f"extrapolates by itself, to {factor:.1f} times the trained length"
     if not by_itself:
         return "learned with its auxiliaries alone, and not beyond the trained length"
-    return f"learned, but not beyond the trained length; training beside {helpers} does not change that"
+    return f"learned, but not beyond the trained length; training with {helpers} does not change that"

@@ -44,7 +44,7 @@ def picture_of(probe: Probe) -> Picture:
         _draw(probe, family, panel)
     axes.flat[0].set_ylabel("exact match")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, handlelength=4)
     told = []
     for family, model in itertools.product(probe.families, probe.models):
         own = probe.trainings.get((family.name, model.label, JOINT), ())

@@ -157,7 +157,7 @@ def test_models_are_compared_on_the_families_that_all_have():
 
 def test_advice_follows_from_the_numbers():
     told = list(advice(probe(a=(4, 8))))
-    assert told[0].startswith("a, copy: mqar help: exact match 1.000")
+    assert told[0].startswith("a, copy: mqar helps: exact match 1.000")
     assert told[-1] == "a: the auxiliaries of copy gave the most (+1.000)"
     assert "more seeds would tell" in next(advice(probe(a=(4, 8), seeds=1)))
     assert next(advice(probe(a=(8, 8)))) == "a, copy: extrapolates by itself, to 2.0 times the trained length"
