@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_builders.arrays import Sample
 from data_builders.mixture import Component
-from data_builders.sampling import draw_test_set, prompt_hashes, stream
+from data_builders.sampling import draw_test_set, prompt_hashes
 
 PATIENCE = 200
 """draws for an example without a test prompt"""
@@ -47,24 +47,22 @@ def draw_priming(
     lengths: tuple[int, int],
     examples: int,
     share: float,
-    seed: int,
+    rng: np.random.Generator,
     tested: Sequence[int],
     test_examples: int,
     test_seed: int,
-    purpose: str = "priming",
 ) -> Priming:
-    """Draw the long examples: a function of the arguments alone.
+    """Draw the long examples.
 
     Args:
         component: whose.
         lengths: smallest and largest, both included; drawn uniformly.
         examples: how many.
         share: of the component's examples that are one of them.
-        seed: the data seed.
+        rng: draws them.
         tested: evaluated lengths, whose test prompts are left out.
         test_examples: test examples a length.
         test_seed: the test seed.
-        purpose: what they are for: others are drawn for another one.
 
     Raises:
         ValueError: all prompts of these lengths are test prompts.
@@ -73,7 +71,7 @@ def draw_priming(
     sets = [draw_test_set(component, n, test_examples, test_seed) for n in tested if low <= n <= high]
     taken = [prompt_hashes(own.examples.prompt) for own in sets]
     held_out = np.concatenate([np.empty(0, dtype=np.uint64), *taken])
-    rng, task = stream(seed, purpose, component.key), component.definition
+    task = component.definition
     drawn = rng.integers(low, high + 1, size=examples)
     sample = task.sample(rng, drawn, examples, **component.options)
     for _ in range(PATIENCE):

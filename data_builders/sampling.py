@@ -135,6 +135,8 @@ def _concatenate(samples: Sequence[Sample]) -> Sample:
 class HeldOut:
     """The test prompts that no training example may have, by component.
 
+    ``beyond``, empty unless set: task -> hashes of the prompts that training has beyond its lengths.
+
     Args:
         mixture: the training mixture.
         lengths: evaluated lengths.
@@ -145,6 +147,7 @@ class HeldOut:
     def __init__(self, mixture: Mixture, lengths: Sequence[int], examples: int, seed: int) -> None:
         self._components: dict[str, Component] = {}
         self._hashes: dict[str, NDArray[np.uint64]] = {}
+        self.beyond: Mapping[str, NDArray[np.uint64]] = {}
         for component in mixture.components:
             low, high = component.lengths
             trained = sorted({n for n in lengths if low <= n <= high})
@@ -154,7 +157,7 @@ class HeldOut:
     def from_tests(cls, tests: Iterable[tuple[Component, Sequence[TestSet]]]) -> HeldOut:
         """What test sets hold out that are drawn already, those of trained lengths alone."""
         held_out = cls.__new__(cls)
-        held_out._components, held_out._hashes = {}, {}
+        held_out._components, held_out._hashes, held_out.beyond = {}, {}, {}
         for component, sets in tests:
             held_out._hold(component, sets)
         return held_out

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_builders.sampling import HeldOut, stream
 from hf_lgt.config.schema import Config, DataConfig, short
 from hf_lgt.config.validate import length_faults
@@ -180,8 +177,8 @@ def prepare_tests(
         if trained and trained.data.source == "generated":
             seen = trained.eval
             held_out = HeldOut(trained.build_mixture(), seen.grid, seen.examples, seen.seed)
-        beyond = prompts_beyond(trained) if held_out and trained else {}
-        return generated_tests(config, codec, held_out, policies, roles, beyond)
+            held_out.beyond = prompts_beyond(trained)
+        return generated_tests(config, codec, held_out, policies, roles)
     known = trained if trained and trained.data == config.data else None
     recorded = recorded or {}
     opened = open_dataset(_at(config.data, recorded.get("revision")) if known else config.data)
@@ -226,7 +223,6 @@ def generated_tests(
     held_out: HeldOut | None,
     policies: Policies,
     roles: Mapping[str, str] = MappingProxyType({}),
-    beyond: Mapping[str, NDArray[np.uint64]] = MappingProxyType({}),
 ) -> GeneratedTests:
     """Test sets drawn from the tasks."""
     if not isinstance(codec, Codec):
@@ -238,7 +234,6 @@ def generated_tests(
         examples=config.eval.examples,
         seed=config.eval.seed,
         held_out=held_out,
-        beyond=beyond,
         policies=policies,
         roles=roles,
     )

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_builders import Component, get_task, list_tasks
 from data_builders.sampling import HeldOut, TestSet, draw_test_set, prompt_hashes, stream
@@ -75,7 +74,6 @@ class GeneratedTests:
         examples: test examples a cell, fewer where there are not so many prompts.
         seed: the test seed.
         held_out: what training avoided, to report the overlap.
-        beyond: task -> hashes of the prompts that training had beyond its lengths, for the same.
         policies: position IDs and heads of the model.
         roles: task -> role that it was trained in, where that need not be its role here.
     """
@@ -91,12 +89,11 @@ class GeneratedTests:
         examples: int,
         seed: int,
         held_out: HeldOut | None = None,
-        beyond: Mapping[str, NDArray[np.uint64]] = MappingProxyType({}),
         policies: Policies = USUAL,
         roles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.codec, self.policies, self.roles = codec, policies, roles
-        self.wanted, self.seed, self.held_out, self.beyond = examples, seed, held_out, beyond
+        self.wanted, self.seed, self.held_out = examples, seed, held_out
         self._components = {c.task: c for c in components}
         self.cells = [
             EvalCell(c.task, c.role, length)
@@ -113,7 +110,7 @@ class GeneratedTests:
             rng, tags = _positions_stream(self.seed, cell), self.codec.tags
             encoded = numbering.sample(encoded, test.examples, cell.task, rng, tags=tags, test=True)
         batch = Batch.of(encoded, _half(cell, self.policies, self.roles))
-        return Examples(batch, _overlap(component, cell.length, test, self.held_out, self.beyond))
+        return Examples(batch, _overlap(component, cell.length, test, self.held_out))
 
 
 def _half(cell: EvalCell, policies: Policies, roles: Mapping[str, str]) -> int | None:
@@ -126,13 +123,7 @@ def _positions_stream(seed: int, cell: EvalCell) -> np.random.Generator:
     return stream(seed, "test positions", cell.task, cell.length)
 
 
-def _overlap(
-    component: Component,
-    length: int,
-    test: TestSet,
-    held_out: HeldOut | None,
-    beyond: Mapping[str, NDArray[np.uint64]],
-) -> int | None:
+def _overlap(component: Component, length: int, test: TestSet, held_out: HeldOut | None) -> int | None:
     """Test prompts that training was free to draw, or drew beyond its lengths."""
     if held_out is None:
         return None
@@ -141,7 +132,7 @@ def _overlap(
         # the task with other options: its prompts may be among those that training drew
         return None if held_out.trains(component.task) else 0
     if not trained.lengths[0] <= length <= trained.lengths[1]:
-        seen = beyond.get(component.task, np.empty(0, dtype=np.uint64))
+        seen = held_out.beyond.get(component.task, np.empty(0, dtype=np.uint64))
         return int(np.isin(prompt_hashes(test.examples.prompt), seen).sum())
     return int((~held_out.contains(trained, test.examples.prompt)).sum())
 

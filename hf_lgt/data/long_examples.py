@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders import Mixture
+from data_builders import Component, Mixture
 from data_builders.priming import Priming, draw_priming
-from data_builders.sampling import prompt_hashes
+from data_builders.sampling import prompt_hashes, stream
 from hf_lgt.config.schema import Config
 from hf_lgt.utils.errors import ConfigError
 
@@ -26,10 +26,10 @@ def priming_of(config: Config, mixture: Mixture) -> dict[str, Priming]:
     own, test = config.data.priming, config.eval
     if not own.examples:
         return {}
-    drawn = own.lengths, own.examples, own.share, config.seed.data
+    drawn, tests = (own.lengths, own.examples, own.share), (test.grid, test.examples, test.seed)
     try:
         return {
-            component.task: draw_priming(component, *drawn, test.grid, test.examples, test.seed)
+            component.task: draw_priming(component, *drawn, _rng(config, "priming", component), *tests)
             for component in mixture.with_role("target")
         }
     except ValueError as error:
@@ -50,13 +50,17 @@ def rounds_of(config: Config, mixture: Mixture) -> Rounds:
         for component in mixture.with_role("target"):
             for index in range(own.rounds):
                 length = component.lengths[1] + (index + 1) * own.lengths
-                drawn = (length, length), own.examples, own.share, config.seed.data
-                purpose = f"self-improvement {index}"
-                rounds[component.task, index] = draw_priming(component, *drawn, *tests, purpose=purpose)
+                drawn = (length, length), own.examples, own.share
+                rng = _rng(config, f"self-improvement {index}", component)
+                rounds[component.task, index] = draw_priming(component, *drawn, rng, *tests)
     except ValueError as error:
         told = f"train.self_improvement.rounds: {error}; set train.self_improvement.lengths to a larger step"
         raise ConfigError([f"{told}, or take fewer eval.examples"]) from None
     return rounds
+
+
+def _rng(config: Config, purpose: str, component: Component) -> np.random.Generator:
+    return stream(config.seed.data, purpose, component.key)
 
 
 def prompts_beyond(config: Config) -> dict[str, NDArray[np.uint64]]:

@@ -190,13 +190,13 @@ def test_what_is_no_analysis_is_reported_with_those_there_are(call_recipe, words
     done = call_recipe("analyze.py", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
-    assert "{heads,necessity,patch,related,predict}" in done.stderr
+    assert "{heads,necessity,patch,related,predict,theory}" in done.stderr
 
 
 def test_help_lists_the_analyses(call_recipe):
     done = call_recipe("analyze.py", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for what in ("heads", "necessity", "patch", "related", "predict"):
+    for what in ("heads", "necessity", "patch", "related", "predict", "theory"):
         (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"  {what} "))
         assert len(line.split()) > 3  # what it does
 

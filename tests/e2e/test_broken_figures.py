@@ -53,7 +53,7 @@ def test_a_finished_run_that_was_killed_while_it_drew_keeps_no_draft(tiny):
 def test_a_training_keeps_its_model_where_the_card_cannot_be_made(tiny, monkeypatch, caplog):
     import hf_lgt.workflows.train
 
-    def fail(*_):
+    def fail(*_, **__):
         raise TypeError("bad card")
 
     monkeypatch.setattr(hf_lgt.workflows.train, "model_card", fail)
@@ -77,7 +77,7 @@ def test_an_evaluation_and_an_analysis_keep_their_numbers(tiny_run, call_recipe,
 def test_a_pretraining_ends_well(call_recipe, broken, monkeypatch, caplog, tmp_path):
     import hf_lgt.pretraining.run
 
-    def fail(*_):
+    def fail(*_, **__):
         raise TypeError("bad card")
 
     monkeypatch.setattr(hf_lgt.pretraining.run, "revision_card", fail)

@@ -7,7 +7,7 @@ import pytest
 
 from data_builders import Component, Mixture
 from data_builders.priming import draw_priming
-from data_builders.sampling import draw_batch, draw_test_set
+from data_builders.sampling import draw_batch, draw_test_set, stream
 from hf_lgt import ConfigError, train
 from hf_lgt.data.batch_sources import GeneratedSource
 from hf_lgt.data.build import prepare_data
@@ -20,7 +20,8 @@ ON = ["data.priming.examples=5", "data.priming.lengths=[9,10]", "data.priming.sh
 
 def primed(**more):
     given = {"lengths": (5, 6), "examples": 20, "share": 0.25, "seed": 1, "tested": range(1, 9)}
-    return draw_priming(STRING, **{**given, "test_examples": 8, "test_seed": 3, **more})
+    given |= {"test_examples": 8, "test_seed": 3, **more}
+    return draw_priming(STRING, rng=stream(given.pop("seed"), "priming", STRING.key), **given)
 
 
 def test_the_examples_are_long_none_is_a_test_prompt_and_the_seed_draws_them():

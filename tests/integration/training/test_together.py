@@ -479,7 +479,10 @@ def test_runs_that_cannot_be_stacked_have_bundles_of_their_own(tiny):
 
 @pytest.mark.parametrize("family", STACKED_FAMILIES)
 def test_families_that_are_put_together_can_be(tiny, family):
-    more = {"bloom": ["model.positions=alibi"], "gpt_neox": ["model.hidden_size=64"]}.get(family, [])
+    more = {
+        "bloom": ["model.positions=alibi", "model.intermediate_size=128"],
+        "gpt_neox": ["model.hidden_size=64"],
+    }.get(family, [])
     config, codec = tiny(f"model.architecture={family}", *more), Codec.build()
     assert stacking_fault([build_model(config.model, codec, seed) for seed in range(2)]) is None
 
