@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -251,28 +250,14 @@ def _theory_options(arguments: argparse.ArgumentParser) -> None:
 def _theory(known: argparse.Namespace, _: Sequence[str]) -> list[Table]:
     from hf_lgt.analysis.head_maps import free_folder
     from hf_lgt.analysis.report.theory import THEORY_FILES, write_theory
-    from hf_lgt.analysis.theory import theory_result
-    from hf_lgt.evaluation.records import last_step
-    from hf_lgt.experiments.manifest import read_manifest
-    from hf_lgt.experiments.results import collect
-    from hf_lgt.utils.errors import ConfigError
+    from hf_lgt.commands.theory import find_tasks
 
     sweep = Path(known.sweep)
     out = Path(known.output) if known.output else sweep / "analysis" / "theory"
     free_folder(out, THEORY_FILES, known.overwrite)
-    manifest = read_manifest(sweep)
-    groups = collect(manifest, sweep)
-    try:
-        results = [theory_result([(own.config, last_step(own.records)) for own in g.results]) for g in groups]
-    except ValueError as error:
-        raise ConfigError([f"{sweep}: {error}"]) from None
-    if twice := [name for name, count in Counter(own.task for own in results).items() if count > 1]:
-        raise ConfigError([f"{sweep}: has several settings of {', '.join(twice)}; a task counts once"])
-    if not results:
-        raise ConfigError([f"{sweep}: no run of it is finished"])
-    missing = {entry.group for entry in manifest.runs} - {group.group for group in groups}
+    results, missing = find_tasks(sweep)
     if missing:
-        print(f"not finished, so not among the tasks: {', '.join(sorted(missing))}\n")
+        print(f"not finished, so not among the tasks: {', '.join(missing)}\n")
     tables = write_theory(results, out, replace=known.overwrite)
     print(f"numbers and figure: {out}\n")
     return tables

@@ -6,11 +6,16 @@ from statistics import fmean
 
 import pytest
 
-from hf_lgt import load_config
+from hf_lgt import ConfigError, load_config
 from hf_lgt.analysis.report.theory import write_theory
 from hf_lgt.analysis.theory import TheoryResult, auc_of, theory_result
+from hf_lgt.commands.theory import find_tasks
 from hf_lgt.evaluation.records import EvalRecord
+from hf_lgt.experiments.plan import plan, record_plan
+from hf_lgt.experiments.spec import load_sweep
+from hf_lgt.utils import yaml
 from tests.conftest import ROOT
+from tests.unit.experiments.test_sweep_results import finish
 
 
 def result(predicted, twice, *, chance=0.0, within=1.0, task="reverse"):
@@ -80,3 +85,29 @@ def test_table_numbers_and_figure_are_written(tmp_path):
     assert data["auc"]["all"]["value"] == 1.0
     assert fmean(data["tasks"][0]["above_chance"]) == 0.9
     assert (tmp_path / "theory/theory.png").stat().st_size > 5000
+
+
+def test_tasks_of_a_sweep_are_found_once_each(tmp_path):
+    mixtures = {"a": ("parity", 4), "b": ("last_letter", 4), "c": ("parity", 3)}
+    groups = {
+        name: {"mixture": [{"task": task, "role": "target", "lengths": [1, longest]}]}
+        for name, (task, longest) in mixtures.items()
+    }
+    config = str(ROOT / "recipes/paper/strings_cpu.yaml")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.dump({"name": "s", "config": config, "seeds": [0], "groups": groups}))
+    spec = load_sweep(file)
+    runs = plan(spec, [f"output_dir={tmp_path / 'runs'}", "eval.lengths=[1,8]", "eval.examples=64"])
+    record_plan(spec, runs)
+    folder = runs[0].folder
+    with pytest.raises(ConfigError, match="no run of it is finished"):
+        find_tasks(folder)
+    finish(runs[0], lambda task, length, step: 1.0)
+    results, missing = find_tasks(folder)
+    assert ([own.task for own in results], missing) == (["parity"], ["b", "c"])
+    finish(runs[1], lambda task, length, step: 0.0)
+    results, missing = find_tasks(folder)
+    assert ([own.task for own in results], missing) == (["parity", "last_letter"], ["c"])
+    finish(runs[2], lambda task, length, step: 0.0)
+    with pytest.raises(ConfigError, match="has several settings of parity; a task counts once"):
+        find_tasks(folder)
